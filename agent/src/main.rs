@@ -1,1 +1,3 @@
+//! The endpoint daemon.
+
 fn main() {}

@@ -1,1 +1,100 @@
-fn main() {}
+//! The commands of a developer and of a newcomer: `cargo xtask <command>`.
+//!
+//! | command        | what it does                                                             |
+//! |----------------|--------------------------------------------------------------------------|
+//! | `tools`        | makes a fresh machine ready; instant when it already is                  |
+//! | `check`        | the fast gates: format, lints, docs, dependencies, checked queries       |
+//! | `test`         | every test of the workspace, and a short run of each fuzz target         |
+//! | `demo`         | shows the product working on this machine, end to end                    |
+//! | `run`          | the coordinating server in the foreground                                |
+//! | `bench`        | what can be measured                                                     |
+//! | `fuzz`         | fuzz targets, for as long as one likes                                   |
+//! | `sqlx-prepare` | renews the `.sqlx` folders after a query or a migration changed          |
+//!
+//! `test` ends with the line `N passed, N failed, N skipped`, every other command with one JSON
+//! object that has `"ok"`. The exit status says the same.
+//!
+//! This program is the first thing a newcomer waits for, so it has few dependencies: what the
+//! system's own tools do well (`curl`, `sha256sum`, `dpkg-deb`) is left to them.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "printing is what a command-line tool is for"
+)]
+
+mod bench;
+mod check;
+mod databases;
+mod demo;
+mod exec;
+mod fuzz;
+mod report;
+mod run;
+mod test;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// The commands of Restic Manager's developers.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a fresh machine ready: system packages, pinned restic and rest-server, cargo tools
+    Tools,
+    /// Run the fast gates: format, lints, docs, dependencies, checked queries
+    Check,
+    /// Run every test, and end with `N passed, N failed, N skipped`
+    Test,
+    /// Show the product working on this machine, end to end
+    Demo {
+        /// Arguments for the demo itself
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run the coordinating server in the foreground
+    Run {
+        /// Arguments for `restic-manager-headless`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run the benches
+    Bench,
+    /// Run the fuzz targets
+    Fuzz(fuzz::Options),
+    /// Renew the `.sqlx` folders from the migrations and the queries
+    SqlxPrepare,
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => report::broken(&error),
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    let workspace = Workspace::locate()?;
+    match command {
+        Command::Tools => tools::run(&workspace),
+        Command::Check => check::run(&workspace),
+        Command::Test => test::run(&workspace),
+        Command::Demo { args } => demo::run(&workspace, &args),
+        Command::Run { args } => run::run(&workspace, &args),
+        Command::Bench => bench::run(),
+        Command::Fuzz(options) => fuzz::run(&workspace, &options),
+        Command::SqlxPrepare => databases::prepare(&workspace),
+    }
+}

@@ -1,0 +1,149 @@
+//! `test`: every test of the workspace, ending with `N passed, N failed, N skipped`.
+//!
+//! Tests find the fetched tools through `RESTIC_MANAGER_TEST_TOOLS`. A test run in which nothing
+//! passed is a failure, as is one that could not be compiled.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ExitCode, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use crate::workspace::Workspace;
+use crate::{fuzz, tools};
+
+/// How long each fuzz target runs as part of the tests.
+const FUZZ_SECONDS: u32 = 10;
+
+/// What was counted.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+}
+
+/// Runs everything.
+pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
+    let tally = count(workspace).unwrap_or_else(|error| {
+        println!("error: {error:#}");
+        Tally {
+            failed: 1,
+            ..Tally::default()
+        }
+    });
+    let Tally {
+        passed,
+        failed,
+        skipped,
+    } = tally;
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    Ok(if failed == 0 && passed > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn count(workspace: &Workspace) -> Result<Tally> {
+    tools::for_tests(workspace)?;
+    workspace.build_programs()?;
+    let mut tally = cargo_test(workspace)?;
+    fuzz::smoke(workspace, FUZZ_SECONDS, &mut tally)?;
+    Ok(tally)
+}
+
+fn cargo_test(workspace: &Workspace) -> Result<Tally> {
+    let mut cargo = workspace.cargo();
+    cargo.args([
+        "test",
+        "--locked",
+        "--workspace",
+        "--all-features",
+        "--no-fail-fast",
+    ]);
+    cargo.env("RESTIC_MANAGER_TEST_TOOLS", workspace.tools_dir());
+    cargo.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = cargo.spawn().context("failed to start `cargo test`")?;
+    let mut tally = stream(&mut child)?;
+    let status = child.wait().context("failed to wait for `cargo test`")?;
+    if !status.success() && tally.failed == 0 {
+        // It did not compile, or a test program died before it could say how many failed.
+        println!("`cargo test` ended with {status}, counted as one failure");
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// Passes the output on, line by line, and adds up what the test programs report.
+fn stream(child: &mut Child) -> Result<Tally> {
+    let output = child
+        .stdout
+        .take()
+        .context("failed to read the output of `cargo test`")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.context("failed to read the output of `cargo test`")?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        if let Some(part) = Tally::reported(&line) {
+            tally.add(&part);
+        }
+    }
+    Ok(tally)
+}
+
+impl Tally {
+    /// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; …`.
+    fn reported(line: &str) -> Option<Self> {
+        let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let count = |word: &str| {
+            counts
+                .split("; ")
+                .find_map(|part| part.strip_suffix(word)?.trim().parse().ok())
+        };
+        Some(Self {
+            passed: count("passed")?,
+            failed: count("failed")?,
+            skipped: count("ignored")?,
+        })
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+
+    #[test]
+    fn result_lines_are_counted() {
+        let ok = "test result: ok. 31 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+        assert_eq!(
+            Tally::reported(ok),
+            Some(Tally {
+                passed: 31,
+                failed: 0,
+                skipped: 2
+            })
+        );
+        let bad = "test result: FAILED. 1 passed; 4 failed; 0 ignored; 0 measured; 7 filtered out; finished in 1.2s";
+        assert_eq!(
+            Tally::reported(bad),
+            Some(Tally {
+                passed: 1,
+                failed: 4,
+                skipped: 0
+            })
+        );
+    }
+
+    #[test]
+    fn other_lines_count_nothing() {
+        assert_eq!(Tally::reported("test tests::result ... ok"), None);
+        assert_eq!(Tally::reported("test result: something else"), None);
+    }
+}
