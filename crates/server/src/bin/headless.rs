@@ -1,0 +1,2 @@
+//! The server without a desktop.
+fn main() {}

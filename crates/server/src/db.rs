@@ -1,0 +1,111 @@
+//! The database: one connection that writes, and a pool that only reads.
+//!
+//! SQLite in WAL mode with `synchronous=FULL`: a commit that returned is on the disk, which is what
+//! an acknowledgement to an agent promises. All SQL lives in this module's files, one an aggregate.
+
+pub mod error;
+
+use error::DbError;
+use sqlx::{
+    Sqlite, SqlitePool, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::path::{Path, PathBuf};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/server");
+
+/// A write transaction. Dropped without commit it leaves nothing behind.
+pub type Tx = Transaction<'static, Sqlite>;
+
+/// The open database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Db {
+    writer: SqlitePool,
+    reader: SqlitePool,
+}
+
+impl Db {
+    /// Opens the database in this file, makes it when it is missing, and migrates it after a copy
+    /// was put aside (`<file>.before-<version>`).
+    ///
+    /// # Errors
+    /// When it cannot be opened, or was written by a newer version of this product.
+    pub async fn open(path: &Path) -> Result<Self, DbError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(std::time::Duration::from_secs(10));
+        #[cfg(target_os = "macos")]
+        let options = options.pragma("fullfsync", "1");
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await
+            .map_err(|source| DbError::open(path, source))?;
+        migrate(&writer, path).await?;
+        let reader = SqlitePoolOptions::new()
+            .max_connections(4)
+            .connect_with(options.read_only(true).create_if_missing(false))
+            .await
+            .map_err(|source| DbError::open(path, source))?;
+        Ok(Self { writer, reader })
+    }
+
+    /// Begins a write transaction; there is one at a time.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn begin(&self) -> Result<Tx, DbError> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// The pool for reading.
+    #[must_use]
+    pub fn read(&self) -> &SqlitePool {
+        &self.reader
+    }
+
+    /// Closes all connections; the write-ahead log is folded into the file.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}
+
+async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), DbError> {
+    let newest = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+    if let Some(present) = present_version(writer).await? {
+        if present > newest {
+            return Err(DbError::TooNew { path: path.display().to_string(), present, newest });
+        }
+        if present < newest {
+            copy_aside(writer, path, present).await?;
+        }
+    }
+    MIGRATIONS.run(writer).await.map_err(|source| DbError::Migrate { path: path.display().to_string(), source })
+}
+
+async fn present_version(writer: &SqlitePool) -> Result<Option<i64>, DbError> {
+    let known: Option<String> =
+        sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
+            .fetch_optional(writer)
+            .await?;
+    if known.is_none() {
+        return Ok(None);
+    }
+    Ok(sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(writer).await?)
+}
+
+async fn copy_aside(writer: &SqlitePool, path: &Path, present: i64) -> Result<(), DbError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".before-{present}"));
+    let copy = PathBuf::from(name);
+    if copy.exists() {
+        return Ok(());
+    }
+    sqlx::query("VACUUM INTO ?").bind(copy.display().to_string()).execute(writer).await?;
+    Ok(())
+}
