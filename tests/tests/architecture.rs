@@ -85,10 +85,7 @@ const ROWS: &[Row] = &[
     Row {
         package: SERVER,
         may_use: &[PROTOCOL, SCHEDULE, RESTIC],
-        never: &[(
-            "keyring",
-            "a headless host has no keyring session; the shell brings its own",
-        )],
+        never: &[("keyring", "a headless host has no keyring session; the shell brings its own")],
     },
     Row {
         package: AGENT,
@@ -101,23 +98,11 @@ const ROWS: &[Row] = &[
         ],
     },
     // The desktop browses, restores and maintains through the server, as the network does.
-    Row {
-        package: SHELL,
-        may_use: &[SERVER],
-        never: &[("sqlx", "the server owns the database")],
-    },
-    Row {
-        package: TESTS,
-        may_use: &[PROTOCOL, SCHEDULE, RESTIC, SERVER, AGENT],
-        never: &[],
-    },
+    Row { package: SHELL, may_use: &[SERVER], never: &[("sqlx", "the server owns the database")] },
+    Row { package: TESTS, may_use: &[PROTOCOL, SCHEDULE, RESTIC, SERVER, AGENT], never: &[] },
     // A newcomer waits for this one first, and a product that does not compile must still be
     // testable.
-    Row {
-        package: XTASK,
-        may_use: &[],
-        never: &[("tokio", "it has to compile in seconds")],
-    },
+    Row { package: XTASK, may_use: &[], never: &[("tokio", "it has to compile in seconds")] },
 ];
 
 /// What must not be linked into a crate in any way: who, whom, why. No name means everybody.
@@ -126,22 +111,14 @@ const NOWHERE_IN_THE_TREE: &[(Option<&str>, &str, &str)] = &[
     (None, "aws-lc-rs", "ring is the one cryptography provider"),
     (None, "openssl-sys", "TLS is rustls everywhere"),
     (None, "native-tls", "TLS is rustls everywhere"),
-    (
-        None,
-        "rusqlite",
-        "sqlx links SQLite, and only one crate of a program may",
-    ),
+    (None, "rusqlite", "sqlx links SQLite, and only one crate of a program may"),
     (Some(PROTOCOL), "tokio", PURE_TYPES),
     (Some(SCHEDULE), "tokio", PURE_TIME),
     (Some(AGENT), "axum", SMALL_AGENT),
     (Some(AGENT), "tauri", SMALL_AGENT),
     (Some(SERVER), "tauri", "the server runs without a desktop"),
     (Some(RESTIC), "tauri", ONLY_RESTIC),
-    (
-        Some(TESTS),
-        "tauri",
-        "tests run on machines without a WebKit",
-    ),
+    (Some(TESTS), "tauri", "tests run on machines without a WebKit"),
     (Some(XTASK), "tauri", "it has to compile in seconds"),
 ];
 
@@ -155,10 +132,7 @@ fn every_crate_has_its_place() {
         .map(|package| package.name.to_string())
         .filter(|name| !known.contains(name.as_str()))
         .collect();
-    assert!(
-        strangers.is_empty(),
-        "give these crates a row in this file: {strangers:?}"
-    );
+    assert!(strangers.is_empty(), "give these crates a row in this file: {strangers:?}");
 }
 
 #[test]
@@ -223,10 +197,7 @@ fn metadata() -> Metadata {
 /// yet uses nothing.
 fn direct_dependencies(metadata: &Metadata, package: &str) -> BTreeSet<String> {
     let members = metadata.workspace_packages();
-    let Some(member) = members
-        .iter()
-        .find(|member| member.name.as_str() == package)
-    else {
+    let Some(member) = members.iter().find(|member| member.name.as_str() == package) else {
         return BTreeSet::new();
     };
     member
@@ -245,28 +216,15 @@ struct Tree<'a> {
 
 impl<'a> Tree<'a> {
     fn new(metadata: &'a Metadata) -> Self {
-        let resolve = metadata
-            .resolve
-            .as_ref()
-            .expect("cargo resolves the dependencies");
-        let names = metadata
-            .packages
-            .iter()
-            .map(|it| (&it.id, it.name.as_str()))
-            .collect();
+        let resolve = metadata.resolve.as_ref().expect("cargo resolves the dependencies");
+        let names = metadata.packages.iter().map(|it| (&it.id, it.name.as_str())).collect();
         let links = resolve.nodes.iter().map(|node| {
             let linked = node.deps.iter().filter(|dependency| {
-                dependency
-                    .dep_kinds
-                    .iter()
-                    .any(|it| it.kind != DependencyKind::Development)
+                dependency.dep_kinds.iter().any(|it| it.kind != DependencyKind::Development)
             });
             (&node.id, linked.map(|dependency| &dependency.pkg).collect())
         });
-        Self {
-            names,
-            links: links.collect(),
-        }
+        Self { names, links: links.collect() }
     }
 
     /// Everything that a crate links, each with one way to it: `agent → sqlx → …`.

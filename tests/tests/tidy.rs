@@ -44,11 +44,7 @@ fn every_source_file_opens_with_what_it_is_for() {
 #[test]
 fn no_source_file_is_too_long() {
     let long = offenders(&rust_files(), |path, text| {
-        let cap = if is_test(path) {
-            MAX_TEST_LINES
-        } else {
-            MAX_LINES
-        };
+        let cap = if is_test(path) { MAX_TEST_LINES } else { MAX_LINES };
         let lines = text.lines().count();
         (lines > cap).then(|| format!("has {lines} lines, {cap} are allowed"))
     });
@@ -58,16 +54,9 @@ fn no_source_file_is_too_long() {
 #[test]
 fn nothing_unfinished_is_left_behind() {
     // Put together here, so that this file does not find itself.
-    let marks = [
-        concat!("db", "g!("),
-        concat!("to", "do!("),
-        concat!("unimple", "mented!("),
-    ];
+    let marks = [concat!("db", "g!("), concat!("to", "do!("), concat!("unimple", "mented!(")];
     let unfinished = offenders(&rust_files(), |_, text| {
-        marks
-            .iter()
-            .find(|mark| text.contains(**mark))
-            .map(|mark| format!("has `{mark}`"))
+        marks.iter().find(|mark| text.contains(**mark)).map(|mark| format!("has `{mark}`"))
     });
     assert_none(&unfinished);
 }
@@ -77,17 +66,12 @@ fn nothing_unfinished_is_left_behind() {
 fn no_file_names_the_folder_of_a_checkout() {
     let here = root().display().to_string();
     let folders = [here.as_str(), concat!("/wo", "rk/")];
-    let kinds = [
-        "rs", "toml", "md", "sql", "sh", "ts", "svelte", "json", "yml", "yaml",
-    ];
+    let kinds = ["rs", "toml", "md", "sql", "sh", "ts", "svelte", "json", "yml", "yaml"];
     let files = files_with_ending(&root(), &kinds);
     let told = offenders(&files, |_, text| {
         folders
             .iter()
-            .find(|folder| {
-                text.match_indices(**folder)
-                    .any(|(at, _)| starts_a_path(text, at))
-            })
+            .find(|folder| text.match_indices(**folder).any(|(at, _)| starts_a_path(text, at)))
             .map(|folder| format!("names `{folder}`"))
     });
     assert_none(&told);
@@ -103,11 +87,7 @@ fn migrations_are_only_ever_added() {
         .lines()
         .filter_map(|line| line.split_once("  ").map(|(hash, file)| (file, hash)))
         .collect();
-    assert_eq!(
-        listed.len(),
-        list.lines().count(),
-        "CHECKSUMS has a line that is none, or twice"
-    );
+    assert_eq!(listed.len(), list.lines().count(), "CHECKSUMS has a line that is none, or twice");
 
     let mut broken = Vec::new();
     for path in files_with_ending(&folder, &["sql"]) {
@@ -119,11 +99,7 @@ fn migrations_are_only_ever_added() {
             None => broken.push(format!("{file} is new: append this line\n{hash}  {file}")),
         }
     }
-    broken.extend(
-        listed
-            .keys()
-            .map(|file| format!("{file} is gone: migrations stay for ever")),
-    );
+    broken.extend(listed.keys().map(|file| format!("{file} is gone: migrations stay for ever")));
     assert_none(&broken);
 }
 
@@ -131,12 +107,7 @@ fn migrations_are_only_ever_added() {
 fn the_documents_are_there() {
     let missing: Vec<String> = DOCUMENTS
         .iter()
-        .filter(|name| {
-            fs::read_to_string(root().join(name))
-                .unwrap_or_default()
-                .trim()
-                .is_empty()
-        })
+        .filter(|name| fs::read_to_string(root().join(name)).unwrap_or_default().trim().is_empty())
         .map(|name| format!("{name} is missing or empty"))
         .collect();
     assert_none(&missing);
@@ -144,10 +115,7 @@ fn the_documents_are_there() {
 
 fn root() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package
-        .parent()
-        .expect("the tests live in a folder of the workspace")
-        .to_path_buf()
+    package.parent().expect("the tests live in a folder of the workspace").to_path_buf()
 }
 
 fn rust_files() -> Vec<PathBuf> {
@@ -161,18 +129,12 @@ fn files_with_ending(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("the folder can be listed") {
         let path = entry.expect("the folder can be listed").path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if path.is_dir() {
             if !SKIPPED.contains(&name) {
                 found.extend(files_with_ending(&path, endings));
             }
-        } else if path
-            .extension()
-            .is_some_and(|it| endings.iter().any(|ending| it == *ending))
-        {
+        } else if path.extension().is_some_and(|it| endings.iter().any(|ending| it == *ending)) {
             found.push(path);
         }
     }
@@ -203,18 +165,13 @@ fn offenders(files: &[PathBuf], complaint: impl Fn(&Path, &str) -> Option<String
 }
 
 fn relative(path: &Path, folder: &Path) -> String {
-    let path = path
-        .strip_prefix(folder)
-        .expect("the file is below the folder");
+    let path = path.strip_prefix(folder).expect("the file is below the folder");
     path.to_string_lossy().replace('\\', "/")
 }
 
 fn sha256(path: &Path) -> String {
     let bytes = fs::read(path).expect("the file can be read");
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn assert_none(offenders: &[String]) {

@@ -30,9 +30,7 @@ struct Gate {
 /// Runs all gates.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     let mut gates = vec![
-        gate("fmt", || {
-            judge(workspace.cargo().args(["fmt", "--all", "--check"]))
-        }),
+        gate("fmt", || judge(workspace.cargo().args(["fmt", "--all", "--check"]))),
         gate("clippy", || judge(&mut clippy(workspace))),
         gate("doc", || judge(&mut doc(workspace))),
         gate("deny", || judge(&mut deny(workspace)?)),
@@ -44,46 +42,25 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
 
     println!();
     for gate in &gates {
-        println!(
-            "{:<14} {:<18} {:>6.1} s",
-            gate.name,
-            gate.verdict(),
-            gate.took.as_secs_f64()
-        );
+        println!("{:<14} {:<18} {:>6.1} s", gate.name, gate.verdict(), gate.took.as_secs_f64());
     }
     let ok = gates.iter().all(Gate::holds);
-    let gates: Vec<_> = gates
-        .iter()
-        .map(|gate| json!({ "name": gate.name, "ok": gate.holds() }))
-        .collect();
+    let gates: Vec<_> =
+        gates.iter().map(|gate| json!({ "name": gate.name, "ok": gate.holds() })).collect();
     Ok(report::finish(&json!({ "ok": ok, "gates": gates })))
 }
 
 fn clippy(workspace: &Workspace) -> Command {
     let mut cargo = workspace.cargo();
-    cargo.args([
-        "clippy",
-        "--locked",
-        "--workspace",
-        "--all-targets",
-        "--all-features",
-    ]);
+    cargo.args(["clippy", "--locked", "--workspace", "--all-targets", "--all-features"]);
     cargo.args(["--", "-D", "warnings"]);
     cargo
 }
 
 fn doc(workspace: &Workspace) -> Command {
     let mut cargo = workspace.cargo();
-    cargo.args([
-        "doc",
-        "--locked",
-        "--workspace",
-        "--no-deps",
-        "--all-features",
-    ]);
-    cargo
-        .arg("--document-private-items")
-        .env("RUSTDOCFLAGS", "-D warnings");
+    cargo.args(["doc", "--locked", "--workspace", "--no-deps", "--all-features"]);
+    cargo.arg("--document-private-items").env("RUSTDOCFLAGS", "-D warnings");
     cargo
 }
 
@@ -105,17 +82,10 @@ fn queries(workspace: &Workspace, database: &Database) -> Result<Verdict> {
 
 fn judge(command: &mut Command) -> Result<Verdict> {
     let status = exec::status(command)?;
-    Ok(if status.success() {
-        Verdict::Holds
-    } else {
-        Verdict::Broken
-    })
+    Ok(if status.success() { Verdict::Holds } else { Verdict::Broken })
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how long a gate takes is measured, not decided"
-)]
+#[expect(clippy::disallowed_methods, reason = "how long a gate takes is measured, not decided")]
 fn gate(name: &str, work: impl FnOnce() -> Result<Verdict>) -> Gate {
     println!("\n── {name}");
     let started = std::time::Instant::now();
@@ -123,11 +93,7 @@ fn gate(name: &str, work: impl FnOnce() -> Result<Verdict>) -> Gate {
         println!("{error:#}");
         Verdict::Broken
     });
-    Gate {
-        name: name.to_owned(),
-        verdict,
-        took: started.elapsed(),
-    }
+    Gate { name: name.to_owned(), verdict, took: started.elapsed() }
 }
 
 impl Gate {

@@ -33,14 +33,8 @@ pub(crate) struct Database {
 
 /// Every database of the product.
 pub(crate) const ALL: &[Database] = &[
-    Database {
-        name: "server",
-        crate_dir: "crates/server",
-    },
-    Database {
-        name: "agent",
-        crate_dir: "agent",
-    },
+    Database { name: "server", crate_dir: "crates/server" },
+    Database { name: "agent", crate_dir: "agent" },
 ];
 
 /// `sqlx-prepare`: renews the `.sqlx` folder of each crate that has queries.
@@ -81,11 +75,7 @@ impl Database {
         }
         let migrations = workspace.root().join("migrations").join(self.name);
         exec::succeed(self.sqlx(workspace)?.args(["database", "create"]))?;
-        exec::succeed(
-            self.sqlx(workspace)?
-                .args(["migrate", "run", "--source"])
-                .arg(migrations),
-        )
+        exec::succeed(self.sqlx(workspace)?.args(["migrate", "run", "--source"]).arg(migrations))
     }
 
     /// Fails where the `.sqlx` folder does not fit the queries and the migrations.
@@ -104,9 +94,7 @@ impl Database {
         let crate_dir = workspace.root().join(self.crate_dir);
         let sources = rust_sources(&crate_dir)?;
         let mut sqlx = self.sqlx(workspace)?;
-        sqlx.args(verb)
-            .args(["--", "--all-targets", "--all-features"])
-            .current_dir(&crate_dir);
+        sqlx.args(verb).args(["--", "--all-targets", "--all-features"]).current_dir(&crate_dir);
         let result = exec::succeed(&mut sqlx);
         sources.iter().for_each(Source::restore_time);
         result
@@ -115,10 +103,7 @@ impl Database {
     fn sqlx(&self, workspace: &Workspace) -> Result<Command> {
         let mut sqlx = CargoTool::Sqlx.command(workspace)?;
         let file = self.file(workspace);
-        sqlx.env(
-            "DATABASE_URL",
-            format!("sqlite://{}?mode=rwc", file.display()),
-        );
+        sqlx.env("DATABASE_URL", format!("sqlite://{}?mode=rwc", file.display()));
         sqlx.env_remove("SQLX_OFFLINE");
         Ok(sqlx)
     }
@@ -159,24 +144,14 @@ fn rust_sources(folder: &Path) -> Result<Vec<Source>> {
             let modified = fs::metadata(&path)?.modified()?;
             let text = fs::read_to_string(&path)
                 .with_context(|| format!("failed to read {}", path.display()))?;
-            sources.push(Source {
-                path,
-                text,
-                modified,
-            });
+            sources.push(Source { path, text, modified });
         }
     }
     Ok(sources)
 }
 
 fn has_query(text: &str) -> bool {
-    let macros = [
-        "query!(",
-        "query_as!(",
-        "query_scalar!(",
-        "query_file!(",
-        "query_file_as!(",
-    ];
+    let macros = ["query!(", "query_as!(", "query_scalar!(", "query_file!(", "query_file_as!("];
     text.lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .any(|line| macros.iter().any(|call| line.contains(call)))

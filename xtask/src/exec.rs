@@ -7,9 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 /// Runs a program with this one's input and output.
 pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
-    command
-        .status()
-        .with_context(|| format!("failed to start `{}`", program(command)))
+    command.status().with_context(|| format!("failed to start `{}`", program(command)))
 }
 
 /// Runs a program that has to succeed.
@@ -29,12 +27,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         .with_context(|| format!("failed to start `{}`", program(command)))?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "`{}` failed: {}: {}",
-            line(command),
-            output.status,
-            why.trim()
-        );
+        bail!("`{}` failed: {}: {}", line(command), output.status, why.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -55,21 +48,14 @@ pub(crate) fn which(program: &str) -> Option<PathBuf> {
 
 /// A child's exit status as our own. A child that a signal ended has failed.
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(1);
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     ExitCode::from(code)
 }
 
 /// The command as one would type it, for messages.
 pub(crate) fn line(command: &Command) -> String {
     let mut words = vec![program(command)];
-    words.extend(
-        command
-            .get_args()
-            .map(|arg| arg.to_string_lossy().into_owned()),
-    );
+    words.extend(command.get_args().map(|arg| arg.to_string_lossy().into_owned()));
     words.join(" ")
 }
 

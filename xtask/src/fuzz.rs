@@ -59,15 +59,8 @@ pub(crate) fn smoke(workspace: &Workspace, seconds: u32, tally: &mut Tally) -> R
     } else {
         for target in targets(workspace)? {
             let held = run_target(workspace, &target, seconds)?;
-            println!(
-                "fuzz target {target} ... {}",
-                if held { "ok" } else { "FAILED" }
-            );
-            if held {
-                tally.passed += 1
-            } else {
-                tally.failed += 1
-            }
+            println!("fuzz target {target} ... {}", if held { "ok" } else { "FAILED" });
+            if held { tally.passed += 1 } else { tally.failed += 1 }
         }
         return Ok(());
     };
@@ -84,10 +77,7 @@ fn has_targets(workspace: &Workspace) -> bool {
 fn declared_targets(workspace: &Workspace) -> u64 {
     let manifest = std::fs::read_to_string(workspace.root().join("fuzz/Cargo.toml"));
     let text = manifest.unwrap_or_default();
-    text.lines()
-        .filter(|line| line.trim() == "[[bin]]")
-        .map(|_| 1)
-        .sum()
+    text.lines().filter(|line| line.trim() == "[[bin]]").map(|_| 1).sum()
 }
 
 fn has_nightly() -> bool {
@@ -113,13 +103,7 @@ fn nightly_fuzz(workspace: &Workspace) -> Result<Command> {
     };
     let mut fuzz = workspace.command("rustup");
     fuzz.args(["run", "nightly"]).arg(program).arg("fuzz");
-    for variable in [
-        "CARGO",
-        "RUSTC",
-        "RUSTDOC",
-        "RUSTUP_TOOLCHAIN",
-        "LD_LIBRARY_PATH",
-    ] {
+    for variable in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH"] {
         fuzz.env_remove(variable);
     }
     Ok(fuzz)

@@ -7,11 +7,7 @@ use serde_json::{Value, json};
 /// Prints the closing object, and turns its `ok` into the exit status.
 pub(crate) fn finish(summary: &Value) -> ExitCode {
     println!("{summary}");
-    if summary["ok"] == Value::Bool(true) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if summary["ok"] == Value::Bool(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Says why a command could not do its work at all.

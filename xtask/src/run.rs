@@ -16,7 +16,5 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     ctrlc::set_handler(|| {}).context("failed to take over Ctrl-C")?;
     let mut server = workspace.command(workspace.built("restic-manager-headless")?);
     let status = exec::status(server.args(args))?;
-    Ok(report::finish(
-        &json!({ "ok": status.success(), "exit_code": status.code() }),
-    ))
+    Ok(report::finish(&json!({ "ok": status.success(), "exit_code": status.code() })))
 }

@@ -26,22 +26,11 @@ pub(crate) struct Tally {
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     let tally = count(workspace).unwrap_or_else(|error| {
         println!("error: {error:#}");
-        Tally {
-            failed: 1,
-            ..Tally::default()
-        }
+        Tally { failed: 1, ..Tally::default() }
     });
-    let Tally {
-        passed,
-        failed,
-        skipped,
-    } = tally;
+    let Tally { passed, failed, skipped } = tally;
     println!("{passed} passed, {failed} failed, {skipped} skipped");
-    Ok(if failed == 0 && passed > 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn count(workspace: &Workspace) -> Result<Tally> {
@@ -54,13 +43,7 @@ fn count(workspace: &Workspace) -> Result<Tally> {
 
 fn cargo_test(workspace: &Workspace) -> Result<Tally> {
     let mut cargo = workspace.cargo();
-    cargo.args([
-        "test",
-        "--locked",
-        "--workspace",
-        "--all-features",
-        "--no-fail-fast",
-    ]);
+    cargo.args(["test", "--locked", "--workspace", "--all-features", "--no-fail-fast"]);
     cargo.env("RESTIC_MANAGER_TEST_TOOLS", workspace.tools_dir());
     cargo.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = cargo.spawn().context("failed to start `cargo test`")?;
@@ -76,10 +59,7 @@ fn cargo_test(workspace: &Workspace) -> Result<Tally> {
 
 /// Passes the output on, line by line, and adds up what the test programs report.
 fn stream(child: &mut Child) -> Result<Tally> {
-    let output = child
-        .stdout
-        .take()
-        .context("failed to read the output of `cargo test`")?;
+    let output = child.stdout.take().context("failed to read the output of `cargo test`")?;
     let mut tally = Tally::default();
     for line in BufReader::new(output).split(b'\n') {
         let line = line.context("failed to read the output of `cargo test`")?;
@@ -97,9 +77,7 @@ impl Tally {
     fn reported(line: &str) -> Option<Self> {
         let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
         let count = |word: &str| {
-            counts
-                .split("; ")
-                .find_map(|part| part.strip_suffix(word)?.trim().parse().ok())
+            counts.split("; ").find_map(|part| part.strip_suffix(word)?.trim().parse().ok())
         };
         Some(Self {
             passed: count("passed")?,
@@ -122,23 +100,9 @@ mod tests {
     #[test]
     fn result_lines_are_counted() {
         let ok = "test result: ok. 31 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s";
-        assert_eq!(
-            Tally::reported(ok),
-            Some(Tally {
-                passed: 31,
-                failed: 0,
-                skipped: 2
-            })
-        );
+        assert_eq!(Tally::reported(ok), Some(Tally { passed: 31, failed: 0, skipped: 2 }));
         let bad = "test result: FAILED. 1 passed; 4 failed; 0 ignored; 0 measured; 7 filtered out; finished in 1.2s";
-        assert_eq!(
-            Tally::reported(bad),
-            Some(Tally {
-                passed: 1,
-                failed: 4,
-                skipped: 0
-            })
-        );
+        assert_eq!(Tally::reported(bad), Some(Tally { passed: 1, failed: 4, skipped: 0 }));
     }
 
     #[test]

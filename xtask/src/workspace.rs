@@ -20,12 +20,8 @@ impl Workspace {
     pub(crate) fn locate() -> Result<Self> {
         let package = env::var_os("CARGO_MANIFEST_DIR")
             .unwrap_or_else(|| OsString::from(env!("CARGO_MANIFEST_DIR")));
-        let root = Path::new(&package)
-            .parent()
-            .context("failed to find the workspace's folder")?;
-        Ok(Self {
-            root: root.to_path_buf(),
-        })
+        let root = Path::new(&package).parent().context("failed to find the workspace's folder")?;
+        Ok(Self { root: root.to_path_buf() })
     }
 
     /// The folder that holds the workspace's `Cargo.toml`.
@@ -74,11 +70,7 @@ impl Workspace {
     /// Builds the programs that the process tests and the demo start, with the features that
     /// `test` compiles them with, so that nothing is compiled twice.
     pub(crate) fn build_programs(&self) -> Result<()> {
-        let packages = [
-            "restic-manager-server",
-            "restic-manager-agent",
-            "restic-manager-tests",
-        ];
+        let packages = ["restic-manager-server", "restic-manager-agent", "restic-manager-tests"];
         let mut cargo = self.cargo();
         cargo.args(["build", "--locked", "--all-features", "--bins"]);
         for package in packages {
@@ -93,9 +85,7 @@ impl Workspace {
         let metadata: Value = serde_json::from_str(&exec::output(&mut cargo)?)
             .context("failed to read cargo's metadata")?;
         let folder = metadata["target_directory"].as_str();
-        Ok(folder
-            .context("failed to find cargo's target folder")?
-            .into())
+        Ok(folder.context("failed to find cargo's target folder")?.into())
     }
 }
 

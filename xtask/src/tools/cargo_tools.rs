@@ -64,10 +64,7 @@ impl CargoTool {
         let pin = self.pin();
         let name = format!("{}{}", pin.binary, std::env::consts::EXE_SUFFIX);
         let own = install_root(workspace).join("bin").join(&name);
-        [Some(own), exec::which(&name)]
-            .into_iter()
-            .flatten()
-            .find(|path| pin.is_version_of(path))
+        [Some(own), exec::which(&name)].into_iter().flatten().find(|path| pin.is_version_of(path))
     }
 
     /// Finds the tool, or builds it.
@@ -76,34 +73,17 @@ impl CargoTool {
             return Ok(path);
         }
         let pin = self.pin();
-        println!(
-            "tools: building {} {}, which takes some minutes",
-            pin.package, pin.version
-        );
+        println!("tools: building {} {}, which takes some minutes", pin.package, pin.version);
         // Not optimised: these run for seconds, and take minutes to build.
         let mut cargo = workspace.cargo();
-        cargo.args([
-            "install",
-            "--quiet",
-            "--locked",
-            "--debug",
-            "--force",
-            "--version",
-        ]);
-        cargo
-            .arg(pin.version)
-            .arg("--root")
-            .arg(install_root(workspace));
+        cargo.args(["install", "--quiet", "--locked", "--debug", "--force", "--version"]);
+        cargo.arg(pin.version).arg("--root").arg(install_root(workspace));
         cargo.args(pin.build_options).arg(pin.package);
         cargo.env("CARGO_PROFILE_DEV_DEBUG", "false");
         exec::succeed(&mut cargo)?;
         match self.find(workspace) {
             Some(path) => Ok(path),
-            None => bail!(
-                "{} {} was built, and does not run",
-                pin.package,
-                pin.version
-            ),
+            None => bail!("{} {} was built, and does not run", pin.package, pin.version),
         }
     }
 

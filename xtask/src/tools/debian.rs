@@ -51,10 +51,7 @@ const PINNED: &[Pinned] = &[
     Pinned {
         folder: "restic-0.18.0",
         program: "usr/bin/restic",
-        link: Some(Link {
-            name: "restic",
-            at_least: (0, 18),
-        }),
+        link: Some(Link { name: "restic", at_least: (0, 18) }),
         path: "pool/main/r/restic/restic_0.18.0-1+b4",
         amd64: Hashes {
             sha256: "4888fb20b272a28b84ac39171b7d7f0d9a58c2aeae51ec28e54684648d66e12c",
@@ -82,10 +79,7 @@ const PINNED: &[Pinned] = &[
     Pinned {
         folder: "rest-server-0.13.0",
         program: "usr/bin/restic-rest-server",
-        link: Some(Link {
-            name: "rest-server",
-            at_least: (0, 13),
-        }),
+        link: Some(Link { name: "rest-server", at_least: (0, 13) }),
         path: "pool/main/r/restic-rest-server/restic-rest-server_0.13.0-2",
         amd64: Hashes {
             sha256: "a493b3ddc6a89b8a01a35c4f72ee1aa87ff4cd84041bbd464c5775188495766d",
@@ -129,11 +123,7 @@ impl Pinned {
     /// Returns the program's path, relative to the tools folder.
     fn ensure_unpacked(&self, tools: &Path) -> Result<PathBuf> {
         let architecture = ARCHITECTURE.context("Debian has no package for this platform")?;
-        let hashes = if architecture == "arm64" {
-            self.arm64
-        } else {
-            self.amd64
-        };
+        let hashes = if architecture == "arm64" { self.arm64 } else { self.amd64 };
         let program = Path::new(self.folder).join(self.program);
         let stamp = tools.join(self.folder).join(".sha256");
         let stamped = fs::read_to_string(&stamp).unwrap_or_default();
@@ -156,11 +146,7 @@ impl Pinned {
             return Ok(package);
         }
         let part = cache.join(format!("{name}.{}", std::process::id()));
-        let fetched = fetch(
-            &mirrors::addresses(&path, hashes.sha1),
-            &part,
-            hashes.sha256,
-        );
+        let fetched = fetch(&mirrors::addresses(&path, hashes.sha1), &part, hashes.sha256);
         if fetched.is_ok() {
             fs::rename(&part, &package).context("failed to keep the package")?;
         } else {
@@ -186,17 +172,8 @@ fn fetch(addresses: &[String], to: &Path, sha256_wanted: &str) -> Result<()> {
 
 fn fetch_from(address: &str, to: &Path, sha256_wanted: &str) -> Result<()> {
     let mut curl = Command::new("curl");
-    curl.args([
-        "--fail",
-        "--location",
-        "--silent",
-        "--show-error",
-        "--retry",
-        "2",
-    ]);
-    curl.args(["--connect-timeout", "20", "--max-time", "600", "--output"])
-        .arg(to)
-        .arg(address);
+    curl.args(["--fail", "--location", "--silent", "--show-error", "--retry", "2"]);
+    curl.args(["--connect-timeout", "20", "--max-time", "600", "--output"]).arg(to).arg(address);
     exec::output(&mut curl)?;
     let hash = sha256(to)?;
     if hash != sha256_wanted {
@@ -222,10 +199,7 @@ fn unpack(package: &Path, folder: &Path, sha256: &str) -> Result<()> {
 
 fn sha256(file: &Path) -> Result<String> {
     let said = exec::output(Command::new("sha256sum").arg("--binary").arg(file))?;
-    said.split_whitespace()
-        .next()
-        .map(str::to_owned)
-        .context("sha256sum said nothing")
+    said.split_whitespace().next().map(str::to_owned).context("sha256sum said nothing")
 }
 
 /// Uses the system's own program, where it is there and new enough.
@@ -234,16 +208,11 @@ fn stand_in(tools: &Path, link: &Link) -> Result<()> {
     let Some(program) = exec::which(&name) else {
         bail!("there is no `{name}` on the path either");
     };
-    let said = ["version", "--version"]
-        .iter()
-        .find_map(|arg| exec::version_of(&program, &[arg]));
+    let said = ["version", "--version"].iter().find_map(|arg| exec::version_of(&program, &[arg]));
     let said = said.unwrap_or_default();
     if version_in(&said).is_none_or(|version| version < link.at_least) {
         let (major, minor) = link.at_least;
-        bail!(
-            "`{}` is not {major}.{minor} or newer: it says {said:?}",
-            program.display()
-        );
+        bail!("`{}` is not {major}.{minor} or newer: it says {said:?}", program.display());
     }
     println!("tools: using {} instead: {said}", program.display());
     set_link(tools, link.name, &program)
@@ -293,19 +262,13 @@ mod tests {
     fn versions_are_found_in_what_programs_say() {
         let restic = "restic 0.18.0 compiled with go1.24.4 on linux/amd64";
         assert_eq!(version_in(restic), Some((0, 18)));
-        assert_eq!(
-            version_in("rest-server v0.13.0 (abc) compiled"),
-            Some((0, 13))
-        );
+        assert_eq!(version_in("rest-server v0.13.0 (abc) compiled"), Some((0, 13)));
         assert_eq!(version_in("restic, a backup program"), None);
     }
 
     #[test]
     fn every_hash_is_written_out_in_full() {
-        for hashes in PINNED
-            .iter()
-            .flat_map(|pinned| [pinned.amd64, pinned.arm64])
-        {
+        for hashes in PINNED.iter().flat_map(|pinned| [pinned.amd64, pinned.arm64]) {
             assert_eq!(hashes.sha256.len(), 64);
             assert_eq!(hashes.sha1.len(), 40);
         }

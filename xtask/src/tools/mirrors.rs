@@ -19,13 +19,9 @@ pub(super) fn addresses(path: &str, sha1: &str) -> Vec<String> {
 /// The mirrors of Debian's archive that this machine's package manager uses.
 fn configured() -> Vec<String> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
-    let folder = fs::read_dir("/etc/apt/sources.list.d")
-        .into_iter()
-        .flatten();
+    let folder = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten();
     files.extend(folder.flatten().map(|entry| entry.path()));
-    let texts = files
-        .iter()
-        .filter_map(|file| fs::read_to_string(file).ok());
+    let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
     let mut bases: Vec<String> = texts.flat_map(|text| bases_in(&text)).collect();
     bases.sort();
     bases.dedup();
@@ -55,10 +51,7 @@ mod tests {
             URIs: https://two.example/debian http://two.example/debian-security\n\
             deb https://packages.example/apt stable main\n";
         let bases = bases_in(sources);
-        assert_eq!(
-            bases,
-            ["http://mirror.example/debian", "https://two.example/debian"]
-        );
+        assert_eq!(bases, ["http://mirror.example/debian", "https://two.example/debian"]);
     }
 
     #[test]

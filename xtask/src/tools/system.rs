@@ -16,11 +16,7 @@ struct Program {
 
 /// What every machine needs.
 const PROGRAMS: &[Program] = &[
-    Program {
-        name: "cc",
-        package: "build-essential",
-        needed_for: "linking, SQLite and ring",
-    },
+    Program { name: "cc", package: "build-essential", needed_for: "linking, SQLite and ring" },
     Program {
         name: "curl",
         package: "curl",
@@ -30,26 +26,10 @@ const PROGRAMS: &[Program] = &[
 
 /// What the fetched Debian packages, and the tests that give up root's powers, need on Linux.
 const LINUX_PROGRAMS: &[Program] = &[
-    Program {
-        name: "dpkg-deb",
-        package: "dpkg",
-        needed_for: "unpacking restic",
-    },
-    Program {
-        name: "sha256sum",
-        package: "coreutils",
-        needed_for: "verifying restic",
-    },
-    Program {
-        name: "setpriv",
-        package: "util-linux",
-        needed_for: "tests that give up root",
-    },
-    Program {
-        name: "pkg-config",
-        package: "pkg-config",
-        needed_for: "finding C libraries",
-    },
+    Program { name: "dpkg-deb", package: "dpkg", needed_for: "unpacking restic" },
+    Program { name: "sha256sum", package: "coreutils", needed_for: "verifying restic" },
+    Program { name: "setpriv", package: "util-linux", needed_for: "tests that give up root" },
+    Program { name: "pkg-config", package: "pkg-config", needed_for: "finding C libraries" },
 ];
 
 /// Installs what is missing, where the package manager is one that we know.
@@ -63,10 +43,7 @@ pub(super) fn ensure() -> Result<()> {
         return Ok(());
     }
     for program in &missing {
-        println!(
-            "tools: `{}` is missing: {}",
-            program.name, program.needed_for
-        );
+        println!("tools: `{}` is missing: {}", program.name, program.needed_for);
     }
     if exec::which("apt-get").is_none() {
         bail!(
@@ -78,16 +55,8 @@ pub(super) fn ensure() -> Result<()> {
 }
 
 fn missing_programs() -> Vec<&'static Program> {
-    let for_linux = if cfg!(target_os = "linux") {
-        LINUX_PROGRAMS
-    } else {
-        &[]
-    };
-    PROGRAMS
-        .iter()
-        .chain(for_linux)
-        .filter(|program| !is_present(program.name))
-        .collect()
+    let for_linux = if cfg!(target_os = "linux") { LINUX_PROGRAMS } else { &[] };
+    PROGRAMS.iter().chain(for_linux).filter(|program| !is_present(program.name)).collect()
 }
 
 /// Looks into the administrator's folders too: they are not on everybody's path.
@@ -97,19 +66,13 @@ fn is_present(program: &str) -> bool {
         return true;
     }
     exec::which(program).is_some()
-        || ["/usr/sbin", "/sbin"]
-            .iter()
-            .any(|folder| Path::new(folder).join(program).is_file())
+        || ["/usr/sbin", "/sbin"].iter().any(|folder| Path::new(folder).join(program).is_file())
 }
 
 fn has_certificates() -> bool {
-    [
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/cert.pem",
-    ]
-    .iter()
-    .any(|bundle| Path::new(bundle).is_file())
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"]
+        .iter()
+        .any(|bundle| Path::new(bundle).is_file())
 }
 
 fn install(packages: &[&str]) -> Result<()> {
@@ -127,12 +90,7 @@ fn install(packages: &[&str]) -> Result<()> {
 
 /// apt-get as root, never asking anything.
 fn apt_get(is_root: bool, args: &[&str]) -> Command {
-    let words = [
-        "env",
-        "DEBIAN_FRONTEND=noninteractive",
-        "apt-get",
-        "--quiet",
-    ];
+    let words = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet"];
     let mut command = Command::new(if is_root { "env" } else { "sudo" });
     command.args(if is_root { &words[1..] } else { &words[..] });
     command.args(args).stdin(Stdio::null());
