@@ -40,11 +40,12 @@ pub struct CommandGo {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CancelReason {
-    /// A person asked for it.
-    #[default]
-    Admin,
     /// The command was not started in time.
     Expired,
+    /// A person asked for it; also what a reason of a newer manager reads as.
+    #[default]
+    #[serde(other)]
+    Admin,
 }
 
 /// End a run, or see to it that it never starts (`command.cancel`).
