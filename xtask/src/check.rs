@@ -72,10 +72,9 @@ fn deny(workspace: &Workspace) -> Result<Command> {
 
 /// Compares a crate's `.sqlx` folder with its queries and migrations.
 fn queries(workspace: &Workspace, database: &Database) -> Result<Verdict> {
-    if !database.has_queries(workspace)? && !database.sqlx_dir(workspace).exists() {
+    if !database.has_queries(workspace)? && !database.has_descriptions(workspace) {
         return Ok(Verdict::NothingToCheck);
     }
-    database.create(workspace)?;
     database.check(workspace)?;
     Ok(Verdict::Holds)
 }

@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 pub(crate) enum CargoTool {
     /// Checks bans, licences and sources of the dependencies.
     Deny,
-    /// Makes databases from migrations, and checks queries against them.
+    /// Makes databases from migrations.
     Sqlx,
     /// Drives libFuzzer; wants a nightly toolchain when it runs.
     Fuzz,
