@@ -1,0 +1,122 @@
+//! `restic unlock`: removes what a killed restic of ours left behind, and nothing else.
+//!
+//! restic's own `unlock` removes every lock that is older than half an hour, and also those of
+//! this machine whose process is gone. A machine that sleeps does not refresh its lock, so that
+//! rule can take the lock of a backup that is about to go on. So it is run only when every lock in
+//! the repository is one of ours; `--remove-all` is never used.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::CancelToken;
+use crate::call::{Arguments, Call, log};
+use crate::environment::Repository;
+use crate::event::Sink;
+use crate::failure::Failure;
+use crate::locks::Lock;
+use crate::process::Stdout;
+use crate::program::Restic;
+
+/// Which processes are ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OurProcesses {
+    /// The name of this machine as its system tells it, not the host that snapshots are filed
+    /// under.
+    pub hostname: String,
+    /// The ids of restic processes that we started; see [`Event::Started`](crate::Event::Started)
+    /// and [`Failure::killed_pid`].
+    pub pids: BTreeSet<u32>,
+}
+
+impl OurProcesses {
+    fn hold(&self, lock: &Lock) -> bool {
+        lock.hostname == self.hostname && self.pids.contains(&lock.pid)
+    }
+}
+
+/// What became of the locks.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum UnlockOutcome {
+    /// There was no lock.
+    NothingToRemove,
+    /// There were only ours, and they are gone.
+    Removed {
+        /// They.
+        locks: Vec<Lock>,
+    },
+    /// Some are not ours, so nothing was removed.
+    LeftToOthers {
+        /// Those that are not ours.
+        locks: Vec<Lock>,
+    },
+    /// All were ours, but restic did not remove them: their process still runs, or another has
+    /// its id by now.
+    StillThere {
+        /// They.
+        locks: Vec<Lock>,
+    },
+}
+
+impl Restic {
+    /// Removes the locks of processes of ours that are gone, if there are no others.
+    ///
+    /// # Errors
+    /// All that can keep a repository from being read or written.
+    pub async fn release_own_locks(
+        &self,
+        repository: &Repository,
+        ours: &OurProcesses,
+        sink: Sink<'_>,
+        cancel: &CancelToken,
+    ) -> Result<UnlockOutcome, Failure> {
+        let found = self.locks(repository, sink, cancel).await?;
+        if found.is_empty() {
+            return Ok(UnlockOutcome::NothingToRemove);
+        }
+        let (own, others): (Vec<Lock>, Vec<Lock>) =
+            found.into_iter().partition(|lock| ours.hold(lock));
+        if !others.is_empty() {
+            return Ok(UnlockOutcome::LeftToOthers { locks: others });
+        }
+        self.unlock(repository, sink, cancel).await?;
+        // Some releases report success whatever they did.
+        let left = self.locks(repository, sink, cancel).await?;
+        let (left, _others): (Vec<Lock>, Vec<Lock>) =
+            left.into_iter().partition(|lock| ours.hold(lock));
+        if left.is_empty() {
+            Ok(UnlockOutcome::Removed { locks: own })
+        } else {
+            Ok(UnlockOutcome::StillThere { locks: left })
+        }
+    }
+
+    /// Plain `restic unlock`: removes every lock that restic takes for stale, whoever made it.
+    /// Only for an admin who has seen the locks; a program uses [`Restic::release_own_locks`].
+    ///
+    /// # Errors
+    /// All that can keep a repository from being read or written.
+    pub async fn unlock(
+        &self,
+        repository: &Repository,
+        sink: Sink<'_>,
+        cancel: &CancelToken,
+    ) -> Result<(), Failure> {
+        let call = Call { restic: self, repository, arguments: arguments(), stdout: Stdout::Lines };
+        call.run(sink, cancel, &mut log).await?.success()?;
+        Ok(())
+    }
+}
+
+fn arguments() -> Arguments {
+    Arguments::json("unlock")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn argv() {
+        assert_eq!(super::arguments().to_text(), "--json unlock");
+    }
+}
