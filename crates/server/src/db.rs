@@ -3,7 +3,18 @@
 //! SQLite in WAL mode with `synchronous=FULL`: a commit that returned is on the disk, which is what
 //! an acknowledgement to an agent promises. All SQL lives in this module's files, one an aggregate.
 
+pub mod audit;
+pub mod enrolments;
 pub mod error;
+pub mod hosts;
+pub mod logs;
+pub mod notices;
+pub mod plans;
+pub mod repositories;
+pub mod row;
+pub mod runs;
+pub mod sessions;
+pub mod snapshots;
 
 use error::DbError;
 use sqlx::{

@@ -1,0 +1,291 @@
+//! Plans: what is backed up, into which repository, and on which hosts.
+
+use super::{
+    Tx,
+    error::DbError,
+    row::{Row, millis, to_json},
+};
+use jiff::Timestamp;
+use protocol::{HostId, PlanId, RepositoryId, Retention};
+use sqlx::SqliteExecutor;
+
+/// A plan as it stands in the database.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Its id, which is also its restic tag.
+    pub id: PlanId,
+    /// What the admin calls it.
+    pub name: String,
+    /// Where its snapshots go.
+    pub repository_id: RepositoryId,
+    /// What is backed up.
+    pub paths: Vec<String>,
+    /// restic exclude patterns.
+    pub excludes: Vec<String>,
+    /// Tags beside the plan's and the run's own.
+    pub tags: Vec<String>,
+    /// How long snapshots are kept; without it, all are.
+    pub retention: Option<Retention>,
+    /// Whether it may run.
+    pub enabled: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When the admin last changed it.
+    pub updated_at: Timestamp,
+    /// Grows with each change.
+    pub revision: i64,
+}
+
+struct PlanRow {
+    id: String,
+    name: String,
+    repository_id: String,
+    paths: String,
+    excludes: String,
+    tags: String,
+    retention: Option<String>,
+    enabled: i64,
+    created_at: i64,
+    updated_at: i64,
+    revision: i64,
+}
+
+impl TryFrom<PlanRow> for Plan {
+    type Error = DbError;
+
+    fn try_from(stored: PlanRow) -> Result<Self, DbError> {
+        let row = Row { table: "plans", id: &stored.id };
+        Ok(Self {
+            id: row.parse("id", &stored.id)?,
+            repository_id: row.parse("repository_id", &stored.repository_id)?,
+            paths: row.json("paths", &stored.paths)?,
+            excludes: row.json("excludes", &stored.excludes)?,
+            tags: row.json("tags", &stored.tags)?,
+            retention: row.maybe_json("retention", stored.retention.as_deref())?,
+            created_at: row.time("created_at", stored.created_at)?,
+            updated_at: row.time("updated_at", stored.updated_at)?,
+            name: stored.name,
+            enabled: stored.enabled != 0,
+            revision: stored.revision,
+        })
+    }
+}
+
+/// The columns that hold JSON, written.
+struct Written {
+    paths: String,
+    excludes: String,
+    tags: String,
+    retention: Option<String>,
+}
+
+impl Written {
+    fn of(plan: &Plan) -> Result<Self, DbError> {
+        let list = |column, items: &[String]| to_json("plans", column, plan.id, items);
+        let retention = plan.retention.as_ref();
+        Ok(Self {
+            paths: list("paths", &plan.paths)?,
+            excludes: list("excludes", &plan.excludes)?,
+            tags: list("tags", &plan.tags)?,
+            retention: retention.map(|r| to_json("plans", "retention", plan.id, r)).transpose()?,
+        })
+    }
+}
+
+/// All plans, by name.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(db: impl SqliteExecutor<'_>) -> Result<Vec<Plan>, DbError> {
+    let rows = sqlx::query_as!(
+        PlanRow,
+        "SELECT id, name, repository_id, paths, excludes, tags, retention, enabled, created_at, updated_at, revision
+         FROM plans ORDER BY name COLLATE NOCASE, id"
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Plan::try_from).collect()
+}
+
+/// One plan.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find(db: impl SqliteExecutor<'_>, id: PlanId) -> Result<Option<Plan>, DbError> {
+    let id = id.to_string();
+    let row = sqlx::query_as!(
+        PlanRow,
+        "SELECT id, name, repository_id, paths, excludes, tags, retention, enabled, created_at, updated_at, revision
+         FROM plans WHERE id = ?",
+        id
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(Plan::try_from).transpose()
+}
+
+/// The plan of this name, without regard to case.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_by_name(
+    db: impl SqliteExecutor<'_>,
+    name: &str,
+) -> Result<Option<PlanId>, DbError> {
+    let id = sqlx::query_scalar!("SELECT id FROM plans WHERE name = ? COLLATE NOCASE", name)
+        .fetch_optional(db)
+        .await?;
+    id.map(|id| Row { table: "plans", id: &id }.parse("id", &id)).transpose()
+}
+
+/// The plans of one host, by name.
+///
+/// # Errors
+/// When the database fails.
+pub async fn of_host(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Vec<Plan>, DbError> {
+    let host = host.to_string();
+    let rows = sqlx::query_as!(
+        PlanRow,
+        "SELECT id, name, repository_id, paths, excludes, tags, retention, enabled, created_at, updated_at, revision
+         FROM plans WHERE id IN (SELECT plan_id FROM plan_hosts WHERE host_id = ?)
+         ORDER BY name COLLATE NOCASE, id",
+        host
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Plan::try_from).collect()
+}
+
+/// The hosts of a plan.
+///
+/// # Errors
+/// When the database fails.
+pub async fn hosts(db: impl SqliteExecutor<'_>, id: PlanId) -> Result<Vec<HostId>, DbError> {
+    let key = id.to_string();
+    let ids = sqlx::query_scalar!(
+        "SELECT host_id FROM plan_hosts WHERE plan_id = ? ORDER BY host_id",
+        key
+    )
+    .fetch_all(db)
+    .await?;
+    ids.iter().map(|host| Row { table: "plan_hosts", id: &key }.parse("host_id", host)).collect()
+}
+
+/// Which plan runs on which host, all pairs.
+///
+/// # Errors
+/// When the database fails.
+pub async fn assignments(db: impl SqliteExecutor<'_>) -> Result<Vec<(PlanId, HostId)>, DbError> {
+    let rows = sqlx::query!("SELECT plan_id, host_id FROM plan_hosts ORDER BY plan_id, host_id")
+        .fetch_all(db)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let pair = Row { table: "plan_hosts", id: &row.plan_id };
+            Ok((pair.parse("plan_id", &row.plan_id)?, pair.parse("host_id", &row.host_id)?))
+        })
+        .collect()
+}
+
+/// Enters a plan.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert(tx: &mut Tx, plan: &Plan) -> Result<(), DbError> {
+    let (id, repository) = (plan.id.to_string(), plan.repository_id.to_string());
+    let (created, updated) = (millis(plan.created_at), millis(plan.updated_at));
+    let json = Written::of(plan)?;
+    sqlx::query!(
+        "INSERT INTO plans
+             (id, name, repository_id, paths, excludes, tags, retention, enabled, created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        id,
+        plan.name,
+        repository,
+        json.paths,
+        json.excludes,
+        json.tags,
+        json.retention,
+        plan.enabled,
+        created,
+        updated
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Writes a changed plan back.
+///
+/// # Errors
+/// When the database fails.
+pub async fn update(tx: &mut Tx, plan: &Plan) -> Result<(), DbError> {
+    let (id, repository) = (plan.id.to_string(), plan.repository_id.to_string());
+    let updated = millis(plan.updated_at);
+    let json = Written::of(plan)?;
+    sqlx::query!(
+        "UPDATE plans SET name = ?, repository_id = ?, paths = ?, excludes = ?, tags = ?, retention = ?,
+                enabled = ?, updated_at = ?, revision = revision + 1
+         WHERE id = ?",
+        plan.name,
+        repository,
+        json.paths,
+        json.excludes,
+        json.tags,
+        json.retention,
+        plan.enabled,
+        updated,
+        id
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Makes these the hosts of the plan, and no others.
+///
+/// # Errors
+/// When the database fails, or a host does not exist.
+pub async fn set_hosts(tx: &mut Tx, id: PlanId, hosts: &[HostId]) -> Result<(), DbError> {
+    let key = id.to_string();
+    sqlx::query!("DELETE FROM plan_hosts WHERE plan_id = ?", key).execute(&mut **tx).await?;
+    for host in hosts {
+        assign(tx, id, *host).await?;
+    }
+    Ok(())
+}
+
+/// Assigns the plan to one more host.
+///
+/// # Errors
+/// When the database fails, or the host does not exist.
+pub async fn assign(tx: &mut Tx, id: PlanId, host: HostId) -> Result<(), DbError> {
+    let (id, host) = (id.to_string(), host.to_string());
+    sqlx::query!("INSERT OR IGNORE INTO plan_hosts (plan_id, host_id) VALUES (?, ?)", id, host)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Takes all plans from a host.
+///
+/// # Errors
+/// When the database fails.
+pub async fn unassign_host(tx: &mut Tx, host: HostId) -> Result<(), DbError> {
+    let host = host.to_string();
+    sqlx::query!("DELETE FROM plan_hosts WHERE host_id = ?", host).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Deletes a plan; its snapshots stay in the repository, and waiting enrolments lose it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete(tx: &mut Tx, id: PlanId) -> Result<(), DbError> {
+    let id = id.to_string();
+    sqlx::query!("UPDATE enrolments SET plan_id = NULL WHERE plan_id = ?", id)
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query!("DELETE FROM plans WHERE id = ?", id).execute(&mut **tx).await?;
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! Repositories: where backups go, and the sealed secrets that open them.
+
+use super::{
+    Tx,
+    error::DbError,
+    row::{Row, millis},
+};
+use jiff::Timestamp;
+use protocol::{HostId, PlanId, RepositoryId};
+use sqlx::SqliteExecutor;
+
+/// A repository as it stands in the database; its secrets stay sealed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Repository {
+    /// Its id.
+    pub id: RepositoryId,
+    /// What the admin calls it.
+    pub name: String,
+    /// restic's location, without credentials.
+    pub url: String,
+    /// The user name for its server.
+    pub username: Option<String>,
+    /// Its own password, sealed for [`password_place`].
+    pub password_sealed: Vec<u8>,
+    /// The password for its server, sealed for [`credential_place`].
+    pub credential_sealed: Option<Vec<u8>>,
+    /// The authority of its server's certificate.
+    pub ca_pem: Option<String>,
+    /// Whether agents may only add.
+    pub append_only: bool,
+    /// When it was entered.
+    pub created_at: Timestamp,
+    /// When the admin last changed it.
+    pub updated_at: Timestamp,
+    /// When it was first known to exist.
+    pub initialised_at: Option<Timestamp>,
+    /// Grows with each change.
+    pub revision: i64,
+}
+
+/// Where a repository's own password is sealed.
+#[must_use]
+pub fn password_place(id: RepositoryId) -> String {
+    format!("repositories.password.{id}")
+}
+
+/// Where the password for a repository's server is sealed.
+#[must_use]
+pub fn credential_place(id: RepositoryId) -> String {
+    format!("repositories.credential.{id}")
+}
+
+struct RepositoryRow {
+    id: String,
+    name: String,
+    url: String,
+    username: Option<String>,
+    password_sealed: Vec<u8>,
+    credential_sealed: Option<Vec<u8>>,
+    ca_pem: Option<String>,
+    append_only: i64,
+    created_at: i64,
+    updated_at: i64,
+    initialised_at: Option<i64>,
+    revision: i64,
+}
+
+impl TryFrom<RepositoryRow> for Repository {
+    type Error = DbError;
+
+    fn try_from(stored: RepositoryRow) -> Result<Self, DbError> {
+        let row = Row { table: "repositories", id: &stored.id };
+        Ok(Self {
+            id: row.parse("id", &stored.id)?,
+            created_at: row.time("created_at", stored.created_at)?,
+            updated_at: row.time("updated_at", stored.updated_at)?,
+            initialised_at: row.maybe_time("initialised_at", stored.initialised_at)?,
+            name: stored.name,
+            url: stored.url,
+            username: stored.username,
+            password_sealed: stored.password_sealed,
+            credential_sealed: stored.credential_sealed,
+            ca_pem: stored.ca_pem,
+            append_only: stored.append_only != 0,
+            revision: stored.revision,
+        })
+    }
+}
+
+/// All repositories, by name.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(db: impl SqliteExecutor<'_>) -> Result<Vec<Repository>, DbError> {
+    let rows = sqlx::query_as!(
+        RepositoryRow,
+        "SELECT id, name, url, username, password_sealed, credential_sealed, ca_pem, append_only, created_at,
+                updated_at, initialised_at, revision
+         FROM repositories ORDER BY name COLLATE NOCASE, id"
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Repository::try_from).collect()
+}
+
+/// One repository.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find(
+    db: impl SqliteExecutor<'_>,
+    id: RepositoryId,
+) -> Result<Option<Repository>, DbError> {
+    let id = id.to_string();
+    let row = sqlx::query_as!(
+        RepositoryRow,
+        "SELECT id, name, url, username, password_sealed, credential_sealed, ca_pem, append_only, created_at,
+                updated_at, initialised_at, revision
+         FROM repositories WHERE id = ?",
+        id
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(Repository::try_from).transpose()
+}
+
+/// The repository of this name, without regard to case.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_by_name(
+    db: impl SqliteExecutor<'_>,
+    name: &str,
+) -> Result<Option<RepositoryId>, DbError> {
+    let id = sqlx::query_scalar!("SELECT id FROM repositories WHERE name = ? COLLATE NOCASE", name)
+        .fetch_optional(db)
+        .await?;
+    id.map(|id| Row { table: "repositories", id: &id }.parse("id", &id)).transpose()
+}
+
+/// Enters a repository.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert(tx: &mut Tx, repository: &Repository) -> Result<(), DbError> {
+    let id = repository.id.to_string();
+    let (created, updated) = (millis(repository.created_at), millis(repository.updated_at));
+    sqlx::query!(
+        "INSERT INTO repositories
+             (id, name, url, username, password_sealed, credential_sealed, ca_pem, append_only, created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        id,
+        repository.name,
+        repository.url,
+        repository.username,
+        repository.password_sealed,
+        repository.credential_sealed,
+        repository.ca_pem,
+        repository.append_only,
+        created,
+        updated
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Writes a changed repository back.
+///
+/// # Errors
+/// When the database fails.
+pub async fn update(tx: &mut Tx, repository: &Repository) -> Result<(), DbError> {
+    let id = repository.id.to_string();
+    let updated = millis(repository.updated_at);
+    let initialised = repository.initialised_at.map(millis);
+    sqlx::query!(
+        "UPDATE repositories SET name = ?, url = ?, username = ?, password_sealed = ?, credential_sealed = ?,
+                ca_pem = ?, append_only = ?, updated_at = ?, initialised_at = ?, revision = revision + 1
+         WHERE id = ?",
+        repository.name,
+        repository.url,
+        repository.username,
+        repository.password_sealed,
+        repository.credential_sealed,
+        repository.ca_pem,
+        repository.append_only,
+        updated,
+        initialised,
+        id
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Forgets a repository; what lies in it is untouched.
+///
+/// # Errors
+/// When the database fails, or a plan still uses it.
+pub async fn delete(tx: &mut Tx, id: RepositoryId) -> Result<(), DbError> {
+    let id = id.to_string();
+    sqlx::query!("DELETE FROM repositories WHERE id = ?", id).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// The hosts that have a plan into this repository.
+///
+/// # Errors
+/// When the database fails.
+pub async fn hosts(db: impl SqliteExecutor<'_>, id: RepositoryId) -> Result<Vec<HostId>, DbError> {
+    let key = id.to_string();
+    let ids = sqlx::query_scalar!(
+        "SELECT DISTINCT plan_hosts.host_id FROM plan_hosts JOIN plans ON plans.id = plan_hosts.plan_id
+         WHERE plans.repository_id = ? ORDER BY 1",
+        key
+    )
+    .fetch_all(db)
+    .await?;
+    ids.iter().map(|host| Row { table: "plan_hosts", id: &key }.parse("host_id", host)).collect()
+}
+
+/// The plans that write into this repository.
+///
+/// # Errors
+/// When the database fails.
+pub async fn plans(db: impl SqliteExecutor<'_>, id: RepositoryId) -> Result<Vec<PlanId>, DbError> {
+    let key = id.to_string();
+    let ids = sqlx::query_scalar!("SELECT id FROM plans WHERE repository_id = ? ORDER BY id", key)
+        .fetch_all(db)
+        .await?;
+    ids.iter().map(|plan| Row { table: "plans", id: plan }.parse("id", plan)).collect()
+}
+
+/// The repositories that the plans of this host use.
+///
+/// # Errors
+/// When the database fails.
+pub async fn of_host(
+    db: impl SqliteExecutor<'_>,
+    host: HostId,
+) -> Result<Vec<Repository>, DbError> {
+    let host = host.to_string();
+    let rows = sqlx::query_as!(
+        RepositoryRow,
+        "SELECT id, name, url, username, password_sealed, credential_sealed, ca_pem, append_only, created_at,
+                updated_at, initialised_at, revision
+         FROM repositories WHERE id IN (
+             SELECT plans.repository_id FROM plans JOIN plan_hosts ON plan_hosts.plan_id = plans.id
+             WHERE plan_hosts.host_id = ?)
+         ORDER BY name COLLATE NOCASE, id",
+        host
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Repository::try_from).collect()
+}
