@@ -8,6 +8,7 @@ CREATE TABLE manager (
     epoch               INTEGER NOT NULL,
     root_public_key     BLOB    NOT NULL,          -- raw Ed25519, 32 bytes
     root_key_sealed     BLOB,                      -- PKCS #8; NULL once the recovery kit holds it
+    root_cert           BLOB    NOT NULL,          -- DER
     instance_cert       BLOB    NOT NULL,          -- DER
     instance_key_sealed BLOB    NOT NULL,          -- PKCS #8
     admin_password_hash TEXT,                      -- argon2id, headless only
@@ -32,6 +33,10 @@ CREATE TABLE hosts (
     hold_message        TEXT,
     ticket_hash         BLOB,                      -- SHA-256 of the confirmed ticket
     pending_ticket_hash BLOB,                      -- SHA-256 of the ticket that was handed out last
+    seen_incarnation    TEXT,                      -- what the agent has seen of this manager, kept while
+    seen_command        INTEGER,                   -- the hold is manager_behind: adopting takes it over
+    seen_generation     INTEGER,
+    seen_ticket_hash    BLOB,
     enrolled_at         INTEGER NOT NULL,
     last_seen_at        INTEGER,
     next_command        INTEGER NOT NULL DEFAULT 1,
@@ -124,6 +129,7 @@ CREATE TABLE runs (
     restore             TEXT,                      -- JSON of protocol::RestoreReport
     revision            INTEGER NOT NULL DEFAULT 0
 );
+CREATE INDEX runs_by_time ON runs (created_at, id);
 CREATE INDEX runs_by_host ON runs (host_id, created_at);
 CREATE INDEX runs_open ON runs (host_id, status) WHERE finished_at IS NULL;
 CREATE UNIQUE INDEX runs_by_command ON runs (host_id, command_incarnation, command_n)
@@ -146,6 +152,7 @@ CREATE TABLE journals (
     hash       BLOB    NOT NULL,
     opened_at  INTEGER NOT NULL,
     is_current INTEGER NOT NULL,                   -- exactly one per host
+    renew      TEXT,                               -- why the agent must start a new journal, if it must
     PRIMARY KEY (host_id, journal_id)
 ) WITHOUT ROWID;
 

@@ -1,0 +1,76 @@
+//! The lines of the runs' logs. A line is keyed by its run and its number, so a line that comes
+//! twice is there once.
+
+use super::{
+    Tx,
+    error::DbError,
+    row::{Row, count, millis, uncount},
+};
+use protocol::{HostId, LogLine, RunId};
+use sqlx::SqliteExecutor;
+
+struct LineRow {
+    run_id: String,
+    seq: i64,
+    ts: i64,
+    stream: String,
+    text: String,
+}
+
+/// The lines of a run after the line `after_seq`, in order.
+///
+/// # Errors
+/// When the database fails.
+pub async fn lines(
+    db: impl SqliteExecutor<'_>,
+    run: RunId,
+    after_seq: u64,
+    limit: u32,
+) -> Result<Vec<LogLine>, DbError> {
+    let (id, after, limit) = (run.to_string(), count(after_seq), i64::from(limit));
+    let rows = sqlx::query_as!(
+        LineRow,
+        "SELECT run_id, seq, ts, stream, text FROM log_lines \
+         WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+        id,
+        after,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(|line| read_line(run, line)).collect()
+}
+
+fn read_line(run: RunId, line: LineRow) -> Result<LogLine, DbError> {
+    let row = Row { table: "log_lines", id: &line.run_id };
+    Ok(LogLine {
+        job_id: run,
+        seq: uncount(line.seq),
+        ts: row.time("ts", line.ts)?,
+        stream: row.word("stream", &line.stream)?,
+        payload: line.text,
+    })
+}
+
+/// Takes in a line. Says whether it is new; a line of another host's run, or of none, is not taken.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert(tx: &mut Tx, host: HostId, line: &LogLine) -> Result<bool, DbError> {
+    let (run, host) = (line.job_id.to_string(), host.to_string());
+    let (seq, ts, stream) = (count(line.seq), millis(line.ts), line.stream.as_str());
+    let done = sqlx::query!(
+        "INSERT INTO log_lines (run_id, seq, ts, stream, text) \
+         SELECT id, ?2, ?3, ?4, ?5 FROM runs WHERE id = ?1 AND host_id = ?6 \
+         ON CONFLICT (run_id, seq) DO NOTHING",
+        run,
+        seq,
+        ts,
+        stream,
+        line.payload,
+        host
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}

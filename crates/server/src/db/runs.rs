@@ -1,0 +1,650 @@
+//! Runs, from the request to the outcome. The statements hold two rules that nothing above them can
+//! break: a run that has ended never changes, and one outcome is told once.
+
+use super::{
+    Tx,
+    error::DbError,
+    row::{Row, count, millis, to_json, uncount},
+};
+use jiff::Timestamp;
+use protocol::{
+    Code, CommandNumber, HostId, JobFinished, JobKind, JobStarted, JobStatus, PlanId, RepositoryId,
+    RestoreReport, RunId, RunSpec, UnreadableFile,
+};
+use serde_json::Value;
+use sqlx::SqliteExecutor;
+
+/// How far a run's command is on its way to the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dispatch {
+    /// It was never written to a connection: the manager may still end it.
+    Waiting,
+    /// It was written; from here on only the agent ends it.
+    Sent,
+    /// The agent has written it down.
+    Accepted,
+    /// The agent was told to start.
+    Going,
+    /// It is the agent's own run, or one from before this database.
+    Agent,
+}
+
+impl Dispatch {
+    /// The word in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Sent => "sent",
+            Self::Accepted => "accepted",
+            Self::Going => "going",
+            Self::Agent => "agent",
+        }
+    }
+
+    fn read(row: Row<'_>, word: &str) -> Result<Self, DbError> {
+        match word {
+            "waiting" => Ok(Self::Waiting),
+            "sent" => Ok(Self::Sent),
+            "accepted" => Ok(Self::Accepted),
+            "going" => Ok(Self::Going),
+            "agent" => Ok(Self::Agent),
+            _ => Err(row.inconsistent("dispatch")),
+        }
+    }
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// Where it runs.
+    pub host_id: HostId,
+    /// The plan it serves.
+    pub plan_id: Option<PlanId>,
+    /// The repository it works on.
+    pub repository_id: Option<RepositoryId>,
+    /// Its kind.
+    pub kind: JobKind,
+    /// What it is to do.
+    pub spec: RunSpec,
+    /// Its state.
+    pub status: JobStatus,
+    /// How far its command is.
+    pub dispatch: Dispatch,
+    /// Its command's number.
+    pub command: Option<CommandNumber>,
+    /// Who asked for it: a principal, or `agent`.
+    pub requested_by: String,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it will no longer be started.
+    pub expires_at: Option<Timestamp>,
+    /// When it began, by the endpoint's clock.
+    pub started_at: Option<Timestamp>,
+    /// When it ended, by the endpoint's clock (the manager's when the manager ended it).
+    pub finished_at: Option<Timestamp>,
+    /// When a person asked to cancel it.
+    pub cancel_requested_at: Option<Timestamp>,
+    /// restic's exit code.
+    pub exit_code: Option<i32>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// The stable reason.
+    pub code: Option<Code>,
+    /// What to do next.
+    pub guidance: Option<String>,
+    /// The snapshot that was written.
+    pub snapshot_id: Option<String>,
+    /// restic's summary.
+    pub stats: Option<Value>,
+    /// Files that could not be read.
+    pub unreadable: Vec<UnreadableFile>,
+    /// How many there were in all.
+    pub unreadable_count: u64,
+    /// Log lines as the agent counted them.
+    pub log_lines: Option<u64>,
+    /// What a restore did.
+    pub restore: Option<RestoreReport>,
+    /// Grows with each change.
+    pub revision: u64,
+}
+
+struct RunRow {
+    id: String,
+    host_id: String,
+    plan_id: Option<String>,
+    repository_id: Option<String>,
+    kind: String,
+    spec: String,
+    status: String,
+    dispatch: String,
+    command_incarnation: Option<String>,
+    command_n: Option<i64>,
+    requested_by: String,
+    created_at: i64,
+    expires_at: Option<i64>,
+    started_at: Option<i64>,
+    finished_at: Option<i64>,
+    cancel_requested_at: Option<i64>,
+    exit_code: Option<i64>,
+    error: Option<String>,
+    code: Option<String>,
+    guidance: Option<String>,
+    snapshot_id: Option<String>,
+    stats: Option<String>,
+    unreadable: Option<String>,
+    unreadable_count: i64,
+    log_lines: Option<i64>,
+    restore: Option<String>,
+    revision: i64,
+}
+
+impl TryFrom<RunRow> for Run {
+    type Error = DbError;
+
+    fn try_from(run: RunRow) -> Result<Self, DbError> {
+        let row = Row { table: "runs", id: &run.id };
+        let command = match (&run.command_incarnation, run.command_n) {
+            (Some(incarnation), Some(n)) => Some(CommandNumber {
+                incarnation: row.parse("command_incarnation", incarnation)?,
+                n: uncount(n),
+            }),
+            _ => None,
+        };
+        let unreadable = row.maybe_json("unreadable", run.unreadable.as_deref())?;
+        Ok(Self {
+            id: row.parse("id", &run.id)?,
+            host_id: row.parse("host_id", &run.host_id)?,
+            plan_id: row.maybe_parse("plan_id", run.plan_id.as_deref())?,
+            repository_id: row.maybe_parse("repository_id", run.repository_id.as_deref())?,
+            kind: row.word("kind", &run.kind)?,
+            spec: row.json("spec", &run.spec)?,
+            status: row.word("status", &run.status)?,
+            dispatch: Dispatch::read(row, &run.dispatch)?,
+            command,
+            created_at: row.time("created_at", run.created_at)?,
+            expires_at: row.maybe_time("expires_at", run.expires_at)?,
+            started_at: row.maybe_time("started_at", run.started_at)?,
+            finished_at: row.maybe_time("finished_at", run.finished_at)?,
+            cancel_requested_at: row.maybe_time("cancel_requested_at", run.cancel_requested_at)?,
+            exit_code: run.exit_code.and_then(|code| i32::try_from(code).ok()),
+            code: run.code.as_deref().map(|code| row.word("code", code)).transpose()?,
+            stats: row.maybe_json("stats", run.stats.as_deref())?,
+            unreadable: unreadable.unwrap_or_default(),
+            unreadable_count: uncount(run.unreadable_count),
+            log_lines: run.log_lines.map(uncount),
+            restore: row.maybe_json("restore", run.restore.as_deref())?,
+            revision: uncount(run.revision),
+            requested_by: run.requested_by,
+            error: run.error,
+            guidance: run.guidance,
+            snapshot_id: run.snapshot_id,
+        })
+    }
+}
+
+/// The columns of [`RunRow`], once for all queries.
+macro_rules! select_run {
+    ($tail:literal $(, $argument:expr)* $(,)?) => {
+        sqlx::query_as!(
+            RunRow,
+            "SELECT id, host_id, plan_id, repository_id, kind, spec, status, dispatch, \
+             command_incarnation, command_n, requested_by, created_at, expires_at, started_at, \
+             finished_at, cancel_requested_at, exit_code, error, code, guidance, snapshot_id, \
+             stats, unreadable, unreadable_count, log_lines, restore, revision FROM runs " + $tail
+            $(, $argument)*
+        )
+    };
+}
+
+/// A run that is asked for.
+#[derive(Clone, Debug)]
+pub struct NewRun<'a> {
+    /// Its id.
+    pub id: RunId,
+    /// Where it is to run.
+    pub host_id: HostId,
+    /// The plan it serves, also where the spec names only a repository.
+    pub plan_id: Option<PlanId>,
+    /// The repository it works on, also where the spec names only a plan.
+    pub repository_id: Option<RepositoryId>,
+    /// What it is to do.
+    pub spec: &'a RunSpec,
+    /// Who asks.
+    pub requested_by: &'a str,
+    /// Now.
+    pub created_at: Timestamp,
+    /// When it shall no longer be started.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Queues a run. After the commit wake the host's session.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert(tx: &mut Tx, run: &NewRun<'_>) -> Result<(), DbError> {
+    let (id, host) = (run.id.to_string(), run.host_id.to_string());
+    let plan = run.plan_id.map(|plan| plan.to_string());
+    let repository = run.repository_id.map(|repository| repository.to_string());
+    let kind = run.spec.kind().as_str();
+    let spec = to_json("runs", "spec", &id, run.spec)?;
+    let (created, expires) = (millis(run.created_at), run.expires_at.map(millis));
+    sqlx::query!(
+        "INSERT INTO runs (id, host_id, plan_id, repository_id, kind, spec, status, dispatch, \
+         requested_by, created_at, expires_at) \
+         VALUES (?, ?, ?, ?, ?, ?, 'queued', 'waiting', ?, ?, ?)",
+        id,
+        host,
+        plan,
+        repository,
+        kind,
+        spec,
+        run.requested_by,
+        created,
+        expires
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// One run.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find(db: impl SqliteExecutor<'_>, run: RunId) -> Result<Option<Run>, DbError> {
+    let id = run.to_string();
+    select_run!("WHERE id = ?", id).fetch_optional(db).await?.map(Run::try_from).transpose()
+}
+
+/// Runs of one host or of all, newest first; the next page begins after the run `before`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(
+    db: impl SqliteExecutor<'_>,
+    host: Option<HostId>,
+    before: Option<RunId>,
+    limit: u32,
+) -> Result<Vec<Run>, DbError> {
+    let host = host.map(|host| host.to_string());
+    let before = before.map(|run| run.to_string());
+    let limit = i64::from(limit);
+    let rows = select_run!(
+        "WHERE (?1 IS NULL OR host_id = ?1) AND (?2 IS NULL OR (created_at, id) < \
+         (SELECT r.created_at, r.id FROM runs r WHERE r.id = ?2)) \
+         ORDER BY created_at DESC, id DESC LIMIT ?3",
+        host,
+        before,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Run::try_from).collect()
+}
+
+/// The runs of a host that have not ended, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn open_of_host(
+    db: impl SqliteExecutor<'_>,
+    host: HostId,
+) -> Result<Vec<Run>, DbError> {
+    let host = host.to_string();
+    let rows =
+        select_run!("WHERE host_id = ? AND finished_at IS NULL ORDER BY created_at, id", host)
+            .fetch_all(db)
+            .await?;
+    rows.into_iter().map(Run::try_from).collect()
+}
+
+/// All runs that have not ended, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn open(db: impl SqliteExecutor<'_>) -> Result<Vec<Run>, DbError> {
+    let rows = select_run!("WHERE finished_at IS NULL ORDER BY created_at, id").fetch_all(db).await?;
+    rows.into_iter().map(Run::try_from).collect()
+}
+
+/// The newest backup of each host and plan.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newest_backups(db: impl SqliteExecutor<'_>) -> Result<Vec<Run>, DbError> {
+    let rows = select_run!(
+        "WHERE id IN (SELECT newest FROM (SELECT id AS newest, row_number() OVER \
+         (PARTITION BY host_id, coalesce(plan_id, '') ORDER BY created_at DESC, id DESC) AS place \
+         FROM runs WHERE kind = 'backup') WHERE place = 1) ORDER BY created_at DESC, id DESC"
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Run::try_from).collect()
+}
+
+/// The newest backup of each host and plan that wrote its snapshot.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newest_good_backups(db: impl SqliteExecutor<'_>) -> Result<Vec<Run>, DbError> {
+    let rows = select_run!(
+        "WHERE id IN (SELECT newest FROM (SELECT id AS newest, row_number() OVER \
+         (PARTITION BY host_id, coalesce(plan_id, '') ORDER BY created_at DESC, id DESC) AS place \
+         FROM runs WHERE kind = 'backup' AND status IN ('succeeded', 'partial')) WHERE place = 1) \
+         ORDER BY created_at DESC, id DESC"
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Run::try_from).collect()
+}
+
+/// Notes that a person wants a run to end. After the commit wake the host's session. Says whether
+/// the run is open and nobody asked before.
+///
+/// # Errors
+/// When the database fails.
+pub async fn request_cancel(tx: &mut Tx, run: RunId, now: Timestamp) -> Result<bool, DbError> {
+    let (id, now) = (run.to_string(), millis(now));
+    let done = sqlx::query!(
+        "UPDATE runs SET cancel_requested_at = ?, revision = revision + 1 \
+         WHERE id = ? AND finished_at IS NULL AND cancel_requested_at IS NULL",
+        now,
+        id
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Ends the open runs of a host that is removed: nobody will ever know.
+///
+/// # Errors
+/// When the database fails.
+pub async fn finish_lost(
+    tx: &mut Tx,
+    host: HostId,
+    now: Timestamp,
+) -> Result<Vec<RunId>, DbError> {
+    let (host, now) = (host.to_string(), millis(now));
+    let rows = sqlx::query!(
+        "UPDATE runs SET status = 'lost', code = 'lost', finished_at = ?, \
+         error = 'The machine was removed before the end of this run was known.', \
+         revision = revision + 1 WHERE host_id = ? AND finished_at IS NULL RETURNING id",
+        now,
+        host
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.iter().map(|row| Row { table: "runs", id: &row.id }.parse("id", &row.id)).collect()
+}
+
+/// Moves a run's command on. Says whether the run was where it was thought to be; it never moves
+/// once it has ended.
+///
+/// # Errors
+/// When the database fails.
+pub async fn advance(
+    tx: &mut Tx,
+    run: RunId,
+    from: Dispatch,
+    to: Dispatch,
+) -> Result<bool, DbError> {
+    let (id, from, to) = (run.to_string(), from.as_str(), to.as_str());
+    let done = sqlx::query!(
+        "UPDATE runs SET dispatch = ?, revision = revision + 1 \
+         WHERE id = ? AND dispatch = ? AND finished_at IS NULL",
+        to,
+        id,
+        from
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Gives a run's command its number.
+///
+/// # Errors
+/// When the database fails.
+pub async fn set_command(tx: &mut Tx, run: RunId, number: CommandNumber) -> Result<(), DbError> {
+    let (id, incarnation, n) = (run.to_string(), number.incarnation.to_string(), count(number.n));
+    sqlx::query!(
+        "UPDATE runs SET command_incarnation = ?, command_n = ? \
+         WHERE id = ? AND finished_at IS NULL",
+        incarnation,
+        n,
+        id
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// An end that the manager decides: the command never started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeverStarted {
+    /// A terminal status.
+    pub status: JobStatus,
+    /// The stable reason.
+    pub code: Code,
+    /// The reason for a person.
+    pub error: String,
+}
+
+/// Ends a run that never started. Says whether it was open.
+///
+/// # Errors
+/// When the database fails.
+pub async fn finish_unstarted(
+    tx: &mut Tx,
+    run: RunId,
+    end: &NeverStarted,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    let (id, status, code) = (run.to_string(), end.status.as_str(), end.code.as_str());
+    let now = millis(now);
+    let done = sqlx::query!(
+        "UPDATE runs SET status = ?, code = ?, error = ?, finished_at = ?, \
+         revision = revision + 1 WHERE id = ? AND finished_at IS NULL",
+        status,
+        code,
+        end.error,
+        now,
+        id
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// What an agent's report did to a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reported {
+    /// The run is as reported now.
+    Changed,
+    /// The run had ended, or was there already: nothing changed.
+    Unchanged,
+    /// The run belongs to another host, and the report to nobody.
+    Foreign,
+}
+
+async fn owner(tx: &mut Tx, id: &str) -> Result<Option<String>, DbError> {
+    let owner = sqlx::query_scalar!("SELECT host_id FROM runs WHERE id = ?", id)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(owner)
+}
+
+/// Takes in that a run has begun. One that is not known is the agent's own, or older than this
+/// database.
+///
+/// # Errors
+/// When the database fails.
+pub async fn apply_started(
+    tx: &mut Tx,
+    host: HostId,
+    started: &JobStarted,
+    now: Timestamp,
+) -> Result<Reported, DbError> {
+    let (id, host) = (started.job_id.to_string(), host.to_string());
+    let at = millis(started.started_at);
+    match owner(tx, &id).await? {
+        Some(owner) if owner != host => return Ok(Reported::Foreign),
+        Some(_) => {}
+        None => {
+            insert_told(tx, &id, &host, &Told::of(started), now).await?;
+        }
+    }
+    let done = sqlx::query!(
+        "UPDATE runs SET status = 'running', started_at = ?, \
+         dispatch = CASE dispatch WHEN 'agent' THEN 'agent' ELSE 'going' END, \
+         revision = revision + 1 WHERE id = ? AND finished_at IS NULL AND status = 'queued'",
+        at,
+        id
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(changed(done.rows_affected()))
+}
+
+/// What is known of a run that only the agent told of.
+struct Told {
+    kind: JobKind,
+    plan_id: Option<PlanId>,
+    repository_id: Option<RepositoryId>,
+    created_at: Option<Timestamp>,
+}
+
+impl Told {
+    fn of(started: &JobStarted) -> Self {
+        Self {
+            kind: started.kind,
+            plan_id: started.schedule_id,
+            repository_id: started.repository_id,
+            created_at: Some(started.started_at),
+        }
+    }
+
+    fn spec(&self) -> RunSpec {
+        let (schedule_id, repository_id) = (self.plan_id, self.repository_id);
+        match self.kind {
+            JobKind::Backup => RunSpec::Backup { schedule_id },
+            JobKind::Forget => RunSpec::Forget { schedule_id, dry_run: false },
+            JobKind::Init => RunSpec::Init { repository_id },
+            JobKind::Prune => RunSpec::Prune { repository_id, dry_run: false },
+            JobKind::Check => RunSpec::Check { repository_id, read_data: false },
+            JobKind::Unlock => RunSpec::Unlock { repository_id },
+            JobKind::Stats => RunSpec::Stats { repository_id },
+            JobKind::Restore
+            | JobKind::Diff
+            | JobKind::Copy
+            | JobKind::Ls
+            | JobKind::Find
+            | JobKind::Dump
+            | JobKind::Unknown => RunSpec::Unknown,
+        }
+    }
+}
+
+async fn insert_told(
+    tx: &mut Tx,
+    id: &str,
+    host: &str,
+    told: &Told,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let plan = told.plan_id.map(|plan| plan.to_string());
+    let repository = told.repository_id.map(|repository| repository.to_string());
+    let (kind, spec) = (told.kind.as_str(), to_json("runs", "spec", id, &told.spec())?);
+    // A clock that runs ahead must not keep the run on top of every list for ever.
+    let created = millis(told.created_at.map_or(now, |at| at.min(now)));
+    sqlx::query!(
+        "INSERT INTO runs (id, host_id, plan_id, repository_id, kind, spec, status, dispatch, \
+         requested_by, created_at) VALUES (?, ?, ?, ?, ?, ?, 'queued', 'agent', 'agent', ?)",
+        id,
+        host,
+        plan,
+        repository,
+        kind,
+        spec,
+        created
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Takes in how a run has ended.
+///
+/// # Errors
+/// When the database fails.
+pub async fn apply_finished(
+    tx: &mut Tx,
+    host: HostId,
+    finished: &JobFinished,
+    now: Timestamp,
+) -> Result<Reported, DbError> {
+    let (id, host) = (finished.job_id.to_string(), host.to_string());
+    match owner(tx, &id).await? {
+        Some(owner) if owner != host => return Ok(Reported::Foreign),
+        Some(_) => {}
+        None => {
+            let told = Told {
+                kind: JobKind::Unknown,
+                plan_id: None,
+                repository_id: None,
+                created_at: Some(finished.finished_at),
+            };
+            insert_told(tx, &id, &host, &told, now).await?;
+        }
+    }
+    let status = if finished.status.is_terminal() && finished.status != JobStatus::Unknown {
+        finished.status.as_str()
+    } else {
+        JobStatus::Failed.as_str()
+    };
+    let (at, exit_code) = (millis(finished.finished_at), i64::from(finished.exit_code));
+    let code = finished.code.map(Code::as_str);
+    let stats = maybe_json("stats", &id, finished.stats.as_ref())?;
+    let restore = maybe_json("restore", &id, finished.restore.as_ref())?;
+    let unreadable = (!finished.unreadable.is_empty()).then_some(&finished.unreadable);
+    let unreadable = maybe_json("unreadable", &id, unreadable)?;
+    let (unreadable_count, lines) = (count(finished.unreadable_count), count(finished.log_lines));
+    let done = sqlx::query!(
+        "UPDATE runs SET status = ?, finished_at = ?, exit_code = ?, error = ?, code = ?, \
+         guidance = ?, snapshot_id = ?, stats = ?, unreadable = ?, unreadable_count = ?, \
+         log_lines = ?, restore = ?, revision = revision + 1 \
+         WHERE id = ? AND finished_at IS NULL",
+        status,
+        at,
+        exit_code,
+        finished.error,
+        code,
+        finished.guidance,
+        finished.snapshot_id,
+        stats,
+        unreadable,
+        unreadable_count,
+        lines,
+        restore,
+        id
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(changed(done.rows_affected()))
+}
+
+fn maybe_json<T: serde::Serialize>(
+    column: &'static str,
+    id: &str,
+    value: Option<&T>,
+) -> Result<Option<String>, DbError> {
+    value.map(|value| to_json("runs", column, id, value)).transpose()
+}
+
+fn changed(rows: u64) -> Reported {
+    if rows > 0 { Reported::Changed } else { Reported::Unchanged }
+}
