@@ -12,7 +12,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -174,7 +174,10 @@ fn fetch_from(address: &str, to: &Path, sha256_wanted: &str) -> Result<()> {
     let mut curl = Command::new("curl");
     curl.args(["--fail", "--location", "--silent", "--show-error", "--retry", "2"]);
     curl.args(["--connect-timeout", "20", "--max-time", "600", "--output"]).arg(to).arg(address);
-    exec::output(&mut curl)?;
+    let said = curl.stdin(Stdio::null()).output().context("failed to start curl")?;
+    if !said.status.success() {
+        bail!("{address}: {}", String::from_utf8_lossy(&said.stderr).trim());
+    }
     let hash = sha256(to)?;
     if hash != sha256_wanted {
         bail!("{address} sent something else (SHA-256 {hash})");
