@@ -57,7 +57,8 @@ impl Retention {
             self.keep_monthly,
             self.keep_yearly,
         ];
-        counts.iter().all(|count| count.unwrap_or(0) == 0) && self.keep_within.as_deref().unwrap_or("").is_empty()
+        counts.iter().all(|count| count.unwrap_or(0) == 0)
+            && self.keep_within.as_deref().unwrap_or("").is_empty()
     }
 }
 

@@ -83,7 +83,14 @@ impl Frame {
     pub fn new(kind: &str, payload: &impl Serialize) -> Result<Self, FrameError> {
         let payload = serde_json::value::to_raw_value(payload)
             .map_err(|source| FrameError::Payload { kind: kind.to_owned(), source })?;
-        Ok(Self { kind: kind.to_owned(), id: String::new(), seq: None, ack: None, hash: None, payload })
+        Ok(Self {
+            kind: kind.to_owned(),
+            id: String::new(),
+            seq: None,
+            ack: None,
+            hash: None,
+            payload,
+        })
     }
 
     /// Reads a frame from the text of one WebSocket message.

@@ -1,8 +1,8 @@
 //! Frames that an agent sends.
 
 use crate::{
-    Code, Frame, FrameError, Hello, JobFinished, JobProgress, JobStarted, LogLine, RepoStats, RunId,
-    ScheduleAck, Secret, SnapshotsReport, expose,
+    Code, Frame, FrameError, Hello, JobFinished, JobProgress, JobStarted, LogLine, RepoStats,
+    RunId, ScheduleAck, Secret, SnapshotsReport, expose,
     journal::{JournalGap, kind},
 };
 use jiff::Timestamp;

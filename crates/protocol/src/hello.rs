@@ -2,8 +2,8 @@
 //! follows from it.
 
 use crate::{
-    Code, HostId, Incarnation, JournalId, Problem, ProtocolVersion, RunId, Secret, expose,
-    journal::ChainHash, absent::absent_when_year_one,
+    Code, HostId, Incarnation, JournalId, Problem, ProtocolVersion, RunId, Secret,
+    absent::absent_when_year_one, expose, journal::ChainHash,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -98,7 +98,11 @@ pub struct Hello {
     /// The machine's architecture.
     pub arch: HostArch,
     /// When the machine was started.
-    #[serde(default, deserialize_with = "absent_when_year_one", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "absent_when_year_one",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub boot_time: Option<Timestamp>,
 
     /// What the agent can do beyond its version (since version 2).

@@ -28,7 +28,11 @@ pub mod kind {
 pub fn is_durable(frame_kind: &str) -> bool {
     matches!(
         frame_kind,
-        kind::JOB_STARTED | kind::JOB_FINISHED | kind::LOG_STREAM | kind::SCHEDULE_ACK | kind::JOURNAL_GAP
+        kind::JOB_STARTED
+            | kind::JOB_FINISHED
+            | kind::LOG_STREAM
+            | kind::SCHEDULE_ACK
+            | kind::JOURNAL_GAP
     )
 }
 
@@ -91,7 +95,8 @@ impl fmt::Debug for ChainHash {
 impl FromStr for ChainHash {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| "not lower-case hex")?;
+        let bytes =
+            data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| "not lower-case hex")?;
         Ok(Self(bytes.as_slice().try_into().map_err(|_| "not 16 bytes")?))
     }
 }

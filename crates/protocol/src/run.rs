@@ -67,8 +67,20 @@ impl JobKind {
     #[must_use]
     pub fn is_mutating(self) -> bool {
         match self {
-            Self::Backup | Self::Init | Self::Forget | Self::Prune | Self::Check | Self::Unlock | Self::Copy => true,
-            Self::Restore | Self::Diff | Self::Stats | Self::Ls | Self::Find | Self::Dump | Self::Unknown => false,
+            Self::Backup
+            | Self::Init
+            | Self::Forget
+            | Self::Prune
+            | Self::Check
+            | Self::Unlock
+            | Self::Copy => true,
+            Self::Restore
+            | Self::Diff
+            | Self::Stats
+            | Self::Ls
+            | Self::Find
+            | Self::Dump
+            | Self::Unknown => false,
         }
     }
 }

@@ -124,7 +124,11 @@ pub struct RepoStats {
     /// Bytes of all snapshots' files, divided by `size_bytes`; 0 when unknown.
     pub dedup_ratio: f64,
     /// When a check last ended.
-    #[serde(default, deserialize_with = "absent_when_year_one", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "absent_when_year_one",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub last_check_at: Option<Timestamp>,
     /// How it ended, such as `ok` or `failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -22,11 +22,15 @@ fn every_golden_frame_decodes_to_its_type() {
     for file in files {
         let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(&file).unwrap();
-        let frame = Frame::decode(text.trim()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let frame =
+            Frame::decode(text.trim()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         assert!(name.starts_with(&frame.kind), "{} holds a {}", file.display(), frame.kind);
-        let from_agent = FromAgent::decode(&frame).unwrap_or_else(|e| panic!("{}: {e:?}", file.display()));
-        let to_agent = ToAgent::decode(&frame).unwrap_or_else(|e| panic!("{}: {e:?}", file.display()));
-        let unknown = matches!(from_agent, FromAgent::Unknown(_)) && matches!(to_agent, ToAgent::Unknown(_));
+        let from_agent =
+            FromAgent::decode(&frame).unwrap_or_else(|e| panic!("{}: {e:?}", file.display()));
+        let to_agent =
+            ToAgent::decode(&frame).unwrap_or_else(|e| panic!("{}: {e:?}", file.display()));
+        let unknown =
+            matches!(from_agent, FromAgent::Unknown(_)) && matches!(to_agent, ToAgent::Unknown(_));
         assert!(!unknown, "{} is not understood any more", file.display());
     }
 }
@@ -48,9 +52,13 @@ fn what_is_written_again_says_the_same() {
 
 #[test]
 fn frames_of_the_future_are_tolerated() {
-    let frame = Frame::decode(r#"{"type":"telepathy","id":"1","mood":"blue","payload":{"x":[1]}}"#).unwrap();
+    let frame = Frame::decode(r#"{"type":"telepathy","id":"1","mood":"blue","payload":{"x":[1]}}"#)
+        .unwrap();
     assert_eq!(FromAgent::decode(&frame).unwrap(), FromAgent::Unknown("telepathy".to_owned()));
     assert_eq!(ToAgent::decode(&frame).unwrap(), ToAgent::Unknown("telepathy".to_owned()));
-    let frame = Frame::decode(r#"{"type":"heartbeat","payload":{"sent_at":"2026-11-23T00:00:00Z","load":3}}"#).unwrap();
+    let frame = Frame::decode(
+        r#"{"type":"heartbeat","payload":{"sent_at":"2026-11-23T00:00:00Z","load":3}}"#,
+    )
+    .unwrap();
     assert!(matches!(FromAgent::decode(&frame).unwrap(), FromAgent::Heartbeat(_)));
 }

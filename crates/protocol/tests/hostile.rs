@@ -15,8 +15,14 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
         Just("2026-11-23T00:00:00Z".into()),
     ];
     let field = prop_oneof![
-        Just("job_id".to_owned()), Just("kind".to_owned()), Just("status".to_owned()), Just("snapshots".to_owned()),
-        Just("protocol_version".to_owned()), Just("journal".to_owned()), Just("ticket".to_owned()), ".{0,8}",
+        Just("job_id".to_owned()),
+        Just("kind".to_owned()),
+        Just("status".to_owned()),
+        Just("snapshots".to_owned()),
+        Just("protocol_version".to_owned()),
+        Just("journal".to_owned()),
+        Just("ticket".to_owned()),
+        ".{0,8}",
     ];
     leaf.prop_recursive(4, 64, 8, move |inner| {
         prop_oneof![
@@ -29,10 +35,28 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
 
 fn kind() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
-        "hello", "heartbeat", "command.run", "command.go", "command.cancel", "command.result", "job.started",
-        "job.progress", "job.finished", "log.stream", "snapshots.report", "repo.stats", "schedule.set",
-        "schedule.ack", "config.update", "agent.update_available", "welcome", "refused", "journal.ack",
-        "journal.gap", "ticket.confirm", "snapshots.want",
+        "hello",
+        "heartbeat",
+        "command.run",
+        "command.go",
+        "command.cancel",
+        "command.result",
+        "job.started",
+        "job.progress",
+        "job.finished",
+        "log.stream",
+        "snapshots.report",
+        "repo.stats",
+        "schedule.set",
+        "schedule.ack",
+        "config.update",
+        "agent.update_available",
+        "welcome",
+        "refused",
+        "journal.ack",
+        "journal.gap",
+        "ticket.confirm",
+        "snapshots.want",
     ])
 }
 

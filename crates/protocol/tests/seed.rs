@@ -106,13 +106,17 @@ fn job_finished() {
         }));
         assert!(finished.status.is_terminal());
     }
-    round_trip::<JobFinished>(&json!({ "job_id": RUN, "status": "succeeded", "exit_code": 0, "finished_at": TIME }));
+    round_trip::<JobFinished>(
+        &json!({ "job_id": RUN, "status": "succeeded", "exit_code": 0, "finished_at": TIME }),
+    );
     let null: JobFinished = serde_json::from_value(json!({
         "job_id": RUN, "status": "succeeded", "exit_code": 0, "finished_at": TIME, "stats": null,
     }))
     .unwrap();
     assert_eq!(null.stats, None);
-    for (word, terminal) in [("queued", false), ("running", false), ("succeeded", true), ("from_the_future", true)] {
+    for (word, terminal) in
+        [("queued", false), ("running", false), ("succeeded", true), ("from_the_future", true)]
+    {
         let status: JobStatus = serde_json::from_value(json!(word)).unwrap();
         assert_eq!(status.is_terminal(), terminal, "{word}");
     }
@@ -121,7 +125,9 @@ fn job_finished() {
 #[test]
 fn log_stream() {
     for stream in ["stdout", "stderr", "event"] {
-        round_trip::<LogLine>(&json!({ "job_id": RUN, "seq": 7, "ts": TIME, "stream": stream, "payload": "a\nb" }));
+        round_trip::<LogLine>(
+            &json!({ "job_id": RUN, "seq": 7, "ts": TIME, "stream": stream, "payload": "a\nb" }),
+        );
     }
 }
 
@@ -145,7 +151,8 @@ fn lists_that_go_writes_as_null_are_empty() {
     }] }))
     .unwrap();
     assert!(report.snapshots[0].paths.is_empty());
-    let set: ScheduleSet = serde_json::from_value(json!({ "version": 1, "schedules": null })).unwrap();
+    let set: ScheduleSet =
+        serde_json::from_value(json!({ "version": 1, "schedules": null })).unwrap();
     assert!(set.schedules.is_empty());
 }
 
@@ -190,6 +197,8 @@ fn config_update() {
 
 #[test]
 fn agent_update_available() {
-    round_trip::<AgentUpdateAvailable>(&json!({ "latest_version": "2", "package_url": "u", "changelog": "c" }));
+    round_trip::<AgentUpdateAvailable>(
+        &json!({ "latest_version": "2", "package_url": "u", "changelog": "c" }),
+    );
     round_trip::<AgentUpdateAvailable>(&json!({ "latest_version": "2", "package_url": "u" }));
 }

@@ -1,0 +1,152 @@
+//! A real `restic-manager-agent` with its own state folder.
+
+use crate::{
+    manager::Ready,
+    process::{Process, run_to_end},
+    tools::built,
+};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+};
+
+/// What the agent's process may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Whatever the tests may.
+    Full,
+    /// Root cannot read other users' files: no CAP_DAC_OVERRIDE, no CAP_DAC_READ_SEARCH.
+    NoOverride,
+}
+
+/// An agent, running or not.
+#[derive(Debug)]
+pub struct Agent {
+    root: PathBuf,
+    restic: PathBuf,
+    process: Option<Process>,
+    /// Extra environment of the process, such as the hooks that crash it at a named point.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Agent {
+    /// An agent below `root`, not yet enrolled, that runs this restic.
+    #[must_use]
+    pub fn new(root: &Path, restic: PathBuf) -> Self {
+        Self { root: root.to_owned(), restic, process: None, environment: Vec::new() }
+    }
+
+    /// Its state folder.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    /// Tries to enrol and returns how it ended and what was printed.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn try_enrol(
+        &self,
+        ready: &Ready,
+        token: &str,
+        more: &[&str],
+    ) -> Result<(ExitStatus, String)> {
+        std::fs::create_dir_all(&self.root)?;
+        let state = self.state();
+        let mut args: Vec<&OsStr> =
+            vec!["enroll".as_ref(), "--state-dir".as_ref(), state.as_os_str()];
+        let fixed = ["--address", &ready.agent, "--manager-key", &ready.manager_key];
+        args.extend(fixed.iter().map(OsStr::new));
+        args.extend(more.iter().map(OsStr::new));
+        run_to_end(&built("restic-manager-agent")?, &args, &format!("{token}\n"))
+    }
+
+    /// Enrols.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn enrol(&self, ready: &Ready, token: &str) -> Result<()> {
+        let (status, printed) = self.try_enrol(ready, token, &[])?;
+        ensure!(status.success(), "enrolment ended with {status}:\n{printed}");
+        Ok(())
+    }
+
+    /// Starts the agent.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&mut self, rights: Rights) -> Result<()> {
+        let program = built("restic-manager-agent")?;
+        let mut line: Vec<OsString> = Vec::new();
+        if rights == Rights::NoOverride {
+            let drop = "-dac_override,-dac_read_search";
+            line.extend(
+                ["setpriv", "--inh-caps", drop, "--bounding-set", drop].map(OsString::from),
+            );
+        }
+        line.push(program.into_os_string());
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]).arg("run").arg("--state-dir").arg(self.state());
+        command.env("RESTIC_MANAGER_RESTIC", &self.restic);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.process = Some(Process::spawn("agent", command, &self.root, "")?);
+        Ok(())
+    }
+
+    /// The running process.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn process(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().context("the agent does not run")
+    }
+
+    /// Ends it the polite way.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn stop(&mut self) -> Result<ExitStatus> {
+        self.process.take().context("the agent does not run")?.terminate().await
+    }
+
+    /// Kills it as a crash would; restic is left behind.
+    ///
+    /// # Errors
+    /// When it had ended by itself.
+    pub async fn kill_9(&mut self) -> Result<()> {
+        self.process.take().context("the agent does not run")?.kill_9().await
+    }
+
+    /// Waits until a crash that was ordered through [`Agent::environment`] has happened.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn crashed(&mut self) -> Result<()> {
+        self.process.take().context("the agent does not run")?.ended().await?;
+        Ok(())
+    }
+
+    /// What `status --json` says.
+    ///
+    /// # Errors
+    /// When it does not say JSON.
+    pub fn status(&self) -> Result<Value> {
+        let state = self.state();
+        let args =
+            ["status".as_ref(), "--json".as_ref(), "--state-dir".as_ref(), state.as_os_str()];
+        let (_, printed) = run_to_end(&built("restic-manager-agent")?, &args, "")?;
+        serde_json::from_str(&printed).with_context(|| format!("status printed {printed}"))
+    }
+
+    /// Everything it has printed so far.
+    ///
+    /// # Errors
+    /// When it was never started.
+    pub fn printed(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.root.join("agent.log"))?)
+    }
+}

@@ -1,0 +1,206 @@
+//! A client of the manager's interface, as the UI is one: HTTPS pinned to the manager's own root, a
+//! session cookie, JSON, and server-sent events.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use futures_util::StreamExt as _;
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// A signed-in client.
+#[derive(Clone, Debug)]
+pub struct Api {
+    client: reqwest::Client,
+    base: String,
+    cookie: Option<String>,
+    seen: Seen,
+}
+
+/// Every answer's body, for the search for planted secrets.
+#[derive(Clone, Debug, Default)]
+struct Seen(Arc<Mutex<Vec<u8>>>);
+
+impl Seen {
+    fn add(&self, bytes: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+    }
+}
+
+impl Api {
+    /// A client of the manager at `base` (`https://host:port`) whose certificate is signed by `ca_pem`.
+    ///
+    /// # Errors
+    /// When the certificate is none.
+    pub fn new(base: &str, ca_pem: &str) -> Result<Self> {
+        // A second installation finds the first in place, which is what was wanted.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let ca = reqwest::Certificate::from_pem(ca_pem.as_bytes())?;
+        let client = reqwest::Client::builder()
+            .tls_certs_only([ca])
+            .connect_timeout(Duration::from_secs(10))
+            .build()?;
+        Ok(Self { client, base: base.to_owned(), cookie: None, seen: Seen::default() })
+    }
+
+    /// Signs in.
+    ///
+    /// # Errors
+    /// When the password is wrong or the manager is not there.
+    pub async fn sign_in(&mut self, password: &str) -> Result<()> {
+        let answer = self
+            .request(Method::POST, "/api/session")
+            .json(&json!({ "password": password }))
+            .send()
+            .await?;
+        let cookie = answer.headers().get(header::SET_COOKIE).cloned();
+        ensure!(answer.status().is_success(), "sign-in was refused: {}", answer.text().await?);
+        let cookie = cookie.context("sign-in set no cookie")?;
+        let pair = cookie.to_str()?.split(';').next().unwrap_or_default();
+        self.cookie = Some(pair.to_owned());
+        Ok(())
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let mut request = self
+            .client
+            .request(method, format!("{}{path}", self.base))
+            .header(header::ORIGIN, &self.base);
+        if let Some(cookie) = &self.cookie {
+            request = request.header(header::COOKIE, cookie);
+        }
+        request
+    }
+
+    /// Sends a request and returns status and body.
+    ///
+    /// # Errors
+    /// When the manager does not answer with JSON.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value)> {
+        let mut request = self.request(method.clone(), path);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer =
+            request.send().await.with_context(|| format!("{method} {path} got no answer"))?;
+        let status = answer.status();
+        let bytes = answer.bytes().await?;
+        self.seen.add(&bytes);
+        if bytes.is_empty() {
+            return Ok((status, Value::Null));
+        }
+        let value = serde_json::from_slice(&bytes).with_context(|| {
+            format!("{method} {path}: {status}: {}", String::from_utf8_lossy(&bytes))
+        })?;
+        Ok((status, value))
+    }
+
+    async fn succeed(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let (status, value) = self.call(method.clone(), path, body).await?;
+        ensure!(status.is_success(), "{method} {path} was refused with {status}: {value}");
+        Ok(value)
+    }
+
+    /// Reads something.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.succeed(Method::GET, path, None).await
+    }
+
+    /// Creates or does something.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.succeed(Method::POST, path, Some(body)).await
+    }
+
+    /// Does something that must be refused, and returns the problem.
+    ///
+    /// # Errors
+    /// When it is not refused.
+    pub async fn refused(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
+        let (status, value) = self.call(method, path, Some(body)).await?;
+        if status.is_success() {
+            bail!("{path} was not refused: {value}");
+        }
+        Ok(value)
+    }
+
+    /// Everything the manager has answered so far, whatever the request.
+    #[must_use]
+    pub fn answers(&self) -> Vec<u8> {
+        self.seen.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Forgets the answers so far: for those that show a secret once, because they must.
+    pub fn forget_answers(&self) {
+        self.seen.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Reads a stream of events to its end, or until `on_event` says that it has enough.
+    ///
+    /// # Errors
+    /// When the stream breaks.
+    pub async fn stream(
+        &self,
+        path: &str,
+        mut on_event: impl FnMut(&str, &Value) -> Flow,
+    ) -> Result<()> {
+        let answer = self
+            .request(Method::GET, path)
+            .header(header::ACCEPT, "text/event-stream")
+            .send()
+            .await?;
+        ensure!(answer.status().is_success(), "{path} was refused with {}", answer.status());
+        let mut body = answer.bytes_stream();
+        let mut buffer = Vec::new();
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.with_context(|| format!("the stream {path} broke"))?;
+            self.seen.add(&chunk);
+            buffer.extend_from_slice(&chunk);
+            while let Some(end) = buffer.windows(2).position(|pair| pair == b"\n\n") {
+                let block: Vec<u8> = buffer.drain(..end + 2).collect();
+                let (event, data) = parse_event(&String::from_utf8_lossy(&block));
+                if !data.is_empty() {
+                    let value = serde_json::from_str(&data).unwrap_or(Value::String(data));
+                    if on_event(&event, &value) == Flow::Stop {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether to go on reading a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// Enough.
+    Stop,
+}
+
+fn parse_event(block: &str) -> (String, String) {
+    let mut event = "message".to_owned();
+    let mut data = Vec::new();
+    for line in block.lines() {
+        if let Some(rest) = line.strip_prefix("event:") {
+            rest.trim().clone_into(&mut event);
+        } else if let Some(rest) = line.strip_prefix("data:") {
+            data.push(rest.strip_prefix(' ').unwrap_or(rest).to_owned());
+        }
+    }
+    (event, data.join("\n"))
+}

@@ -1,0 +1,161 @@
+//! A real `restic-manager-headless` with its own data folder.
+
+use crate::{
+    api::Api,
+    process::{Process, run_to_end},
+    tools::built,
+    wait_for,
+};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A manager, running or not.
+#[derive(Debug)]
+pub struct Manager {
+    root: PathBuf,
+    password: String,
+    process: Option<Process>,
+    ready: Ready,
+    /// Extra environment of the process, such as the hooks that crash it at a named point.
+    pub environment: Vec<(String, String)>,
+}
+
+/// What the manager says once it is ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// Where its interface listens.
+    pub ui: String,
+    /// Where agents dial, `host:port`.
+    pub agent: String,
+    /// Its root public key as agents pin it.
+    pub manager_key: String,
+    /// Its root certificate.
+    pub ca_pem: String,
+}
+
+impl Manager {
+    /// Makes a new manager below `root` and starts it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn create(root: &Path) -> Result<Self> {
+        fs::create_dir_all(root)?;
+        let password = "correct horse battery staple".to_owned();
+        let data = root.join("data");
+        let args = [
+            "init".as_ref(),
+            "--data-dir".as_ref(),
+            data.as_os_str(),
+            OsStr::new("--password-stdin"),
+        ];
+        let (status, printed) = run_to_end(&built("restic-manager-headless")?, &args, &password)?;
+        ensure!(status.success(), "restic-manager-headless init ended with {status}:\n{printed}");
+        let mut manager = Self {
+            root: root.to_owned(),
+            password,
+            process: None,
+            ready: Ready::default(),
+            environment: Vec::new(),
+        };
+        manager.start().await?;
+        Ok(manager)
+    }
+
+    /// Starts it; after the first time on the same ports, so that agents find it again.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn start(&mut self) -> Result<()> {
+        let ui = self.ready.ui.strip_prefix("https://").unwrap_or("127.0.0.1:0");
+        let agent = if self.ready.agent.is_empty() { "127.0.0.1:0" } else { &self.ready.agent };
+        let mut command = Command::new(built("restic-manager-headless")?);
+        command.arg("serve").arg("--data-dir").arg(self.data());
+        command.args(["--ui-listen", ui, "--agent-listen", agent]);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let before = self.root.join("manager.log").metadata().map_or(0, |meta| meta.len());
+        let mut process = Process::spawn("manager", command, &self.root, "")?;
+        let ready = wait_for("the manager to be ready", async || {
+            ensure!(process.is_running()?, "the manager ended:\n{}", process.printed());
+            let printed = process.printed();
+            let new = printed.get(usize::try_from(before)?..).unwrap_or_default();
+            Ok(new.lines().find_map(|line| {
+                let value: Value = serde_json::from_str(line).ok()?;
+                (value.get("ready")? == true).then_some(value)
+            }))
+        })
+        .await?;
+        let text = |name: &str| {
+            ready[name].as_str().map(str::to_owned).with_context(|| format!("no {name} in {ready}"))
+        };
+        let ca_pem = fs::read_to_string(text("ca_file")?)?;
+        self.ready = Ready {
+            ui: text("ui")?,
+            agent: text("agent")?,
+            manager_key: text("manager_key")?,
+            ca_pem,
+        };
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Ends it the polite way.
+    ///
+    /// # Errors
+    /// When it does not end well.
+    pub async fn stop(&mut self) -> Result<()> {
+        let status = self.process.take().context("the manager does not run")?.terminate().await?;
+        ensure!(status.success(), "the manager ended with {status}");
+        Ok(())
+    }
+
+    /// Kills it as a crash would.
+    ///
+    /// # Errors
+    /// When it had ended by itself.
+    pub async fn kill_9(&mut self) -> Result<()> {
+        self.process.take().context("the manager does not run")?.kill_9().await
+    }
+
+    /// Waits until a crash that was ordered through [`Manager::environment`] has happened.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn crashed(&mut self) -> Result<()> {
+        self.process.take().context("the manager does not run")?.ended().await?;
+        Ok(())
+    }
+
+    /// A new signed-in client.
+    ///
+    /// # Errors
+    /// When the manager refuses.
+    pub async fn api(&self) -> Result<Api> {
+        let mut api = Api::new(&self.ready.ui, &self.ready.ca_pem)?;
+        api.sign_in(&self.password).await?;
+        Ok(api)
+    }
+
+    /// What it said when it was ready.
+    #[must_use]
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// The admin's password.
+    #[must_use]
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// Its data folder.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+}
