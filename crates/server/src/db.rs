@@ -8,6 +8,7 @@ pub mod enrolments;
 pub mod error;
 pub mod hosts;
 pub mod logs;
+pub mod manager;
 pub mod notices;
 pub mod plans;
 pub mod repositories;

@@ -2,5 +2,9 @@
 //! it by itself.
 
 pub mod db;
+pub mod desired;
 pub mod events;
+pub mod identity;
+pub mod links;
+pub mod manager;
 pub mod vault;

@@ -1,0 +1,211 @@
+//! The desired state of a host: what its agent shall protect, and with what. It is compiled from the
+//! plans and repositories each time; only its digest and generation are stored.
+//!
+//! The digest covers everything but the secrets. In their place stands the repository's
+//! `updated_at`, so a changed password is a changed state, and the digest tells nobody anything
+//! about a password.
+
+use crate::{
+    db::{
+        Tx,
+        error::DbError,
+        hosts,
+        plans::{self, Plan},
+        repositories::{self, Repository, credential_place, password_place},
+    },
+    vault::{Vault, VaultError},
+};
+use protocol::{
+    ConfigUpdate, Generation, HostId, JobKind, Patch, RepositoryConfig, Schedule, ScheduleSet,
+};
+use sha2::{Digest, Sha256};
+use sqlx::SqliteConnection;
+use thiserror::Error;
+
+/// Why a desired state could not be compiled.
+#[derive(Debug, Error)]
+pub enum DesiredError {
+    /// The database failed.
+    #[error("failed to read the plans of a host")]
+    Db(#[from] DbError),
+    /// A repository's secrets do not open.
+    #[error("failed to open the secrets of a repository")]
+    Vault(#[from] VaultError),
+}
+
+/// What a host's desired state is made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sources {
+    /// The host's plans, by id.
+    pub plans: Vec<Plan>,
+    /// The repositories that they use, by id.
+    pub repositories: Vec<Repository>,
+}
+
+impl Sources {
+    /// Reads them for one host.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn read(db: &mut SqliteConnection, host: HostId) -> Result<Self, DbError> {
+        let mut sources = Self {
+            plans: plans::of_host(&mut *db, host).await?,
+            repositories: repositories::of_host(&mut *db, host).await?,
+        };
+        sources.plans.sort_by_key(|plan| plan.id);
+        sources.repositories.sort_by_key(|repository| repository.id);
+        Ok(sources)
+    }
+
+    fn schedules(&self) -> Vec<Schedule> {
+        self.plans.iter().map(schedule).collect()
+    }
+
+    /// The digest: 64 hex digits, opaque to the agent.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let repositories: Vec<_> = self
+            .repositories
+            .iter()
+            .map(|repository| {
+                serde_json::json!({
+                    "id": repository.id,
+                    "name": repository.name,
+                    "url": repository.url,
+                    "username": repository.username,
+                    "ca_pem": repository.ca_pem,
+                    "credential": repository.credential_sealed.is_some(),
+                    "updated_at": repository.updated_at.as_millisecond(),
+                })
+            })
+            .collect();
+        let whole = serde_json::json!({ "schedules": self.schedules(), "repositories": repositories });
+        data_encoding::HEXLOWER.encode(&Sha256::digest(whole.to_string().as_bytes()))
+    }
+}
+
+/// A compiled desired state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DesiredState {
+    /// The first frame.
+    pub config: ConfigUpdate,
+    /// The second frame.
+    pub schedules: ScheduleSet,
+}
+
+/// Compiles the documents for an agent that understands version 2.
+///
+/// # Errors
+/// When a repository's secrets do not open.
+pub fn compile(
+    sources: &Sources,
+    vault: &Vault,
+    generation: Generation,
+    digest: String,
+) -> Result<DesiredState, VaultError> {
+    let repositories = sources.repositories.iter().map(|repository| unseal(repository, vault));
+    let config = ConfigUpdate {
+        generation: Some(generation),
+        repositories: Some(repositories.collect::<Result<_, _>>()?),
+        ..ConfigUpdate::default()
+    };
+    let schedules = ScheduleSet {
+        version: wire_version(generation),
+        schedules: sources.schedules(),
+        generation: Some(generation),
+        digest: Some(digest),
+    };
+    Ok(DesiredState { config, schedules })
+}
+
+/// Compiles the documents for an agent of version 1, which knows one repository: that of the first
+/// plan, and only the plans that use it.
+///
+/// # Errors
+/// When the repository's secrets do not open.
+pub fn compile_version_1(
+    sources: &Sources,
+    vault: &Vault,
+    generation: Generation,
+) -> Result<DesiredState, VaultError> {
+    let repository = sources.plans.first().and_then(|plan| {
+        sources.repositories.iter().find(|repository| repository.id == plan.repository_id)
+    });
+    let mut config = ConfigUpdate {
+        repo_url: Patch::Clear,
+        repo_password: Patch::Clear,
+        repo_username: Patch::Clear,
+        repo_credential: Patch::Clear,
+        ..ConfigUpdate::default()
+    };
+    let mut schedules = Vec::new();
+    if let Some(repository) = repository {
+        let opened = unseal(repository, vault)?;
+        config.repo_url = Patch::Set(opened.url);
+        config.repo_password = Patch::Set(opened.password);
+        config.repo_username = opened.username.map_or(Patch::Clear, Patch::Set);
+        config.repo_credential = opened.credential.map_or(Patch::Clear, Patch::Set);
+        let of_it = sources.plans.iter().filter(|plan| plan.repository_id == repository.id);
+        schedules = of_it.map(schedule).collect();
+        for schedule in &mut schedules {
+            schedule.repository_id = None;
+        }
+    }
+    let version = wire_version(generation);
+    let schedules = ScheduleSet { version, schedules, generation: None, digest: None };
+    Ok(DesiredState { config, schedules })
+}
+
+fn wire_version(generation: Generation) -> i64 {
+    i64::try_from(generation.n).unwrap_or(i64::MAX)
+}
+
+fn schedule(plan: &Plan) -> Schedule {
+    Schedule {
+        id: plan.id,
+        kind: JobKind::Backup,
+        // A plan runs by hand: there is no schedule in it yet.
+        cron_expr: String::new(),
+        paths: plan.paths.clone(),
+        excludes: plan.excludes.clone(),
+        tags: plan.tags.clone(),
+        retention_policy: plan.retention.as_ref().and_then(|r| serde_json::to_value(r).ok()),
+        options: None,
+        pre_hook: String::new(),
+        post_hook: String::new(),
+        enabled: plan.enabled,
+        name: plan.name.clone(),
+        repository_id: Some(plan.repository_id),
+    }
+}
+
+fn unseal(repository: &Repository, vault: &Vault) -> Result<RepositoryConfig, VaultError> {
+    let id = repository.id;
+    let sealed = repository.credential_sealed.as_deref();
+    Ok(RepositoryConfig {
+        id,
+        name: repository.name.clone(),
+        url: repository.url.clone(),
+        username: repository.username.clone(),
+        credential: sealed.map(|it| vault.unseal_text(&credential_place(id), it)).transpose()?,
+        password: vault.unseal_text(&password_place(id), &repository.password_sealed)?,
+        ca_pem: repository.ca_pem.clone(),
+    })
+}
+
+/// Gives each of these hosts a new generation if its desired state is another than before. To be
+/// called in the transaction that changes a plan, a repository or an assignment; after its commit
+/// wake the hosts.
+///
+/// # Errors
+/// When the database fails.
+pub async fn touch_hosts(tx: &mut Tx, hosts: &[HostId]) -> Result<Vec<HostId>, DbError> {
+    let mut changed = Vec::new();
+    for &host in hosts {
+        let digest = Sources::read(&mut **tx, host).await?.digest();
+        if hosts::bump_generation(tx, host, &digest).await? {
+            changed.push(host);
+        }
+    }
+    Ok(changed)
+}

@@ -1,0 +1,165 @@
+//! The live connections of the agents: one actor knows which host is connected, evicts the older of
+//! two connections of one agent, and wakes a session when something was committed for its host.
+//!
+//! A wake says *that* something changed, never what: the session reads again what it must send.
+//! That makes waking too often harmless, and a missed reason impossible.
+
+use protocol::HostId;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Requests that may wait for the actor. It only touches memory, so they never wait long.
+const QUEUE: usize = 256;
+
+/// What the registry holds of a live session.
+#[derive(Clone, Debug)]
+pub struct Link {
+    wake: Arc<Notify>,
+    replaced: CancellationToken,
+}
+
+impl Link {
+    fn new() -> Self {
+        Self { wake: Arc::new(Notify::new()), replaced: CancellationToken::new() }
+    }
+
+    /// Ends when something was committed for the host. What happened before the call counts.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Ends when a newer connection of the same agent took over.
+    pub async fn replaced(&self) {
+        self.replaced.cancelled().await;
+    }
+}
+
+enum LinksRequest {
+    Register { host: HostId, answer: oneshot::Sender<(u64, Link)> },
+    Unregister { host: HostId, number: u64, answer: oneshot::Sender<bool> },
+    Wake { host: HostId },
+    WakeAll,
+    Online { answer: oneshot::Sender<BTreeSet<HostId>> },
+}
+
+/// The way to the actor. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LinksHandle(mpsc::Sender<LinksRequest>);
+
+/// A session's place in the registry.
+#[derive(Debug)]
+pub struct Registration {
+    /// Its signals.
+    pub link: Link,
+    host: HostId,
+    number: u64,
+}
+
+impl LinksHandle {
+    /// The handle, and the actor to run.
+    #[must_use]
+    pub fn new() -> (Self, Links) {
+        let (sender, requests) = mpsc::channel(QUEUE);
+        (Self(sender), Links { requests, live: HashMap::new(), next: 0 })
+    }
+
+    /// Makes a session the host's live one and evicts an older one. `None` during shutdown.
+    pub async fn register(&self, host: HostId) -> Option<Registration> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(LinksRequest::Register { host, answer }).await.ok()?;
+        let (number, link) = answered.await.ok()?;
+        Some(Registration { link, host, number })
+    }
+
+    /// Takes a session out. Says whether it was still the host's live one, so that the host is
+    /// offline now.
+    pub async fn unregister(&self, registration: Registration) -> bool {
+        let Registration { host, number, .. } = registration;
+        let (answer, answered) = oneshot::channel();
+        if self.0.send(LinksRequest::Unregister { host, number, answer }).await.is_err() {
+            return true;
+        }
+        answered.await.unwrap_or(true)
+    }
+
+    /// Something was committed for this host: a run, a cancellation, a desired state, its state or
+    /// its hold. Its session, if there is one, reads again what it must do.
+    pub async fn wake(&self, host: HostId) {
+        // Without an actor there is no session either: the next connection reads everything anyway.
+        let _ = self.0.send(LinksRequest::Wake { host }).await;
+    }
+
+    /// As [`LinksHandle::wake`], for every host.
+    pub async fn wake_all(&self) {
+        let _ = self.0.send(LinksRequest::WakeAll).await;
+    }
+
+    /// The hosts that are connected.
+    pub async fn online(&self) -> BTreeSet<HostId> {
+        let (answer, answered) = oneshot::channel();
+        if self.0.send(LinksRequest::Online { answer }).await.is_err() {
+            return BTreeSet::new();
+        }
+        answered.await.unwrap_or_default()
+    }
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct Links {
+    requests: mpsc::Receiver<LinksRequest>,
+    live: HashMap<HostId, (u64, Link)>,
+    next: u64,
+}
+
+impl Links {
+    /// Serves until the token is cancelled.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let request = tokio::select! {
+                request = self.requests.recv() => request,
+                () = stop.cancelled() => None,
+            };
+            let Some(request) = request else { return };
+            self.handle(request);
+        }
+    }
+
+    fn handle(&mut self, request: LinksRequest) {
+        match request {
+            LinksRequest::Register { host, answer } => {
+                let link = Link::new();
+                self.next += 1;
+                if let Some((_, older)) = self.live.insert(host, (self.next, link.clone())) {
+                    older.replaced.cancel();
+                }
+                let _ = answer.send((self.next, link));
+            }
+            LinksRequest::Unregister { host, number, answer } => {
+                let was_live = self.live.get(&host).is_some_and(|(live, _)| *live == number);
+                if was_live {
+                    self.live.remove(&host);
+                }
+                let _ = answer.send(was_live);
+            }
+            LinksRequest::Wake { host } => {
+                if let Some((_, link)) = self.live.get(&host) {
+                    link.wake.notify_one();
+                }
+            }
+            LinksRequest::WakeAll => {
+                let links: BTreeSet<HostId> = self.live.keys().copied().collect();
+                for host in links {
+                    self.handle(LinksRequest::Wake { host });
+                }
+            }
+            LinksRequest::Online { answer } => {
+                let _ = answer.send(self.live.keys().copied().collect());
+            }
+        }
+    }
+}

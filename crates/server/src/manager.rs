@@ -1,0 +1,184 @@
+//! What every part of the server shares, and the few acts that need more than one part.
+
+use crate::{
+    db::{Db, error::DbError, hosts, manager as identity_rows, notices},
+    events::{Events, Topic},
+    identity::Identity,
+    links::LinksHandle,
+    vault::{Vault, VaultError},
+};
+use jiff::Timestamp;
+use protocol::{Code, HostId, Incarnation};
+use ring::rand::{SecureRandom, SystemRandom};
+use schedule::Clock;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+use uuid::Uuid;
+
+/// The running manager. Cheap to clone.
+///
+/// Whoever changes something does it in one transaction of [`Manager::db`], and after the commit
+/// publishes an event and wakes the hosts that it concerns.
+#[derive(Clone, Debug)]
+pub struct Manager(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    db: Db,
+    vault: Arc<Vault>,
+    identity: Arc<Identity>,
+    clock: Arc<dyn Clock>,
+    events: Events,
+    links: LinksHandle,
+    random: SystemRandom,
+    ids: AtomicU64,
+}
+
+/// What a [`Manager`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The database.
+    pub db: Db,
+    /// The vault.
+    pub vault: Arc<Vault>,
+    /// The identity.
+    pub identity: Arc<Identity>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The hub of events.
+    pub events: Events,
+    /// The registry of live connections.
+    pub links: LinksHandle,
+}
+
+impl Manager {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner {
+            db: parts.db,
+            vault: parts.vault,
+            identity: parts.identity,
+            clock: parts.clock,
+            events: parts.events,
+            links: parts.links,
+            random: SystemRandom::new(),
+            ids: AtomicU64::new(0),
+        }))
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.0.db
+    }
+
+    /// The vault.
+    #[must_use]
+    pub fn vault(&self) -> &Vault {
+        &self.0.vault
+    }
+
+    /// Who this manager is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
+    }
+
+    /// The hub of events.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// The live connections.
+    #[must_use]
+    pub fn links(&self) -> &LinksHandle {
+        &self.0.links
+    }
+
+    /// A new id of any kind.
+    #[must_use]
+    pub fn new_id<T: From<Uuid>>(&self) -> T {
+        let mut random = [0; 10];
+        if self.0.random.fill(&mut random).is_err() {
+            // An id has to be unique, not secret: a counter is enough when the system has no
+            // random numbers to give.
+            let n = self.0.ids.fetch_add(1, Ordering::Relaxed);
+            random[2..].copy_from_slice(&n.to_be_bytes());
+        }
+        let millis = u64::try_from(self.now().as_millisecond()).unwrap_or(0);
+        T::from(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+
+    /// Random bytes that nobody can guess, for tokens and passwords.
+    ///
+    /// # Errors
+    /// When the operating system gives none.
+    pub fn random_bytes<const N: usize>(&self) -> Result<[u8; N], VaultError> {
+        let mut bytes = [0; N];
+        self.0.random.fill(&mut bytes).map_err(|_| VaultError::Random)?;
+        Ok(bytes)
+    }
+
+    /// The admin decided that this manager, whose database is an older copy, goes on: it begins a
+    /// new life, its numbers for this host continue beyond what the agent has seen, and the agent's
+    /// ticket is the valid one. Says whether the host was held for that.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn adopt(&self, host: HostId) -> Result<bool, DbError> {
+        let mut tx = self.db().begin().await?;
+        let Some(adopted) = hosts::adopt(&mut tx, host).await? else { return Ok(false) };
+        let ours = self.identity().manager().incarnation;
+        // The second host that is adopted finds the new life already begun.
+        let next: Option<Incarnation> = (adopted.incarnation == Some(ours)).then(|| self.new_id());
+        if let Some(next) = next {
+            identity_rows::set_incarnation(&mut tx, next).await?;
+        }
+        notices::resolve_code(&mut tx, host, Code::ManagerBehind, self.now()).await?;
+        tx.commit().await?;
+        if let Some(next) = next {
+            self.identity().renew(next);
+            self.links().wake_all().await;
+        }
+        self.announce(host).await;
+        Ok(true)
+    }
+
+    /// The admin decided that a held host goes on as it is. Says whether it was held.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn release(&self, host: HostId) -> Result<bool, DbError> {
+        let mut tx = self.db().begin().await?;
+        let held = hosts::find(&mut *tx, host).await?.and_then(|host| host.hold);
+        let Some(hold) = held else { return Ok(false) };
+        hosts::clear_hold(&mut tx, host).await?;
+        notices::resolve_code(&mut tx, host, hold.code, self.now()).await?;
+        tx.commit().await?;
+        self.announce(host).await;
+        Ok(true)
+    }
+
+    /// Tells everyone that a host and its notices changed, its own session included.
+    pub async fn announce(&self, host: HostId) {
+        self.events().publish(Topic::Host(host));
+        self.events().publish(Topic::Notices);
+        self.links().wake(host).await;
+    }
+}
