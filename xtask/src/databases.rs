@@ -183,7 +183,6 @@ fn descriptions_in(folder: &Path) -> Result<BTreeMap<String, Value>> {
 
 /// What is wrong with the present descriptions, a line each.
 fn differences(present: &BTreeMap<String, Value>, wanted: &BTreeMap<String, Value>) -> Vec<String> {
-    let sql = |description: &Value| description["query"].as_str().unwrap_or_default().to_owned();
     let mut lines = Vec::new();
     for (name, description) in wanted {
         match present.get(name) {
@@ -244,6 +243,12 @@ fn rust_sources(folder: &Path) -> Result<Vec<Source>> {
         }
     }
     Ok(sources)
+}
+
+/// The beginning of a query, on one line.
+fn sql(description: &Value) -> String {
+    let words = description["query"].as_str().unwrap_or_default().split_whitespace();
+    words.collect::<Vec<_>>().join(" ").chars().take(80).collect()
 }
 
 fn has_query(text: &str) -> bool {
