@@ -66,7 +66,7 @@ fn doc(workspace: &Workspace) -> Command {
 
 fn deny(workspace: &Workspace) -> Result<Command> {
     let mut deny = CargoTool::Deny.command(workspace)?;
-    deny.args(["--locked", "check", "bans", "licenses", "sources"]);
+    deny.args(["--locked", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]);
     Ok(deny)
 }
 
