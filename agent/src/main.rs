@@ -1,3 +1,2 @@
-//! The endpoint daemon.
-
+//! The agent's executable.
 fn main() {}

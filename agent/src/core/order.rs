@@ -1,0 +1,189 @@
+//! From what a command names to what a run needs.
+
+use crate::desired::Desired;
+use protocol::{Code, PlanId, Problem, RepositoryConfig, Retention, RunId, RunSpec};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Everything a run needs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// The run.
+    pub run_id: RunId,
+    /// The machine's name, under which snapshots are taken and sought.
+    pub hostname: String,
+    /// The repository, with its secrets.
+    pub repository: RepositoryConfig,
+    /// What to do.
+    pub task: Task,
+}
+
+/// What a run does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "snake_case")]
+pub enum Task {
+    /// Write a snapshot.
+    Backup {
+        /// The plan.
+        plan: PlanId,
+        /// What to back up.
+        paths: Vec<String>,
+        /// What to leave out.
+        excludes: Vec<String>,
+        /// Tags beside the plan's and the run's own.
+        tags: Vec<String>,
+    },
+    /// Create the repository.
+    Init,
+    /// Remove the plan's snapshots of this host by its retention.
+    Forget {
+        /// The plan.
+        plan: PlanId,
+        /// What is kept.
+        retention: Retention,
+        /// Only say what would go.
+        dry_run: bool,
+    },
+    /// Remove data that no snapshot needs.
+    Prune {
+        /// Only say what would go.
+        dry_run: bool,
+    },
+    /// Verify the repository.
+    Check {
+        /// Read all data too.
+        read_data: bool,
+    },
+    /// Remove the locks that this agent's runs left behind.
+    Unlock {
+        /// The processes of earlier runs.
+        pids: BTreeSet<u32>,
+    },
+    /// Read the repository's facts anew.
+    Stats,
+    /// Write content back into a fresh folder.
+    Restore {
+        /// The snapshot.
+        snapshot_id: String,
+        /// What to restore; empty means everything.
+        include: Vec<String>,
+    },
+}
+
+/// Finds what a command names in the desired state.
+pub(super) fn resolve(
+    run_id: RunId,
+    spec: &RunSpec,
+    desired: Option<&Desired>,
+    hostname: &str,
+) -> Result<Order, Problem> {
+    let order = |repository: &RepositoryConfig, task| Order {
+        run_id,
+        hostname: hostname.to_owned(),
+        repository: repository.clone(),
+        task,
+    };
+    let task = match spec {
+        RunSpec::Backup { schedule_id } => return resolve_backup(*schedule_id, desired, order),
+        RunSpec::Forget { schedule_id, dry_run } => {
+            return resolve_forget(*schedule_id, *dry_run, desired, order);
+        }
+        RunSpec::Init { .. } => Task::Init,
+        RunSpec::Prune { dry_run, .. } => Task::Prune { dry_run: *dry_run },
+        RunSpec::Check { read_data, .. } => Task::Check { read_data: *read_data },
+        RunSpec::Unlock { .. } => Task::Unlock { pids: BTreeSet::new() },
+        RunSpec::Stats { .. } => Task::Stats,
+        RunSpec::Restore { snapshot_id, include, .. } => {
+            check_restore(snapshot_id, include)?;
+            Task::Restore { snapshot_id: snapshot_id.clone(), include: include.clone() }
+        }
+        RunSpec::Unknown => {
+            return Err(Problem::new(
+                Code::KindUnknown,
+                "This agent does not know this kind of run; nothing was done.",
+            )
+            .guidance("Update the agent on this machine."));
+        }
+    };
+    let repository = desired.and_then(|desired| desired.repository(spec.repository_id()));
+    Ok(order(repository.ok_or_else(repository_unknown)?, task))
+}
+
+fn resolve_backup(
+    plan: Option<PlanId>,
+    desired: Option<&Desired>,
+    order: impl Fn(&RepositoryConfig, Task) -> Order,
+) -> Result<Order, Problem> {
+    let desired = desired.ok_or_else(plan_unknown)?;
+    let plan = desired.plan(plan).ok_or_else(plan_unknown)?;
+    let repository = desired.repository(plan.repository_id).ok_or_else(repository_unknown)?;
+    if plan.paths.is_empty() {
+        return Err(Problem::new(
+            Code::SourceMissing,
+            "The plan names no folder to back up; nothing was done.",
+        )
+        .guidance("Add at least one folder to the plan."));
+    }
+    Ok(order(
+        repository,
+        Task::Backup {
+            plan: plan.id,
+            paths: plan.paths.clone(),
+            excludes: plan.excludes.clone(),
+            tags: plan.tags.clone(),
+        },
+    ))
+}
+
+fn resolve_forget(
+    plan: Option<PlanId>,
+    dry_run: bool,
+    desired: Option<&Desired>,
+    order: impl Fn(&RepositoryConfig, Task) -> Order,
+) -> Result<Order, Problem> {
+    let desired = desired.ok_or_else(plan_unknown)?;
+    let plan = desired.plan(plan).ok_or_else(plan_unknown)?;
+    let repository = desired.repository(plan.repository_id).ok_or_else(repository_unknown)?;
+    let retention = plan.retention().ok().flatten().filter(|retention| !retention.is_empty());
+    let Some(retention) = retention else {
+        return Err(Problem::new(
+            Code::RetentionEmpty,
+            "The plan says of no snapshot that it is kept; nothing was removed.",
+        )
+        .guidance("Set how long the plan keeps its snapshots."));
+    };
+    Ok(order(repository, Task::Forget { plan: plan.id, retention, dry_run }))
+}
+
+/// The identifier reaches a command line, and the paths lead below the target.
+fn check_restore(snapshot_id: &str, include: &[String]) -> Result<(), Problem> {
+    let is_id = (8..=64).contains(&snapshot_id.len())
+        && snapshot_id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if !is_id {
+        return Err(Problem::new(
+            Code::SnapshotUnknown,
+            "This is no snapshot's identifier; nothing was restored.",
+        ));
+    }
+    if include.iter().any(|path| path.is_empty() || path.contains('\0')) {
+        return Err(Problem::new(
+            Code::InvalidInput,
+            "One of the chosen paths is not valid; nothing was restored.",
+        )
+        .field("include"));
+    }
+    Ok(())
+}
+
+fn plan_unknown() -> Problem {
+    Problem::new(Code::PlanUnknown, "This machine does not have that plan; nothing was done.")
+        .guidance("Wait until the machine is in sync, then try again.")
+}
+
+fn repository_unknown() -> Problem {
+    Problem::new(
+        Code::RepositoryUnknown,
+        "This machine does not have that repository; nothing was done.",
+    )
+    .guidance("Wait until the machine is in sync, then try again.")
+}

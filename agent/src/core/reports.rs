@@ -1,0 +1,318 @@
+//! What the repositories hold, told to the manager: a digest after each reconnect, a delta after a
+//! change, the full list in pages when the two sides disagree.
+
+use super::{Brain, Change, Effect, Now, send};
+use jiff::Timestamp;
+use protocol::{
+    FromAgent, JobKind, JobStatus, RepoStats, RepositoryId, Snapshot, SnapshotsReport,
+    snapshots_digest,
+};
+use std::collections::BTreeSet;
+
+/// The most bytes of snapshots in one report: well below the largest frame, with its envelope.
+const PAGE_BYTES: usize = 600 * 1024;
+
+/// The most bytes of paths that one snapshot tells; a list of folders that is longer is cut.
+const PATHS_BYTES: usize = 32 * 1024;
+
+/// What a repository held when it was last read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// When.
+    pub read_at: Timestamp,
+    /// All snapshots.
+    pub snapshots: Vec<Snapshot>,
+    /// Its facts.
+    pub stats: Option<RepoStats>,
+}
+
+/// What came of reading a repository.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// All snapshots; absent when they could not be read.
+    pub snapshots: Option<Vec<Snapshot>>,
+    /// Its facts; absent when they could not be read.
+    pub stats: Option<RepoStats>,
+}
+
+/// What the manager was told over this connection.
+#[derive(Debug)]
+pub(super) struct Told {
+    digest: String,
+    ids: BTreeSet<String>,
+}
+
+impl View {
+    fn digest(&self) -> String {
+        snapshots_digest(self.snapshots.iter().map(|snapshot| snapshot.id.as_str()))
+    }
+
+    fn told(&self) -> Told {
+        Told {
+            digest: self.digest(),
+            ids: self.snapshots.iter().map(|snapshot| snapshot.id.clone()).collect(),
+        }
+    }
+}
+
+impl Brain {
+    /// Asks for a repository to be read; while it is, one more reading is remembered.
+    pub(super) fn read(&mut self, id: RepositoryId) -> Option<Effect> {
+        let repository = self.desired.as_ref()?.repository(Some(id))?.clone();
+        if let Some(again) = self.reading.get_mut(&id) {
+            *again = true;
+            return None;
+        }
+        self.reading.insert(id, false);
+        Some(Effect::Read(Box::new(repository)))
+    }
+
+    /// What came of an [`Effect::Read`].
+    pub fn handle_reading(
+        &mut self,
+        id: RepositoryId,
+        reading: Option<Reading>,
+        now: Now,
+    ) -> Vec<Effect> {
+        let again = self.reading.remove(&id).unwrap_or(false);
+        let mut effects = Vec::new();
+        if let Some(reading) = reading {
+            effects.extend(self.take_reading(id, reading, now));
+        }
+        if again {
+            effects.extend(self.read(id));
+        }
+        effects
+    }
+
+    fn take_reading(&mut self, id: RepositoryId, reading: Reading, now: Now) -> Vec<Effect> {
+        let before = self.views.get(&id);
+        let known = before.and_then(|view| view.stats.as_ref());
+        let stats = reading.stats.map(|mut stats| {
+            // restic does not know when a check ended; the run that did it told.
+            stats.last_check_at = stats.last_check_at.or(known.and_then(|known| known.last_check_at));
+            stats.last_check_status =
+                stats.last_check_status.or_else(|| known.and_then(|known| known.last_check_status.clone()));
+            stats
+        });
+        let has_list = reading.snapshots.is_some();
+        let snapshots = reading.snapshots.map(|list| list.into_iter().map(shorten).collect());
+        let view = View {
+            read_at: now.wall,
+            snapshots: snapshots
+                .or_else(|| before.map(|view| view.snapshots.clone()))
+                .unwrap_or_default(),
+            stats: stats.clone().or_else(|| known.cloned()),
+        };
+        self.views.insert(id, view.clone());
+        let mut effects = vec![Effect::Store(Change::View(id, Box::new(view)))];
+        if has_list {
+            effects.extend(self.tell_change(id));
+        }
+        if self.is_open()
+            && let Some(stats) = stats
+        {
+            effects.extend(send(&FromAgent::RepoStats(stats)));
+        }
+        effects
+    }
+
+    /// A check ended: that is a fact of the repository which restic itself does not keep.
+    pub(super) fn note_check(
+        &mut self,
+        id: Option<RepositoryId>,
+        kind: Option<JobKind>,
+        status: JobStatus,
+        now: Now,
+    ) {
+        let word = match status {
+            JobStatus::Succeeded => "ok",
+            JobStatus::Failed | JobStatus::Partial => "failed",
+            JobStatus::Queued | JobStatus::Running | JobStatus::Cancelled
+            | JobStatus::Interrupted | JobStatus::Expired | JobStatus::Lost
+            | JobStatus::Unknown => return,
+        };
+        let (Some(id), Some(JobKind::Check)) = (id, kind) else { return };
+        let view = self.views.entry(id).or_insert_with(|| View {
+            read_at: now.wall,
+            snapshots: Vec::new(),
+            stats: None,
+        });
+        let stats = view.stats.get_or_insert_with(|| RepoStats {
+            size_bytes: 0,
+            snapshot_count: 0,
+            dedup_ratio: 0.0,
+            last_check_at: None,
+            last_check_status: None,
+            lock_state: "unlocked".to_owned(),
+            repository_id: Some(id),
+            read_at: Some(now.wall),
+            locks: Vec::new(),
+        });
+        stats.last_check_at = Some(now.wall);
+        stats.last_check_status = Some(word.to_owned());
+    }
+
+    /// After a reconnect: do both sides hold the same lists?
+    pub(super) fn tell_digests(&mut self) -> Vec<Effect> {
+        let ours: Vec<RepositoryId> = self.desired.iter().flat_map(|desired| &desired.repositories)
+            .map(|repository| repository.id)
+            .filter(|id| self.views.contains_key(id))
+            .collect();
+        ours.into_iter().flat_map(|id| self.tell_digest(id)).collect()
+    }
+
+    fn tell_digest(&mut self, id: RepositoryId) -> Vec<Effect> {
+        let (Some(view), Some(session)) = (self.views.get(&id), self.link.session()) else {
+            return Vec::new();
+        };
+        let told = view.told();
+        let report = SnapshotsReport {
+            repository_id: Some(id),
+            read_at: Some(view.read_at),
+            digest: Some(told.digest.clone()),
+            ..SnapshotsReport::default()
+        };
+        session.told.insert(id, told);
+        send(&FromAgent::SnapshotsReport(report)).into_iter().collect()
+    }
+
+    fn tell_change(&mut self, id: RepositoryId) -> Vec<Effect> {
+        let (Some(view), Some(session)) = (self.views.get(&id), self.link.session()) else {
+            return Vec::new();
+        };
+        let Some(before) = session.told.get(&id) else { return self.tell_digest(id) };
+        let told = view.told();
+        let removed: Vec<String> = before.ids.difference(&told.ids).cloned().collect();
+        let added: Vec<Snapshot> = view
+            .snapshots
+            .iter()
+            .filter(|snapshot| !before.ids.contains(&snapshot.id))
+            .cloned()
+            .collect();
+        let bytes = added.iter().map(size).sum::<usize>() + removed.len() * 70;
+        if bytes > PAGE_BYTES || added.len() > SnapshotsReport::PAGE {
+            return self.tell_digest(id);
+        }
+        let report = SnapshotsReport {
+            snapshots: added,
+            repository_id: Some(id),
+            read_at: Some(view.read_at),
+            digest: Some(told.digest.clone()),
+            base: Some(before.digest.clone()),
+            removed,
+            page: None,
+            last: false,
+        };
+        session.told.insert(id, told);
+        send(&FromAgent::SnapshotsReport(report)).into_iter().collect()
+    }
+
+    /// The manager's list differs: it gets the whole one.
+    pub(super) fn snapshots_wanted(&mut self, id: RepositoryId) -> Vec<Effect> {
+        let (Some(view), Some(session)) = (self.views.get(&id), self.link.session()) else {
+            return self.read(id).into_iter().collect();
+        };
+        let told = view.told();
+        let pages = pages(&view.snapshots);
+        let count = pages.len();
+        let reports = pages.into_iter().enumerate().map(|(n, snapshots)| SnapshotsReport {
+            snapshots,
+            repository_id: Some(id),
+            read_at: Some(view.read_at),
+            digest: Some(told.digest.clone()),
+            base: None,
+            removed: Vec::new(),
+            page: u32::try_from(n + 1).ok(),
+            last: n + 1 == count,
+        });
+        let effects = reports.filter_map(|report| send(&FromAgent::SnapshotsReport(report))).collect();
+        session.told.insert(id, told);
+        effects
+    }
+}
+
+/// Cuts the list into pages; an empty list is one empty page.
+fn pages(snapshots: &[Snapshot]) -> Vec<Vec<Snapshot>> {
+    let mut pages = vec![Vec::new()];
+    let mut bytes = 0;
+    for snapshot in snapshots {
+        let more = size(snapshot);
+        let is_full = pages.last().is_some_and(|page| {
+            page.len() >= SnapshotsReport::PAGE || (bytes + more > PAGE_BYTES && !page.is_empty())
+        });
+        if is_full {
+            pages.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += more;
+        if let Some(page) = pages.last_mut() {
+            page.push(snapshot.clone());
+        }
+    }
+    pages
+}
+
+fn size(snapshot: &Snapshot) -> usize {
+    serde_json::to_vec(snapshot).map_or(0, |text| text.len())
+}
+
+/// Bounds what a single snapshot may say: anybody who can write to the repository chose its paths
+/// and tags.
+fn shorten(mut snapshot: Snapshot) -> Snapshot {
+    for list in [&mut snapshot.paths, &mut snapshot.tags] {
+        let mut bytes = 0;
+        let kept = list.iter().take_while(|text| {
+            bytes += text.len() + 3;
+            bytes <= PATHS_BYTES
+        });
+        let kept = kept.count();
+        let gone = list.len() - kept;
+        list.truncate(kept);
+        if gone > 0 {
+            list.push(format!("[…{gone} more]"));
+        }
+    }
+    snapshot.hostname = protocol::cut_text(&snapshot.hostname, 255);
+    snapshot
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(n: usize, path_bytes: usize) -> Snapshot {
+        Snapshot {
+            id: format!("{n:064x}"),
+            short_id: format!("{n:08x}"),
+            time: Timestamp::UNIX_EPOCH,
+            hostname: "h".to_owned(),
+            paths: vec!["\u{1}".repeat(path_bytes)],
+            tags: Vec::new(),
+            size_bytes: None,
+            file_count: None,
+            added_bytes: None,
+        }
+    }
+
+    #[test]
+    fn every_page_fits_a_frame_whatever_the_paths() {
+        let list: Vec<Snapshot> = (0..1201).map(|n| shorten(snapshot(n, (n % 7) * 5_000))).collect();
+        let pages = pages(&list);
+        assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), list.len());
+        for page in pages {
+            let report = SnapshotsReport { snapshots: page, ..SnapshotsReport::default() };
+            FromAgent::SnapshotsReport(report).encode().unwrap().encode().unwrap();
+        }
+        assert_eq!(super::pages(&[]).len(), 1);
+    }
+
+    #[test]
+    fn a_list_of_folders_without_end_is_cut_with_a_mark() {
+        let mut long = snapshot(1, 1);
+        long.paths = (0..100_000).map(|n| format!("/folder/{n}")).collect();
+        let short = shorten(long);
+        assert!(size(&short) < 2 * PATHS_BYTES);
+        assert!(short.paths.last().unwrap().contains("more"));
+    }
+}

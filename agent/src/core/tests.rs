@@ -1,0 +1,1 @@
+//! The brain's rules, one by one, without clock, disk or network.

@@ -1,0 +1,296 @@
+//! Runs: from an order to the one outcome, with restic in between.
+//!
+//! Each run is a task of its own that ends by telling its outcome, whatever happens in it. It speaks
+//! through one bounded channel; when that is full, log lines and progress are left out (and the
+//! lines counted), an outcome waits.
+
+mod log_cap;
+pub mod operations;
+pub mod process;
+pub mod reading;
+pub mod repository;
+pub mod verdict;
+
+use crate::{
+    core::{Order, Outcome, Process, RunEvent, Task},
+    helper,
+    identity::Settings,
+    paths::StateDir,
+};
+use log_cap::{LogCap, Verdict};
+use protocol::{Code, JobProgress, JobStatus, LogStream, Problem, RunId};
+use restic::{Event, ItemError, LocateOptions, Restic, Stream};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// How much may wait for the brain.
+const WAITING_EVENTS: usize = 16 * 1024;
+
+/// What every run needs of its surroundings.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// The restic to run.
+    pub restic: Restic,
+    /// The state folder.
+    pub state: StateDir,
+    /// What the machine's administrator decided.
+    pub settings: Settings,
+    /// The agent's own executable, for the helper.
+    pub executable: PathBuf,
+    /// The machine's name as its system tells it, for recognising locks.
+    pub hostname: String,
+}
+
+/// The runs that go on.
+#[derive(Debug)]
+pub struct Runner {
+    tasks: JoinSet<()>,
+    names: HashMap<tokio::task::Id, RunId>,
+    tokens: BTreeMap<RunId, CancellationToken>,
+    sender: mpsc::Sender<(RunId, RunEvent)>,
+    events: mpsc::Receiver<(RunId, RunEvent)>,
+}
+
+impl Default for Runner {
+    fn default() -> Self {
+        let (sender, events) = mpsc::channel(WAITING_EVENTS);
+        Self {
+            tasks: JoinSet::new(),
+            names: HashMap::new(),
+            tokens: BTreeMap::new(),
+            sender,
+            events,
+        }
+    }
+}
+
+impl Runner {
+    /// Begins a run.
+    pub fn start(&mut self, order: Order, tools: Result<Tools, Problem>) {
+        let run_id = order.run_id;
+        let token = CancellationToken::new();
+        self.tokens.insert(run_id, token.clone());
+        let voice = Voice::new(run_id, self.sender.clone());
+        let task = self.tasks.spawn(run(order, tools, voice, token));
+        self.names.insert(task.id(), run_id);
+    }
+
+    /// Tells a run to end.
+    pub fn cancel(&self, run_id: RunId) {
+        if let Some(token) = self.tokens.get(&run_id) {
+            token.cancel();
+        }
+    }
+
+    /// Whether no run goes on and nothing of one is left to be told.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.tasks.is_empty() && self.events.is_empty()
+    }
+
+    /// The next thing that happens in any run.
+    pub async fn next(&mut self) -> (RunId, RunEvent) {
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = self.events.recv() => return event,
+                Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
+                    if let Some(event) = self.ended(&ended) {
+                        return event;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A task told its outcome before it ended; one that broke could not.
+    fn ended(
+        &mut self,
+        ended: &Result<(tokio::task::Id, ()), tokio::task::JoinError>,
+    ) -> Option<(RunId, RunEvent)> {
+        let (id, is_broken) = match ended {
+            Ok((id, ())) => (*id, false),
+            Err(error) => (error.id(), true),
+        };
+        let run_id = self.names.remove(&id)?;
+        self.tokens.remove(&run_id);
+        is_broken.then(|| {
+            tracing::error!(%run_id, "A run's task broke");
+            let problem = Problem::new(Code::Internal, "The agent failed in the middle of the run.")
+                .guidance("The agent's own log on the machine has the cause.");
+            let outcome = Outcome::plain(JobStatus::Failed, Some(problem));
+            (run_id, RunEvent::Finished(Box::new(outcome)))
+        })
+    }
+}
+
+async fn run(
+    order: Order,
+    tools: Result<Tools, Problem>,
+    mut voice: Voice,
+    cancel: CancellationToken,
+) {
+    let outcome = match tools {
+        Err(problem) => Outcome::plain(JobStatus::Failed, Some(problem)),
+        Ok(tools) => match &order.task {
+            Task::Restore { .. } => helper::call(&order, &tools, &mut voice, &cancel).await,
+            Task::Backup { .. }
+            | Task::Init
+            | Task::Forget { .. }
+            | Task::Prune { .. }
+            | Task::Check { .. }
+            | Task::Unlock { .. }
+            | Task::Stats => {
+                let mut sink = |event| voice.hear(event);
+                operations::perform(&order, &tools, &mut sink, &cancel).await
+            }
+        },
+    };
+    voice.finish(outcome).await;
+}
+
+/// Finds restic.
+///
+/// # Errors
+/// Why there is none that can be used, and what to do.
+pub async fn locate(settings: &Settings) -> Result<Restic, Problem> {
+    let options = LocateOptions::from_environment(settings.restic.clone());
+    Restic::locate(&options).await.map_err(|failure| verdict::problem(&failure))
+}
+
+/// Turns restic's events into the run's, and speaks them.
+#[derive(Debug)]
+pub struct Voice {
+    run_id: RunId,
+    sender: mpsc::Sender<(RunId, RunEvent)>,
+    cap: LogCap,
+    progress: JobProgress,
+}
+
+impl Voice {
+    fn new(run_id: RunId, sender: mpsc::Sender<(RunId, RunEvent)>) -> Self {
+        Self { run_id, sender, cap: LogCap::default(), progress: no_progress(run_id) }
+    }
+
+    /// restic said something.
+    pub fn hear(&mut self, event: Event) {
+        for event in translate(event, &mut self.progress) {
+            self.say(event);
+        }
+    }
+
+    /// Speaks, or leaves it out.
+    pub fn say(&mut self, event: RunEvent) {
+        match event {
+            RunEvent::Log(stream, text) => self.log(stream, text),
+            other => {
+                let _ = self.sender.try_send((self.run_id, other));
+            }
+        }
+    }
+
+    fn log(&mut self, stream: LogStream, text: String) {
+        match self.cap.weigh(text.len()) {
+            Verdict::Keep => {
+                if self.sender.try_send((self.run_id, RunEvent::Log(stream, text))).is_err() {
+                    self.cap.leave_out();
+                }
+            }
+            Verdict::LeaveOut => self.cap.leave_out(),
+        }
+    }
+
+    async fn finish(self, outcome: Outcome) {
+        let ends = self
+            .cap
+            .last_words()
+            .map(|words| RunEvent::Log(LogStream::Event, words))
+            .into_iter()
+            .chain([RunEvent::Finished(Box::new(outcome))]);
+        for event in ends {
+            // When nobody listens any more the agent is gone, and its next start decides.
+            let _ = self.sender.send((self.run_id, event)).await;
+        }
+    }
+}
+
+/// Progress that says nothing yet.
+#[must_use]
+pub fn no_progress(job_id: RunId) -> JobProgress {
+    JobProgress {
+        job_id,
+        percent_done: 0.0,
+        files_done: 0,
+        total_files: 0,
+        bytes_done: 0,
+        total_bytes: 0,
+        eta_seconds: 0,
+        throughput_bps: 0,
+        current_files: Vec::new(),
+        unreachable: None,
+    }
+}
+
+/// What an event of restic's is for a run. The progress so far is kept by the caller.
+pub fn translate(event: Event, progress: &mut JobProgress) -> Vec<RunEvent> {
+    match event {
+        Event::Started { pid } => {
+            vec![RunEvent::Spawned(Process { pid, start: process::start_of(pid).unwrap_or_default() })]
+        }
+        Event::Progress(new) => {
+            *progress = progress_of(new, progress);
+            vec![RunEvent::Progress(Box::new(progress.clone()))]
+        }
+        Event::Log { stream: Stream::Stdout, line } => vec![RunEvent::Log(LogStream::Stdout, line)],
+        Event::Log { stream: Stream::Stderr, line } => vec![RunEvent::Log(LogStream::Stderr, line)],
+        Event::ItemError(ItemError { path, message, .. }) => {
+            vec![RunEvent::ItemError, RunEvent::Log(LogStream::Stderr, format!("{path}: {message}"))]
+        }
+        Event::Unreachable { line } => {
+            progress.unreachable = Some(protocol::cut_text(&line, 1024));
+            let words = format!("The repository does not answer; restic keeps trying. {line}");
+            vec![
+                RunEvent::Log(LogStream::Event, words),
+                RunEvent::Progress(Box::new(progress.clone())),
+            ]
+        }
+        Event::Reachable => {
+            progress.unreachable = None;
+            vec![
+                RunEvent::Log(LogStream::Event, "The repository answers again.".to_owned()),
+                RunEvent::Progress(Box::new(progress.clone())),
+            ]
+        }
+        // An event of a newer restic crate that says nothing to a run.
+        _ => Vec::new(),
+    }
+}
+
+fn progress_of(new: restic::Progress, old: &JobProgress) -> JobProgress {
+    // A check or a prune counts steps, which are shown where files are.
+    let (files_done, total_files) = match &new.step {
+        Some(step) => (step.done, step.total),
+        None => (new.files_done, new.total_files),
+    };
+    JobProgress {
+        job_id: old.job_id,
+        percent_done: new.percent_done,
+        files_done,
+        total_files,
+        bytes_done: new.bytes_done,
+        total_bytes: new.total_bytes,
+        eta_seconds: new.seconds_remaining.unwrap_or(0),
+        throughput_bps: 0,
+        current_files: new
+            .current_files
+            .iter()
+            .take(4)
+            .map(|path| protocol::cut_text(path, 1024))
+            .collect(),
+        unreachable: old.unreachable.clone(),
+    }
+}

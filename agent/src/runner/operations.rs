@@ -1,0 +1,329 @@
+//! Each kind of run as calls of restic.
+
+use super::{Tools, repository, verdict};
+use crate::core::{Order, Outcome, Task};
+use protocol::{Code, JobStatus, PlanId, Problem, Retention};
+use restic::{
+    BackupOutcome, BackupRequest, Bucket, CancelToken, CheckOutcome, CheckRequest, Event, Failure,
+    ForgetOutcome, ForgetRequest, GroupBy, Keep, OurProcesses, PruneRequest, ReadData, Repository,
+    Stream, UnlockOutcome, Within,
+};
+use serde_json::{Value, json};
+
+/// Where events go.
+type Sink<'a> = &'a mut (dyn FnMut(Event) + Send);
+
+/// Carries an order out. Restores go through the helper and never come here.
+pub async fn perform(
+    order: &Order,
+    tools: &Tools,
+    sink: Sink<'_>,
+    cancel: &CancelToken,
+) -> Outcome {
+    let repository = match repository::prepare(&order.repository, &tools.state) {
+        Ok(repository) => repository,
+        Err(problem) => return Outcome::plain(JobStatus::Failed, Some(problem)),
+    };
+    let done = match &order.task {
+        Task::Backup { plan, paths, excludes, tags } => {
+            let mut request = BackupRequest::new(&order.hostname, paths);
+            request.excludes.clone_from(excludes);
+            request.tags = vec![plan.tag(), order.run_id.tag()];
+            request.tags.extend(tags.iter().cloned());
+            backup(&request, &repository, tools, sink, cancel).await
+        }
+        Task::Init => init(&repository, tools, sink, cancel).await,
+        Task::Forget { plan, retention, dry_run } => {
+            forget(order, *plan, retention, *dry_run, &repository, tools, sink, cancel).await
+        }
+        Task::Prune { dry_run } => prune(*dry_run, &repository, tools, sink, cancel).await,
+        Task::Check { read_data } => check(*read_data, &repository, tools, sink, cancel).await,
+        Task::Unlock { pids } => {
+            let ours = OurProcesses { hostname: tools.hostname.clone(), pids: pids.clone() };
+            unlock(&ours, &repository, tools, sink, cancel).await
+        }
+        Task::Stats => stats(&repository, tools, sink, cancel).await,
+        Task::Restore { .. } => Ok(Outcome::plain(
+            JobStatus::Failed,
+            Some(Problem::new(Code::Internal, "A restore runs in the helper only.")),
+        )),
+    };
+    done.unwrap_or_else(|failure| verdict::failed(&failure))
+}
+
+async fn backup(
+    request: &BackupRequest,
+    repository: &Repository,
+    tools: &Tools,
+    sink: Sink<'_>,
+    cancel: &CancelToken,
+) -> Result<Outcome, Failure> {
+    let done = tools.restic.backup(repository, request, sink, cancel).await;
+    let done = clear_up_after_kill(done, repository, tools, sink).await?;
+    let outcome = match &done {
+        BackupOutcome::Completed(_) => succeeded(Value::Null),
+        BackupOutcome::Partial { unreadable, .. } => verdict::partial(unreadable, 3),
+    };
+    let summary = done.summary();
+    say(
+        sink,
+        format!(
+            "Snapshot {}: {} files, {} new, {} changed; {} bytes added.",
+            summary.snapshot_id.as_deref().map_or("without id", |id| id.get(..8).unwrap_or(id)),
+            summary.total_files_processed,
+            summary.files_new,
+            summary.files_changed,
+            summary.data_added,
+        ),
+    );
+    Ok(Outcome {
+        stats: Some(summary.raw.clone()),
+        snapshot_id: summary.snapshot_id.clone(),
+        ..outcome
+    })
+}
+
+async fn init(
+    repository: &Repository,
+    tools: &Tools,
+    sink: Sink<'_>,
+    cancel: &CancelToken,
+) -> Result<Outcome, Failure> {
+    let done = tools.restic.init(repository, sink, cancel).await?;
+    say(sink, format!("The repository was created; its id is {}.", done.repository_id));
+    Ok(succeeded(json!({ "repository_id": done.repository_id })))
+}
+
+#[expect(clippy::too_many_arguments, reason = "what a forget needs")]
+async fn forget(
+    order: &Order,
+    plan: PlanId,
+    retention: &Retention,
+    dry_run: bool,
+    repository: &Repository,
+    tools: &Tools,
+    sink: Sink<'_>,
+    cancel: &CancelToken,
+) -> Result<Outcome, Failure> {
+    let request = ForgetRequest::Policy {
+        host: Some(order.hostname.clone()),
+        tags: vec![plan.tag()],
+        // A plan that changes its folders keeps one history.
+        group_by: GroupBy { host: true, paths: false, tags: false },
+        keep: keep(retention)?,
+        dry_run,
+    };
+    let done = tools.restic.forget(repository, &request, sink, cancel).await;
+    let done: ForgetOutcome = clear_up_after_kill(done, repository, tools, sink).await?;
+    let removed: Vec<&str> = done.removed().collect();
+    let verb = if dry_run { "would go" } else { "went" };
+    for id in &removed {
+        say(sink, format!("Snapshot {} {verb}.", id.get(..8).unwrap_or(id)));
+    }
+    say(sink, format!("{} snapshots {verb}, {} stay.", removed.len(), done.kept_count()));
+    let listed: Vec<&str> = removed.iter().copied().take(1_000).collect();
+    Ok(succeeded(json!({
+        "dry_run": dry_run,
+        "removed": listed,
+        "removed_count": removed.len(),
+        "kept_count": done.kept_count(),
+    })))
+}
+
+fn keep(retention: &Retention) -> Result<Keep, Failure> {
+    let counts = [
+        (Bucket::Last, retention.keep_last),
+        (Bucket::Hourly, retention.keep_hourly),
+        (Bucket::Daily, retention.keep_daily),
+        (Bucket::Weekly, retention.keep_weekly),
+        (Bucket::Monthly, retention.keep_monthly),
+        (Bucket::Yearly, retention.keep_yearly),
+    ];
+    let mut keep = Keep::new();
+    for (bucket, count) in counts {
+        keep = keep.with(bucket, count.unwrap_or(0).into())?;
+    }
+    match retention.keep_within.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
+        None => Ok(keep),
+        Some(text) => match within(text) {
+            Some(within) => Ok(keep.with_within(within)),
+            None => Err(Failure {
+                kind: restic::FailureKind::InvalidRequest,
+                message: format!("{text:?} is no span of time such as 1y5m7d2h"),
+                exit: None,
+                items: restic::ItemErrors::default(),
+                killed_pid: None,
+            }),
+        },
+    }
+}
+
+/// restic's own form: numbers, each with `y`, `m`, `d` or `h`.
+fn within(text: &str) -> Option<Within> {
+    let mut span = Within::default();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u32 = rest.get(..digits)?.parse().ok()?;
+        let field = match rest.as_bytes().get(digits)? {
+            b'y' => &mut span.years,
+            b'm' => &mut span.months,
+            b'd' => &mut span.days,
+            b'h' => &mut span.hours,
+            _ => return None,
+        };
+        *field = field.checked_add(number)?;
+        rest = rest.get(digits + 1..)?;
+    }
+    (span != Within::default()).then_some(span)
+}
+
+async fn prune(
+    dry_run: bool,
+    repository: &Repository,
+    tools: &Tools,
+    sink: Sink<'_>,
+    cancel: &CancelToken,
+) -> Result<Outcome, Failure> {
+    let request = PruneRequest { dry_run, ..PruneRequest::default() };
+    let done = tools.restic.prune(repository, request, sink, cancel).await;
+    let done = clear_up_after_kill(done, repository, tools, sink).await?;
+    Ok(succeeded(serde_json::to_value(done).unwrap_or(Value::Null)))
+}
+
+async fn check(
+    read_data: bool,
+    repository: &Repository,
+    tools: &Tools,
+    sink: Sink<'_>,
+    cancel: &CancelToken,
+) -> Result<Outcome, Failure> {
+    let read_data = if read_data { ReadData::All } else { ReadData::None };
+    let done = tools.restic.check(repository, CheckRequest { read_data }, sink, cancel).await;
+    match clear_up_after_kill(done, repository, tools, sink).await? {
+        CheckOutcome::Sound(report) => {
+            say(sink, "No errors were found.".to_owned());
+            Ok(succeeded(serde_json::to_value(report).unwrap_or(Value::Null)))
+        }
+        CheckOutcome::Damaged(report) => {
+            let what = report.findings.first().map_or("", String::as_str);
+            let problem = Problem::new(
+                Code::RepositoryDamaged,
+                format!("The repository is damaged. {what}"),
+            )
+            .guidance(restic::FailureKind::Damaged.guidance());
+            Ok(Outcome {
+                exit_code: 1,
+                stats: serde_json::to_value(report).ok(),
+                ..Outcome::plain(JobStatus::Failed, Some(problem))
+            })
+        }
+    }
+}
+
+async fn unlock(
+    ours: &OurProcesses,
+    repository: &Repository,
+    tools: &Tools,
+    sink: Sink<'_>,
+    cancel: &CancelToken,
+) -> Result<Outcome, Failure> {
+    let done = tools.restic.release_own_locks(repository, ours, sink, cancel).await?;
+    let stats = serde_json::to_value(&done).ok();
+    let outcome = match done {
+        UnlockOutcome::NothingToRemove => {
+            say(sink, "There is no lock.".to_owned());
+            succeeded(Value::Null)
+        }
+        UnlockOutcome::Removed { locks } => {
+            say(sink, format!("{} locks of this agent's were removed.", locks.len()));
+            succeeded(Value::Null)
+        }
+        UnlockOutcome::LeftToOthers { locks } => {
+            let holders: Vec<String> =
+                locks.iter().take(5).map(|lock| format!("{} (process {})", lock.hostname, lock.pid)).collect();
+            still_locked(format!(
+                "The repository is locked by others: {}. Nothing was removed.",
+                holders.join(", ")
+            ))
+        }
+        UnlockOutcome::StillThere { locks } => still_locked(format!(
+            "{} locks of this agent's could not be removed.",
+            locks.len()
+        )),
+    };
+    Ok(Outcome { stats, ..outcome })
+}
+
+fn still_locked(message: String) -> Outcome {
+    let problem = Problem::new(Code::RepositoryLocked, message).guidance(
+        "Wait until the other run has ended. If that machine is gone for good, an admin can remove its lock.",
+    );
+    Outcome::plain(JobStatus::Failed, Some(problem))
+}
+
+/// The facts themselves are read after every run that may change them; this run only finds out
+/// whether the repository can be read, and says so.
+async fn stats(
+    repository: &Repository,
+    tools: &Tools,
+    sink: Sink<'_>,
+    cancel: &CancelToken,
+) -> Result<Outcome, Failure> {
+    let size = tools.restic.raw_data_stats(repository, sink, cancel).await?;
+    say(sink, format!("{} snapshots, {} bytes.", size.snapshots_count, size.total_size));
+    Ok(succeeded(serde_json::to_value(size).unwrap_or(Value::Null)))
+}
+
+/// A restic that had to be killed may have left its lock behind; it is ours to remove.
+async fn clear_up_after_kill<T>(
+    done: Result<T, Failure>,
+    repository: &Repository,
+    tools: &Tools,
+    sink: Sink<'_>,
+) -> Result<T, Failure> {
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+    if let Err(Failure { killed_pid: Some(pid), .. }) = &done {
+        let ours = OurProcesses { hostname: tools.hostname.clone(), pids: [*pid].into() };
+        let cancel = CancelToken::new();
+        let release = tools.restic.release_own_locks(repository, &ours, sink, &cancel);
+        if !matches!(tokio::time::timeout(PATIENCE, release).await, Ok(Ok(_))) {
+            say(sink, "restic had to be killed and its lock may be left in the repository.".to_owned());
+        }
+    }
+    done
+}
+
+fn succeeded(stats: Value) -> Outcome {
+    Outcome {
+        stats: (!stats.is_null()).then_some(stats),
+        ..Outcome::plain(JobStatus::Succeeded, None)
+    }
+}
+
+fn say(sink: Sink<'_>, line: String) {
+    sink(Event::Log { stream: Stream::Stdout, line });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_of_time_is_read_in_restics_form() {
+        let span = within("1y5m7d2h").unwrap();
+        assert_eq!((span.years, span.months, span.days, span.hours), (1, 5, 7, 2));
+        for wrong in ["", "7", "7x", "d", "-1d", "1d ", "99999999999d", "0d"] {
+            assert!(within(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_retention_becomes_a_policy_and_an_empty_one_keeps_nothing() {
+        let daily = Retention { keep_daily: Some(7), ..Retention::default() };
+        assert!(!keep(&daily).unwrap().is_empty());
+        assert!(keep(&Retention::default()).unwrap().is_empty());
+        let wrong = Retention { keep_within: Some("soon".to_owned()), ..Retention::default() };
+        assert!(keep(&wrong).is_err());
+    }
+}

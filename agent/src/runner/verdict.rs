@@ -1,0 +1,95 @@
+//! From what restic's crate says to what travels: codes, words, outcomes.
+
+use crate::core::Outcome;
+use protocol::{Code, JobFinished, JobStatus, Problem, UnreadableFile};
+use restic::{Exit, Failure, FailureKind, ItemErrors};
+
+/// A failure as a problem.
+#[must_use]
+pub fn problem(failure: &Failure) -> Problem {
+    let message = if failure.message.is_empty() {
+        failure.kind.to_string()
+    } else {
+        failure.message.clone()
+    };
+    Problem::new(code(&failure.kind), message).guidance(failure.guidance())
+}
+
+/// A failure as the end of a run.
+#[must_use]
+pub fn failed(failure: &Failure) -> Outcome {
+    let status = match failure.kind {
+        FailureKind::Cancelled => JobStatus::Cancelled,
+        _ => JobStatus::Failed,
+    };
+    Outcome {
+        exit_code: exit_code(failure.exit),
+        unreadable: unreadable(&failure.items),
+        unreadable_count: failure.items.total,
+        ..Outcome::plain(status, Some(problem(failure)))
+    }
+}
+
+/// The end of a run whose result is there with something missing.
+#[must_use]
+pub fn partial(items: &ItemErrors, exit_code: i32) -> Outcome {
+    let message = match items.total {
+        0 => "The snapshot was written; restic reported that something is missing in it.".to_owned(),
+        1 => "The snapshot was written; 1 file could not be read.".to_owned(),
+        n => format!("The snapshot was written; {n} files could not be read."),
+    };
+    let problem = Problem::new(Code::FilesUnreadable, message).guidance(
+        "Look at the list: exclude what need not be saved, and see that the agent may read the rest.",
+    );
+    Outcome {
+        exit_code,
+        unreadable: unreadable(items),
+        unreadable_count: items.total,
+        ..Outcome::plain(JobStatus::Partial, Some(problem))
+    }
+}
+
+/// The files that travel with the outcome; the log has the others.
+#[must_use]
+pub fn unreadable(items: &ItemErrors) -> Vec<UnreadableFile> {
+    items
+        .items
+        .iter()
+        .take(JobFinished::MAX_UNREADABLE)
+        .map(|item| UnreadableFile { path: item.path.clone(), error: item.message.clone() })
+        .collect()
+}
+
+fn exit_code(exit: Option<Exit>) -> i32 {
+    match exit {
+        Some(Exit::Code(code)) => code,
+        Some(Exit::Signal(_)) | None => -1,
+    }
+}
+
+fn code(kind: &FailureKind) -> Code {
+    match kind {
+        FailureKind::ProgramNotFound | FailureKind::ProgramUnusable => Code::ResticMissing,
+        FailureKind::ProgramTooOld { .. } => Code::ResticTooOld,
+        FailureKind::InvalidRequest => Code::InvalidInput,
+        FailureKind::NoRepository => Code::RepositoryMissing,
+        FailureKind::RepositoryExists => Code::RepositoryExists,
+        FailureKind::BadLocation | FailureKind::WrongProtocol => Code::RepositoryUrlInvalid,
+        FailureKind::WrongPassword => Code::WrongPassword,
+        FailureKind::Locked(_) => Code::RepositoryLocked,
+        FailureKind::Unreachable => Code::RepositoryUnreachable,
+        FailureKind::Unauthorized => Code::RepositoryAuth,
+        FailureKind::Refused => Code::RepositoryAppendOnly,
+        FailureKind::UnknownCertificate | FailureKind::CertificateFileUnreadable => {
+            Code::CertificateUnknown
+        }
+        FailureKind::SourceMissing => Code::SourceMissing,
+        FailureKind::DiskFull | FailureKind::QuotaFull => Code::DiskFull,
+        FailureKind::Damaged => Code::RepositoryDamaged,
+        FailureKind::SnapshotNotFound | FailureKind::PathNotFound => Code::SnapshotUnknown,
+        FailureKind::RestoreIncomplete => Code::FilesUnreadable,
+        FailureKind::Cancelled => Code::Cancelled,
+        // The others have no code of their own, and neither has what a newer crate may add.
+        _ => Code::ResticFailed,
+    }
+}

@@ -1,0 +1,677 @@
+//! All SQL of the agent: the journal and whatever else outlives it, in one SQLite file.
+//!
+//! One connection, one owner. A commit is synced to the disk (`synchronous=FULL`, and `fullfsync`
+//! on macOS, where a plain sync stops at the drive's cache), because what was committed is told to
+//! the manager as done.
+
+use crate::{
+    core::{Change, Memory, Process, Run, RunState, Series, View},
+    journal::{Journal, Record, Room},
+};
+use jiff::{SignedDuration, Timestamp};
+use protocol::{
+    Code, CommandNumber, FromAgent, Incarnation, JournalId, JournalState, RepoStats, RepositoryId,
+    RunId, RunSpec, Secret, Snapshot,
+    journal::{ChainHash, JournalGap},
+};
+use sqlx::{
+    Connection, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+use std::{fmt::Display, path::Path, str::FromStr};
+use thiserror::Error;
+
+/// How long acknowledged records and ended runs stay, so that a rebuilt manager gets them back.
+pub const HISTORY: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// The most acknowledged records that stay, whatever their age.
+pub const HISTORY_RECORDS: u64 = 300_000;
+
+/// Why the store did not answer.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// SQLite's own reason.
+    #[error("the journal's database failed")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date, or is of a newer agent.
+    #[error("the journal's database does not fit this agent")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// Something in it makes no sense.
+    #[error("the journal's database is inconsistent: {table}.{column} of {row}: {why}")]
+    Inconsistent {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's key.
+        row: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// The agent's database.
+#[derive(Debug)]
+pub struct Store {
+    connection: SqliteConnection,
+}
+
+impl Store {
+    /// Opens the database, creates it where it is missing, and brings its schema up to date. The
+    /// identifier is for a new journal.
+    ///
+    /// # Errors
+    /// When SQLite says so, or when the database belongs to a newer agent.
+    pub async fn open(path: &Path, fresh: JournalId) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("fullfsync", "ON")
+            .busy_timeout(std::time::Duration::from_secs(5));
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        sqlx::migrate!("../migrations/agent").run(&mut connection).await?;
+        let state = Journal::empty(fresh);
+        let (id, hash) = (state.id.to_string(), state.base_hash.as_bytes().to_vec());
+        sqlx::query!(
+            "INSERT OR IGNORE INTO agent_state (id, journal_id, base_hash, first_seq, acked_seq) \
+             VALUES (1, ?, ?, 1, 0)",
+            id,
+            hash
+        )
+        .execute(&mut connection)
+        .await?;
+        Ok(Self { connection })
+    }
+
+    /// Opens the database only to look at it, beside a running agent.
+    ///
+    /// # Errors
+    /// When it is missing or SQLite says so.
+    pub async fn open_to_read(path: &Path) -> Result<Self> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true);
+        Ok(Self { connection: SqliteConnection::connect_with(&options).await? })
+    }
+
+    /// Everything the agent remembers.
+    ///
+    /// # Errors
+    /// When SQLite says so, or something makes no sense.
+    pub async fn load(&mut self) -> Result<Memory> {
+        let journal = self.journal().await?;
+        let state = sqlx::query!("SELECT incarnation, ticket FROM agent_state WHERE id = 1")
+            .fetch_one(&mut self.connection)
+            .await?;
+        Ok(Memory {
+            journal,
+            incarnation: state
+                .incarnation
+                .map(|text| parse("agent_state", "incarnation", "1", &text))
+                .transpose()?,
+            ticket: state.ticket.map(Secret::new),
+            series: self.series().await?,
+            runs: self.runs().await?,
+            views: self.views().await?,
+        })
+    }
+
+    /// The highest epoch of the manager that was seen.
+    ///
+    /// # Errors
+    /// When SQLite says so.
+    pub async fn epoch(&mut self) -> Result<u64> {
+        let row = sqlx::query!("SELECT highest_epoch FROM agent_state WHERE id = 1")
+            .fetch_one(&mut self.connection)
+            .await?;
+        Ok(unsigned(row.highest_epoch))
+    }
+
+    /// Where the journal stands.
+    ///
+    /// # Errors
+    /// When SQLite says so, or something makes no sense.
+    pub async fn journal(&mut self) -> Result<JournalState> {
+        let state = sqlx::query!(
+            "SELECT journal_id, base_hash, first_seq, acked_seq FROM agent_state WHERE id = 1"
+        )
+        .fetch_one(&mut self.connection)
+        .await?;
+        let newest = sqlx::query!("SELECT seq, hash FROM record ORDER BY seq DESC LIMIT 1")
+            .fetch_optional(&mut self.connection)
+            .await?;
+        let base_hash = chain_hash("agent_state", &state.base_hash)?;
+        let first = unsigned(state.first_seq);
+        let (head, head_hash) = match newest {
+            Some(record) => (unsigned(record.seq), chain_hash("record", &record.hash)?),
+            None => (first.saturating_sub(1), base_hash),
+        };
+        Ok(JournalState {
+            id: parse("agent_state", "journal_id", "1", &state.journal_id)?,
+            first,
+            base_hash,
+            head,
+            head_hash,
+            acked: unsigned(state.acked_seq),
+        })
+    }
+
+    async fn series(&mut self) -> Result<Vec<(Incarnation, Series)>> {
+        let rows = sqlx::query!("SELECT incarnation, watermark, highest FROM command_series")
+            .fetch_all(&mut self.connection)
+            .await?;
+        let mut series = Vec::new();
+        for row in rows {
+            let struck = sqlx::query_scalar!(
+                "SELECT number FROM command_struck WHERE incarnation = ?",
+                row.incarnation
+            )
+            .fetch_all(&mut self.connection)
+            .await?;
+            let life = parse("command_series", "incarnation", &row.incarnation, &row.incarnation)?;
+            series.push((
+                life,
+                Series {
+                    watermark: unsigned(row.watermark),
+                    highest: unsigned(row.highest),
+                    struck: struck.into_iter().map(unsigned).collect(),
+                },
+            ));
+        }
+        Ok(series)
+    }
+
+    async fn runs(&mut self) -> Result<Vec<Run>> {
+        let rows = sqlx::query_as!(
+            RunRow,
+            "SELECT id, state, spec, incarnation, number, refusal, repository_id, created_ms, \
+             finished_ms, log_lines, had_item_error, pid, pid_start FROM run"
+        )
+        .fetch_all(&mut self.connection)
+        .await?;
+        rows.into_iter().map(RunRow::into_run).collect()
+    }
+
+    async fn views(&mut self) -> Result<Vec<(RepositoryId, View)>> {
+        let rows =
+            sqlx::query!("SELECT repository_id, read_ms, snapshots, stats FROM repository_view")
+                .fetch_all(&mut self.connection)
+                .await?;
+        let mut views = Vec::new();
+        for row in rows {
+            let id = parse("repository_view", "repository_id", &row.repository_id, &row.repository_id)?;
+            // A reading can be made again: one that does not fit is no reason to stop.
+            let Ok(snapshots) = serde_json::from_str::<Vec<Snapshot>>(&row.snapshots) else {
+                continue;
+            };
+            let stats = row.stats.and_then(|text| serde_json::from_str::<RepoStats>(&text).ok());
+            let read_at = time("repository_view", "read_ms", &row.repository_id, row.read_ms)?;
+            views.push((id, View { read_at, snapshots, stats }));
+        }
+        Ok(views)
+    }
+
+    /// Writes changes, all or none, and returns when they are on the disk.
+    ///
+    /// # Errors
+    /// When SQLite says so; then none of them is written.
+    pub async fn commit(&mut self, changes: &[Change]) -> Result<()> {
+        let mut transaction = self.connection.begin().await?;
+        for change in changes {
+            apply(&mut transaction, change).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Records for the manager.
+    ///
+    /// # Errors
+    /// When SQLite says so, or something makes no sense.
+    pub async fn fetch(&mut self, room: Room) -> Result<Vec<Record>> {
+        let (after, up_to) = (signed(room.after), signed(room.up_to));
+        let limit = signed(room.records as u64);
+        let rows = sqlx::query!(
+            "SELECT seq, kind, payload, hash, run_id, at_ms FROM record \
+             WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+            after,
+            up_to,
+            limit
+        )
+        .fetch_all(&mut self.connection)
+        .await?;
+        let mut records: Vec<Record> = Vec::new();
+        let mut bytes = 0;
+        for row in rows {
+            bytes += row.payload.len();
+            if bytes > room.bytes && !records.is_empty() {
+                break;
+            }
+            records.push(record(row.seq, row.kind, row.payload, &row.hash, row.run_id, row.at_ms)?);
+        }
+        Ok(records)
+    }
+
+    /// The hash after a record; none when the record is not there.
+    ///
+    /// # Errors
+    /// When SQLite says so, or something makes no sense.
+    pub async fn hash_at(&mut self, seq: u64) -> Result<Option<ChainHash>> {
+        let seq = signed(seq);
+        let hash = sqlx::query_scalar!("SELECT hash FROM record WHERE seq = ?", seq)
+            .fetch_optional(&mut self.connection)
+            .await?;
+        hash.map(|bytes| chain_hash("record", &bytes)).transpose()
+    }
+
+    /// Starts a new journal: a gap that names what the old one may have lost, then everything of
+    /// the old one that the manager has not acknowledged.
+    ///
+    /// # Errors
+    /// When SQLite says so, or something makes no sense; then the old journal is untouched.
+    pub async fn renew(
+        &mut self,
+        id: JournalId,
+        reason: Code,
+        after_seq: u64,
+        now: Timestamp,
+    ) -> Result<JournalState> {
+        let old = self.journal().await?;
+        let kept = self
+            .fetch(Room {
+                after: after_seq.min(old.acked),
+                up_to: old.head,
+                records: usize::MAX >> 1,
+                bytes: usize::MAX,
+            })
+            .await?;
+        let mut journal = Journal::new(&Journal::empty(id));
+        let gap = FromAgent::JournalGap(JournalGap { journal_id: old.id, after_seq, reason });
+        let gap = gap.encode().map_err(|error| inconsistent("record", "payload", "gap", error))?;
+        let mut records = vec![journal.append(&gap.kind, gap.payload.get().to_owned(), None, now)];
+        for record in kept {
+            records.push(journal.append(&record.kind, record.payload, record.run_id, record.at));
+        }
+        let state = journal.state();
+        let (id, base) = (state.id.to_string(), state.base_hash.as_bytes().to_vec());
+        let mut transaction = self.connection.begin().await?;
+        sqlx::query!("DELETE FROM record").execute(&mut *transaction).await?;
+        sqlx::query!(
+            "UPDATE agent_state SET journal_id = ?, base_hash = ?, first_seq = 1, acked_seq = 0 \
+             WHERE id = 1",
+            id,
+            base
+        )
+        .execute(&mut *transaction)
+        .await?;
+        for record in &records {
+            insert_record(&mut transaction, record).await?;
+        }
+        transaction.commit().await?;
+        Ok(state)
+    }
+
+    /// Lets go of acknowledged records and ended runs that are older than the history, or more than
+    /// it holds. Gives back where the journal stands and which runs are gone.
+    ///
+    /// # Errors
+    /// When SQLite says so, or something makes no sense.
+    pub async fn prune(&mut self, now: Timestamp) -> Result<(JournalState, Vec<RunId>)> {
+        let state = self.journal().await?;
+        let since = now.saturating_sub(HISTORY).map_or(0, Timestamp::as_millisecond);
+        let acked = signed(state.acked);
+        // The first record that must stay ends what may go: a journal has no holes.
+        let first_young = sqlx::query_scalar!("SELECT MIN(seq) FROM record WHERE at_ms >= ?", since)
+            .fetch_one(&mut self.connection)
+            .await?;
+        let by_age = first_young.map_or(acked, |seq| seq - 1);
+        let by_count = signed(state.head.saturating_sub(HISTORY_RECORDS));
+        let last = by_age.max(by_count).min(acked);
+        let mut transaction = self.connection.begin().await?;
+        let hash = sqlx::query_scalar!("SELECT hash FROM record WHERE seq = ?", last)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        if let Some(hash) = hash {
+            sqlx::query!("DELETE FROM record WHERE seq <= ?", last)
+                .execute(&mut *transaction)
+                .await?;
+            let first = last + 1;
+            sqlx::query!(
+                "UPDATE agent_state SET first_seq = ?, base_hash = ? WHERE id = 1",
+                first,
+                hash
+            )
+            .execute(&mut *transaction)
+            .await?;
+        }
+        let gone = sqlx::query_scalar!(
+            "DELETE FROM run WHERE finished_ms < ? \
+             AND id NOT IN (SELECT run_id FROM record WHERE run_id IS NOT NULL) RETURNING id",
+            since
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        let gone: Result<Vec<RunId>> =
+            gone.iter().map(|id| parse("run", "id", id, id)).collect();
+        Ok((self.journal().await?, gone?))
+    }
+
+    /// Closes the database properly; a killed agent does without.
+    ///
+    /// # Errors
+    /// When SQLite says so.
+    pub async fn close(self) -> Result<()> {
+        self.connection.close().await?;
+        Ok(())
+    }
+}
+
+async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<()> {
+    match change {
+        Change::Append(record, line) => append(connection, record, *line).await,
+        Change::Acked(seq) => {
+            let seq = signed(*seq);
+            sqlx::query!("UPDATE agent_state SET acked_seq = ? WHERE id = 1", seq)
+                .execute(connection)
+                .await?;
+            Ok(())
+        }
+        Change::Run(run) => put_run(connection, run).await,
+        Change::Numbers { incarnation, watermark, highest, struck } => {
+            put_numbers(connection, *incarnation, *watermark, *highest, *struck).await
+        }
+        Change::Incarnation(incarnation) => {
+            let incarnation = incarnation.to_string();
+            sqlx::query!("UPDATE agent_state SET incarnation = ? WHERE id = 1", incarnation)
+                .execute(connection)
+                .await?;
+            Ok(())
+        }
+        Change::Epoch(epoch) => {
+            let epoch = signed(*epoch);
+            sqlx::query!("UPDATE agent_state SET highest_epoch = ? WHERE id = 1", epoch)
+                .execute(connection)
+                .await?;
+            Ok(())
+        }
+        Change::Ticket(ticket) => {
+            let ticket = ticket.expose_secret();
+            sqlx::query!("UPDATE agent_state SET ticket = ? WHERE id = 1", ticket)
+                .execute(connection)
+                .await?;
+            Ok(())
+        }
+        Change::View(id, view) => put_view(connection, *id, view).await,
+    }
+}
+
+async fn append(
+    connection: &mut SqliteConnection,
+    record: &Record,
+    line: Option<u64>,
+) -> Result<()> {
+    insert_record(connection, record).await?;
+    if let (Some(run_id), Some(line)) = (record.run_id, line) {
+        let (run_id, line) = (run_id.to_string(), signed(line));
+        sqlx::query!("UPDATE run SET log_lines = ? WHERE id = ?", line, run_id)
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn insert_record(connection: &mut SqliteConnection, record: &Record) -> Result<()> {
+    let seq = signed(record.seq);
+    let hash = record.hash.as_bytes().to_vec();
+    let run_id = record.run_id.map(|id| id.to_string());
+    let at = record.at.as_millisecond();
+    sqlx::query!(
+        "INSERT INTO record (seq, kind, payload, hash, run_id, at_ms) VALUES (?, ?, ?, ?, ?, ?)",
+        seq,
+        record.kind,
+        record.payload,
+        hash,
+        run_id,
+        at
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn put_run(connection: &mut SqliteConnection, run: &Run) -> Result<()> {
+    let id = run.id.to_string();
+    let state = state_word(run.state);
+    let spec = json("run", "spec", &id, &run.spec)?;
+    let incarnation = run.number.map(|number| number.incarnation.to_string());
+    let number = run.number.map(|number| signed(number.n));
+    let refusal =
+        run.refusal.as_ref().map(|refusal| json("run", "refusal", &id, refusal)).transpose()?;
+    let repository_id = run.repository_id.map(|id| id.to_string());
+    let created = run.created_at.as_millisecond();
+    let finished = run.finished_at.map(Timestamp::as_millisecond);
+    let lines = signed(run.log_lines);
+    let pid = run.process.as_ref().map(|process| process.pid);
+    let pid_start = run.process.as_ref().map(|process| process.start.as_str());
+    sqlx::query!(
+        "INSERT OR REPLACE INTO run (id, state, spec, incarnation, number, refusal, \
+         repository_id, created_ms, finished_ms, log_lines, had_item_error, pid, pid_start) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        id,
+        state,
+        spec,
+        incarnation,
+        number,
+        refusal,
+        repository_id,
+        created,
+        finished,
+        lines,
+        run.had_item_error,
+        pid,
+        pid_start
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn put_numbers(
+    connection: &mut SqliteConnection,
+    incarnation: Incarnation,
+    watermark: u64,
+    highest: u64,
+    struck: Option<u64>,
+) -> Result<()> {
+    let incarnation = incarnation.to_string();
+    let (watermark, highest) = (signed(watermark), signed(highest));
+    sqlx::query!(
+        "INSERT OR REPLACE INTO command_series (incarnation, watermark, highest) VALUES (?, ?, ?)",
+        incarnation,
+        watermark,
+        highest
+    )
+    .execute(&mut *connection)
+    .await?;
+    if let Some(number) = struck.map(signed).filter(|&number| number > watermark) {
+        sqlx::query!(
+            "INSERT OR IGNORE INTO command_struck (incarnation, number) VALUES (?, ?)",
+            incarnation,
+            number
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    sqlx::query!(
+        "DELETE FROM command_struck WHERE incarnation = ? AND number <= ?",
+        incarnation,
+        watermark
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn put_view(connection: &mut SqliteConnection, id: RepositoryId, view: &View) -> Result<()> {
+    let id = id.to_string();
+    let read = view.read_at.as_millisecond();
+    let snapshots = json("repository_view", "snapshots", &id, &view.snapshots)?;
+    let stats = view
+        .stats
+        .as_ref()
+        .map(|stats| json("repository_view", "stats", &id, stats))
+        .transpose()?;
+    sqlx::query!(
+        "INSERT OR REPLACE INTO repository_view (repository_id, read_ms, snapshots, stats) \
+         VALUES (?, ?, ?, ?)",
+        id,
+        read,
+        snapshots,
+        stats
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+struct RunRow {
+    id: String,
+    state: String,
+    spec: String,
+    incarnation: Option<String>,
+    number: Option<i64>,
+    refusal: Option<String>,
+    repository_id: Option<String>,
+    created_ms: i64,
+    finished_ms: Option<i64>,
+    log_lines: i64,
+    had_item_error: i64,
+    pid: Option<i64>,
+    pid_start: Option<String>,
+}
+
+impl RunRow {
+    fn into_run(self) -> Result<Run> {
+        let row = &self.id;
+        let incarnation: Option<Incarnation> =
+            self.incarnation.map(|text| parse("run", "incarnation", row, &text)).transpose()?;
+        Ok(Run {
+            id: parse("run", "id", row, row)?,
+            state: state_of(&self.state)
+                .ok_or_else(|| inconsistent("run", "state", row, &self.state))?,
+            spec: serde_json::from_str::<RunSpec>(&self.spec)
+                .map_err(|error| inconsistent("run", "spec", row, error))?,
+            number: incarnation
+                .zip(self.number)
+                .map(|(incarnation, n)| CommandNumber { incarnation, n: unsigned(n) }),
+            refusal: self
+                .refusal
+                .map(|text| serde_json::from_str(&text))
+                .transpose()
+                .map_err(|error| inconsistent("run", "refusal", row, error))?,
+            repository_id: self
+                .repository_id
+                .map(|text| parse("run", "repository_id", row, &text))
+                .transpose()?,
+            log_lines: unsigned(self.log_lines),
+            had_item_error: self.had_item_error != 0,
+            process: self
+                .pid
+                .and_then(|pid| u32::try_from(pid).ok())
+                .map(|pid| Process { pid, start: self.pid_start.unwrap_or_default() }),
+            created_at: time("run", "created_ms", row, self.created_ms)?,
+            finished_at: self
+                .finished_ms
+                .map(|ms| time("run", "finished_ms", row, ms))
+                .transpose()?,
+        })
+    }
+}
+
+fn record(
+    seq: i64,
+    kind: String,
+    payload: String,
+    hash: &[u8],
+    run_id: Option<String>,
+    at_ms: i64,
+) -> Result<Record> {
+    let row = seq.to_string();
+    Ok(Record {
+        seq: unsigned(seq),
+        kind,
+        payload,
+        hash: chain_hash("record", hash)?,
+        run_id: run_id.map(|text| parse("record", "run_id", &row, &text)).transpose()?,
+        at: time("record", "at_ms", &row, at_ms)?,
+    })
+}
+
+fn state_word(state: RunState) -> &'static str {
+    match state {
+        RunState::Accepted => "accepted",
+        RunState::Refused => "refused",
+        RunState::Queued => "queued",
+        RunState::Running => "running",
+        RunState::Finished => "finished",
+    }
+}
+
+fn state_of(word: &str) -> Option<RunState> {
+    Some(match word {
+        "accepted" => RunState::Accepted,
+        "refused" => RunState::Refused,
+        "queued" => RunState::Queued,
+        "running" => RunState::Running,
+        "finished" => RunState::Finished,
+        _ => return None,
+    })
+}
+
+fn json(
+    table: &'static str,
+    column: &'static str,
+    row: &str,
+    value: &impl serde::Serialize,
+) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| inconsistent(table, column, row, error))
+}
+
+fn parse<T: FromStr<Err: Display>>(
+    table: &'static str,
+    column: &'static str,
+    row: &str,
+    text: &str,
+) -> Result<T> {
+    text.parse().map_err(|error| inconsistent(table, column, row, error))
+}
+
+fn chain_hash(table: &'static str, bytes: &[u8]) -> Result<ChainHash> {
+    ChainHash::try_from(bytes).map_err(|error| inconsistent(table, "hash", "?", error))
+}
+
+fn time(table: &'static str, column: &'static str, row: &str, ms: i64) -> Result<Timestamp> {
+    Timestamp::from_millisecond(ms).map_err(|error| inconsistent(table, column, row, error))
+}
+
+fn inconsistent(
+    table: &'static str,
+    column: &'static str,
+    row: &str,
+    why: impl Display,
+) -> StoreError {
+    StoreError::Inconsistent { table, column, row: row.to_owned(), why: why.to_string() }
+}
+
+/// SQLite's integers are signed. Numbers here count from zero and never come near the end.
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
