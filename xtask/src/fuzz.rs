@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::json;
 
@@ -89,10 +89,18 @@ fn targets(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(listed.lines().map(str::to_owned).collect())
 }
 
+/// Fuzzes one target. Inputs that reach something new are kept under `target/fuzz`; those in
+/// `fuzz/corpus` are read, and grow only when somebody adds one on purpose.
 fn run_target(workspace: &Workspace, target: &str, seconds: u32) -> Result<bool> {
+    let found = workspace.root().join("target/fuzz").join(target);
+    std::fs::create_dir_all(&found).context("failed to create a folder for fuzz inputs")?;
     let mut fuzz = nightly_fuzz(workspace)?;
-    fuzz.args(["run", target, "--", "-verbosity=0"]);
-    fuzz.arg(format!("-max_total_time={seconds}"));
+    fuzz.args(["run", target]).arg(found);
+    let committed = workspace.root().join("fuzz/corpus").join(target);
+    if committed.is_dir() {
+        fuzz.arg(committed);
+    }
+    fuzz.args(["--", "-verbosity=0"]).arg(format!("-max_total_time={seconds}"));
     Ok(exec::status(&mut fuzz)?.success())
 }
 
