@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod api;
 pub mod canary;
+pub mod fleet;
 pub mod manager;
 pub mod process;
 pub mod rest_server;

@@ -1,6 +1,8 @@
 //! Every frame that a released version ever sent must decode for ever. The files under
 //! `tests/golden/v<version>` hold one frame each; they are added to and never changed.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected should stop")]
+
 use protocol::{Frame, FromAgent, ToAgent};
 use std::{fs, path::PathBuf};
 

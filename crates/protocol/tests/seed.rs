@@ -1,6 +1,8 @@
 //! An agent that speaks protocol 1 must be understood field by field: every payload of the first
 //! implementation, written with its own names, reads and writes back without loss.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected should stop")]
+
 use protocol::{
     AgentUpdateAvailable, CommandCancel, CommandResult, CommandRun, ConfigUpdate, Heartbeat, Hello,
     JobFinished, JobKind, JobProgress, JobStarted, JobStatus, LogLine, Patch, RepoStats, RunSpec,

@@ -1,0 +1,266 @@
+//! A small fleet, set up as an admin would through the interface: a manager, a rest-server, one
+//! enrolled agent with one repository and one plan.
+
+use crate::{
+    agent::{Agent, Rights},
+    api::{Api, Flow},
+    manager::Manager,
+    planted_secret,
+    rest_server::{Deletes, RestServer},
+    tools::Tools,
+    wait_for,
+};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// The user name of the fleet's only machine at the rest-server, and the machine's name.
+pub const MACHINE: &str = "machine1";
+
+/// The secrets that a fleet was made with.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    /// The password for the rest-server.
+    pub credential: String,
+    /// The repository's password.
+    pub repository: String,
+    /// The enrolment token that the agent used.
+    pub token: String,
+}
+
+/// The whole fleet. Dropped, every process of it is killed.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The manager.
+    pub manager: Manager,
+    /// A signed-in client of it.
+    pub api: Api,
+    /// The rest-server.
+    pub server: RestServer,
+    /// The agent.
+    pub agent: Agent,
+    /// The host's id.
+    pub host: String,
+    /// The repository's id.
+    pub repository: String,
+    /// The plan's id.
+    pub plan: String,
+    /// What must not be seen anywhere.
+    pub secrets: Secrets,
+}
+
+/// A run that was watched to its end.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The run as it ended.
+    pub run: Value,
+    /// How many log lines its stream carried.
+    pub lines: usize,
+    /// How many progress reports its stream carried.
+    pub progress: usize,
+}
+
+impl Fleet {
+    /// A fleet below `root` that backs `source` up, running and in sync, with a repository that is
+    /// not initialised yet.
+    ///
+    /// # Errors
+    /// When a part of it does not start.
+    pub async fn start(
+        root: &Path,
+        tools: &Tools,
+        source: &Path,
+        deletes: Deletes,
+    ) -> Result<Self> {
+        let credential = planted_secret("rest credential");
+        let password = planted_secret("repository password");
+        let server =
+            RestServer::start(tools, &root.join("rest-server"), deletes, &[(MACHINE, &credential)])
+                .await?;
+        let manager = Manager::create(&root.join("manager")).await?;
+        let api = manager.api().await?;
+        let form = json!({
+            "name": "Attic", "url": server.url(MACHINE), "username": MACHINE, "credential": credential,
+            "password": password, "ca_pem": server.ca_pem, "append_only": deletes == Deletes::Refused,
+        });
+        let repository = text(&api.post("/api/repositories", &form).await?["repository"], "id")?;
+        let form = json!({
+            "name": "Everything that matters", "repository_id": repository, "paths": [source], "excludes": [],
+            "tags": ["kept"], "retention": { "keep_last": 7 }, "host_ids": [],
+        });
+        let plan = text(&api.post("/api/plans", &form).await?, "id")?;
+        let token = enrolment_token(&api, MACHINE, Some(&plan)).await?;
+        let mut agent = Agent::new(&root.join("agent"), tools.restic()?);
+        agent.enrol(manager.ready(), &token)?;
+        agent.start(Rights::Full)?;
+        // The answer that minted the token shows it because it must; nothing after it may.
+        api.forget_answers();
+        let secrets = Secrets { credential, repository: password, token };
+        let host = String::new();
+        let mut fleet = Self { manager, api, server, agent, host, repository, plan, secrets };
+        fleet.host = text(&fleet.in_sync().await?, "id")?;
+        Ok(fleet)
+    }
+
+    /// The same, with an initialised repository.
+    ///
+    /// # Errors
+    /// When a part of it does not start.
+    pub async fn initialised(
+        root: &Path,
+        tools: &Tools,
+        source: &Path,
+        deletes: Deletes,
+    ) -> Result<Self> {
+        let fleet = Self::start(root, tools, source, deletes).await?;
+        fleet.run(&fleet.init()).await?.expect("succeeded")?;
+        Ok(fleet)
+    }
+
+    /// The host once its agent is connected and has its plan.
+    ///
+    /// # Errors
+    /// When that does not happen.
+    pub async fn in_sync(&self) -> Result<Value> {
+        wait_for("the machine to be online and in sync", async || {
+            let hosts = self.api.get("/api/hosts").await?;
+            let host = hosts["hosts"][0].clone();
+            Ok((host["online"] == true && host["in_sync"] == true).then_some(host))
+        })
+        .await
+    }
+
+    /// The request that initialises the repository.
+    #[must_use]
+    pub fn init(&self) -> Value {
+        json!({ "kind": "init", "repository_id": self.repository })
+    }
+
+    /// The request that backs up.
+    #[must_use]
+    pub fn backup(&self) -> Value {
+        json!({ "kind": "backup", "plan_id": self.plan })
+    }
+
+    /// The request that restores all of a snapshot.
+    #[must_use]
+    pub fn restore(&self, snapshot: &str) -> Value {
+        json!({ "kind": "restore", "repository_id": self.repository, "snapshot_id": snapshot, "include": [] })
+    }
+
+    /// Asks for a run and returns its id.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn ask(&self, request: &Value) -> Result<String> {
+        text(&self.api.post(&format!("/api/hosts/{}/runs", self.host), request).await?, "id")
+    }
+
+    /// A run as it is now.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn show(&self, run: &str) -> Result<Value> {
+        self.api.get(&format!("/api/runs/{run}")).await
+    }
+
+    /// Waits until a run is in one of these states.
+    ///
+    /// # Errors
+    /// When it does not get there, or ends in another.
+    pub async fn reaches(&self, run: &str, statuses: &[&str]) -> Result<Value> {
+        wait_for(&format!("run {run} to be {}", statuses.join(" or ")), async || {
+            let shown = self.show(run).await?;
+            let status = text(&shown, "status")?;
+            let reached = statuses.contains(&status.as_str());
+            ensure!(
+                reached || shown["finished_at"].is_null(),
+                "run {run} ended as {status}: {shown:#}"
+            );
+            Ok(reached.then_some(shown))
+        })
+        .await
+    }
+
+    /// Starts a run and watches its stream to the end, as the run page does.
+    ///
+    /// # Errors
+    /// When it is refused or its stream breaks.
+    pub async fn run(&self, request: &Value) -> Result<Watched> {
+        let id = self.ask(request).await?;
+        let (mut lines, mut progress) = (0, 0);
+        let path = format!("/api/runs/{id}/stream?after_line=0");
+        self.api
+            .stream(&path, |event, data| {
+                match event {
+                    "lines" => lines += data.as_array().map_or(1, Vec::len),
+                    "progress" => progress += 1,
+                    _ => {}
+                }
+                if event == "end" { Flow::Stop } else { Flow::Continue }
+            })
+            .await?;
+        Ok(Watched { run: self.show(&id).await?, lines, progress })
+    }
+
+    /// Waits until the manager lists a snapshot.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn lists(&self, snapshot: &str) -> Result<()> {
+        let path = format!("/api/repositories/{}/snapshots", self.repository);
+        wait_for("the snapshot to be listed", async || {
+            let list = self.api.get(&path).await?;
+            let all = list["snapshots"].as_array().context("no list of snapshots")?;
+            Ok(all.iter().any(|one| one["id"] == snapshot).then_some(()))
+        })
+        .await
+    }
+}
+
+impl Watched {
+    /// The run, if it ended so.
+    ///
+    /// # Errors
+    /// When it ended otherwise.
+    pub fn expect(self, status: &str) -> Result<Self> {
+        ensure!(self.run["status"] == status, "expected {status}: {:#}", self.run);
+        Ok(self)
+    }
+
+    /// The id of the snapshot that it wrote.
+    ///
+    /// # Errors
+    /// When it wrote none.
+    pub fn snapshot(&self) -> Result<String> {
+        text(&self.run, "snapshot_id")
+    }
+
+    /// The folder that it restored into.
+    ///
+    /// # Errors
+    /// When it restored nothing.
+    pub fn target(&self) -> Result<PathBuf> {
+        Ok(text(&self.run["restore"], "target")?.into())
+    }
+}
+
+/// A new one-time token.
+///
+/// # Errors
+/// When the manager refuses.
+pub async fn enrolment_token(api: &Api, name: &str, plan: Option<&str>) -> Result<String> {
+    let enrolment = api.post("/api/enrolments", &json!({ "name": name, "plan_id": plan })).await?;
+    text(&enrolment, "token")
+}
+
+/// A text field of a JSON object.
+///
+/// # Errors
+/// When there is none.
+pub fn text(value: &Value, field: &str) -> Result<String> {
+    value[field]
+        .as_str()
+        .map(str::to_owned)
+        .with_context(|| format!("there is no {field} in {value}"))
+}
