@@ -117,25 +117,3 @@ pub async fn delete_expired(tx: &mut Tx, now: Timestamp) -> Result<(), DbError> 
     sqlx::query!("DELETE FROM sessions WHERE expires_at <= ?", now).execute(&mut **tx).await?;
     Ok(())
 }
-
-/// The hash of the admin's password, if one is set.
-///
-/// # Errors
-/// When the database fails.
-pub async fn password_hash(db: impl SqliteExecutor<'_>) -> Result<Option<String>, DbError> {
-    let hash = sqlx::query_scalar!("SELECT admin_password_hash FROM manager WHERE id = 1")
-        .fetch_optional(db)
-        .await?;
-    Ok(hash.flatten())
-}
-
-/// Sets the hash of the admin's password.
-///
-/// # Errors
-/// When the database fails.
-pub async fn set_password_hash(tx: &mut Tx, hash: &str) -> Result<(), DbError> {
-    sqlx::query!("UPDATE manager SET admin_password_hash = ? WHERE id = 1", hash)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}

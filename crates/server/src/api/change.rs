@@ -1,0 +1,43 @@
+//! A change that an admin makes: it cannot be committed without its entry in the audit log.
+
+use super::error::ApiResult;
+use crate::{
+    auth::Principal,
+    db::{Tx, audit},
+    manager::Manager,
+};
+use anyhow::Context as _;
+use jiff::Timestamp;
+
+/// An open change. Dropped without [`Change::commit`] it leaves nothing behind.
+#[derive(Debug)]
+pub struct Change {
+    /// The transaction that it is made in.
+    pub tx: Tx,
+    /// When.
+    pub now: Timestamp,
+    /// Who makes it.
+    pub who: Principal,
+}
+
+impl Change {
+    /// Begins a change.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn begin(manager: &Manager, who: Principal) -> ApiResult<Self> {
+        let tx = manager.db().begin().await?;
+        Ok(Self { tx, now: manager.now(), who })
+    }
+
+    /// Writes the audit entry and commits.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was changed.
+    pub async fn commit(mut self, action: &str, subject: &str, detail: &str) -> ApiResult<()> {
+        let who = self.who.as_str();
+        audit::insert(&mut self.tx, self.now, who, action, subject, detail).await?;
+        self.tx.commit().await.context("failed to commit a change")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! `POST /api/enrolments`
+
+use crate::{
+    api::{
+        change::Change,
+        check,
+        error::{ApiError, ApiResult, ProblemView},
+        extract::Body,
+        hosts::host_name_is_free,
+    },
+    auth::{Principal, token},
+    db::{
+        enrolments::{self, Enrolment},
+        manager as rows, plans,
+    },
+    events::Topic,
+    manager::Manager,
+};
+use axum::{Json, extract::State, http::StatusCode};
+use jiff::{SignedDuration, Timestamp};
+use protocol::{Code, PlanId, Problem, Secret, expose};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// How long a token lets a machine in.
+const VALID: SignedDuration = SignedDuration::from_hours(1);
+
+/// A new enrolment.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateEnrolmentForm {
+    /// The name that the machine will get.
+    name: String,
+    /// The plan that the machine gets when it arrives.
+    #[schema(value_type = Option<String>, format = Uuid)]
+    plan_id: Option<PlanId>,
+}
+
+/// A new enrolment with its token, which is shown this once.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CreatedEnrolmentView {
+    /// Its id.
+    #[schema(value_type = String, format = Uuid)]
+    pub id: Uuid,
+    /// The one-time token.
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String)]
+    pub token: Secret<String>,
+    /// When it ends.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// What to run on the machine.
+    pub install: InstallView,
+}
+
+/// What to run on the machine, with the token in it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct InstallView {
+    /// For a shell of Linux or macOS, as root.
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String)]
+    pub unix: Secret<String>,
+}
+
+/// Makes a one-time token that lets one machine in within the hour.
+#[utoipa::path(post, path = "/api/enrolments", operation_id = "create_enrolment",
+    tag = "enrolments", request_body = CreateEnrolmentForm,
+    responses((status = 201, body = CreatedEnrolmentView), (status = "default", body = ProblemView)))]
+pub async fn create(
+    who: Principal,
+    State(manager): State<Manager>,
+    Body(form): Body<CreateEnrolmentForm>,
+) -> ApiResult<(StatusCode, Json<CreatedEnrolmentView>)> {
+    let name = check::name("name", &form.name)?;
+    let token = token::mint(32)?;
+    let mut change = Change::begin(&manager, who).await?;
+    host_name_is_free(&mut change, &name, None).await?;
+    check_plan(&mut change, form.plan_id).await?;
+    let addresses = rows::addresses(&mut *change.tx).await?;
+    let unix = unix_block(&addresses, &manager.identity().manager_key(), &token)?;
+    let enrolment = enrolment(&manager, &change, name, form.plan_id);
+    let hash = token::hash(token.expose_secret());
+    enrolments::insert(&mut change.tx, &enrolment, &hash).await?;
+    let subject = format!("enrolment:{}", enrolment.id);
+    change.commit("enrolment.create", &subject, &enrolment.name).await?;
+    manager.events().publish(Topic::Enrolments);
+    let Enrolment { id, expires_at, .. } = enrolment;
+    let created = CreatedEnrolmentView { id, token, expires_at, install: InstallView { unix } };
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+async fn check_plan(change: &mut Change, plan: Option<PlanId>) -> ApiResult<()> {
+    let Some(plan) = plan else { return Ok(()) };
+    if plans::find(&mut *change.tx, plan).await?.is_none() {
+        let problem = Problem::new(Code::PlanUnknown, "There is no such plan.");
+        return Err(problem.field("plan_id").into());
+    }
+    Ok(())
+}
+
+fn enrolment(
+    manager: &Manager,
+    change: &Change,
+    name: String,
+    plan_id: Option<PlanId>,
+) -> Enrolment {
+    Enrolment {
+        id: manager.new_id(),
+        name,
+        created_at: change.now,
+        expires_at: change.now + VALID,
+        used_at: None,
+        host_id: None,
+        withdrawn_at: None,
+        plan_id,
+    }
+}
+
+/// The block for a shell. A key may begin with a dash, hence the equals signs. The token goes by standard input: it stands in no list of processes and,
+/// in shells that keep no here-documents, in no history.
+fn unix_block(
+    addresses: &[String],
+    manager_key: &str,
+    token: &Secret<String>,
+) -> ApiResult<Secret<String>> {
+    if addresses.is_empty() {
+        return Err(ApiError::from(
+            Problem::new(Code::Conflict, "The manager has no address that a machine could dial.")
+                .guidance("Set one first, such as backup.example:9781."),
+        ));
+    }
+    let dial: String =
+        addresses.iter().map(|address| format!("--address='{address}' ")).collect();
+    let token = token.expose_secret();
+    Ok(Secret::new(format!(
+        "sudo restic-manager-agent enroll {dial}--manager-key='{manager_key}' <<'TOKEN'\n\
+         {token}\n\
+         TOKEN\n"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_on_a_line_of_its_own_and_never_an_argument() {
+        let token = Secret::new("t0ken".to_owned());
+        let addresses = ["box:9781".to_owned(), "[::1]:9781".to_owned()];
+        let block = unix_block(&addresses, "KEY", &token).unwrap();
+        let lines: Vec<&str> = block.expose_secret().lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "sudo restic-manager-agent enroll --address='box:9781' --address='[::1]:9781' \
+                 --manager-key='KEY' <<'TOKEN'",
+                "t0ken",
+                "TOKEN",
+            ]
+        );
+        assert!(unix_block(&[], "KEY", &token).is_err());
+    }
+}

@@ -1,0 +1,266 @@
+//! Hosts: the machines of the fleet, each with its agent.
+
+pub mod list;
+pub mod next_action;
+pub mod release;
+pub mod remove;
+pub mod rename;
+pub mod revoke;
+pub mod runs;
+pub mod show;
+pub mod start_run;
+
+use super::{
+    change::Change,
+    error::{ApiError, ApiResult},
+};
+use crate::{
+    db::{
+        hosts::{self, Host, HostState},
+        plans::{self, Plan},
+        repositories::{self, Repository},
+        runs::{self as stored, Run},
+    },
+    manager::Manager,
+};
+use jiff::Timestamp;
+use next_action::{NextActionView, next_action};
+use protocol::{Code, HostId, JobStatus, PlanId, Problem, RepositoryId, RunId};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use utoipa::ToSchema;
+
+/// A host.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HostView {
+    /// Its id.
+    #[schema(value_type = String, format = Uuid)]
+    pub id: HostId,
+    /// What the admin calls it.
+    pub name: String,
+    /// What the machine calls itself.
+    pub hostname: String,
+    /// `linux`, `windows`, `darwin` or `unknown`.
+    pub os: String,
+    /// `amd64`, `arm64` or `unknown`.
+    pub arch: String,
+    /// The agent's version.
+    pub agent_version: String,
+    /// The version of its restic; empty when there is none.
+    pub restic_version: String,
+    /// The protocol that the agent speaks.
+    pub protocol_version: u16,
+    /// Its IANA time zone.
+    pub time_zone: Option<String>,
+    /// When the machine was started.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub boot_time: Option<Timestamp>,
+    /// Where it stands: `enrolled` or `revoked`.
+    pub state: String,
+    /// Whether its agent is connected now.
+    pub is_online: bool,
+    /// When it was last heard of.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_seen_at: Option<Timestamp>,
+    /// When it was enrolled.
+    #[schema(value_type = String, format = DateTime)]
+    pub enrolled_at: Timestamp,
+    /// Set while the admin must decide.
+    pub hold: Option<HoldView>,
+    /// Its plans.
+    #[schema(value_type = Vec<uuid::Uuid>)]
+    pub plan_ids: Vec<PlanId>,
+    /// The repositories of these plans.
+    #[schema(value_type = Vec<uuid::Uuid>)]
+    pub repository_ids: Vec<RepositoryId>,
+    /// The generation of its desired state.
+    pub desired_generation: u64,
+    /// The generation that the agent last applied.
+    pub acked_generation: u64,
+    /// When it applied it.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub acked_at: Option<Timestamp>,
+    /// Whether the agent has applied the newest desired state.
+    pub in_sync: bool,
+    /// The newest run of each kind, newest first.
+    pub last_runs: Vec<LastRunView>,
+    /// The one action that the row offers; absent when only a person can go on.
+    pub next_action: Option<NextActionView>,
+}
+
+/// Why a host waits for the admin.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HoldView {
+    /// The stable reason.
+    #[schema(value_type = String)]
+    pub code: Code,
+    /// The reason in words.
+    pub message: String,
+}
+
+/// The newest run of a kind.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LastRunView {
+    /// The run.
+    #[schema(value_type = String, format = Uuid)]
+    pub id: RunId,
+    /// Its kind.
+    pub kind: String,
+    /// Its state.
+    #[schema(value_type = String)]
+    pub status: JobStatus,
+    /// When it was asked for.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+    /// The stable reason of its end.
+    #[schema(value_type = Option<String>)]
+    pub code: Option<Code>,
+}
+
+impl From<&Run> for LastRunView {
+    fn from(run: &Run) -> Self {
+        Self {
+            id: run.id,
+            kind: run.kind.as_str().to_owned(),
+            status: run.status,
+            created_at: run.created_at,
+            finished_at: run.finished_at,
+            code: run.code,
+        }
+    }
+}
+
+/// A repository whose outside credentials a lost host knows.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CredentialView {
+    /// The repository.
+    #[schema(value_type = String, format = Uuid)]
+    pub repository_id: RepositoryId,
+    /// Its name.
+    pub name: String,
+    /// Its location.
+    pub url: String,
+    /// The user name whose password needs changing at its server.
+    pub username: Option<String>,
+}
+
+impl From<Repository> for CredentialView {
+    fn from(it: Repository) -> Self {
+        Self { repository_id: it.id, name: it.name, url: it.url, username: it.username }
+    }
+}
+
+/// What a host took with it: change these credentials where they are kept.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LeftBehindView {
+    /// The repositories whose passwords and credentials the host knows.
+    pub rotate: Vec<CredentialView>,
+    /// The runs that ended as lost.
+    #[schema(value_type = Vec<uuid::Uuid>)]
+    pub lost_runs: Vec<RunId>,
+}
+
+/// What the view of a host is made of.
+struct Facts {
+    online: BTreeSet<HostId>,
+    plans: Vec<Plan>,
+    repositories: Vec<Repository>,
+    newest: Vec<Run>,
+    newest_backups: Vec<Run>,
+    open: Vec<Run>,
+}
+
+impl Facts {
+    /// Reads them for one host.
+    async fn read(manager: &Manager, host: HostId) -> ApiResult<Self> {
+        let db = manager.db().read();
+        let mut newest_backups = stored::newest_backups(db).await?;
+        newest_backups.retain(|run| run.host_id == host);
+        Ok(Self {
+            online: manager.links().online().await,
+            plans: plans::of_host(db, host).await?,
+            repositories: repositories::of_host(db, host).await?,
+            newest: stored::newest_of_kinds(db, Some(host)).await?,
+            newest_backups,
+            open: stored::open_of_host(db, host).await?,
+        })
+    }
+}
+
+fn view(host: Host, facts: &Facts) -> HostView {
+    HostView {
+        id: host.id,
+        next_action: next_action(&host, facts),
+        in_sync: host.in_sync(),
+        is_online: facts.online.contains(&host.id),
+        name: host.name,
+        hostname: host.hostname,
+        os: host.os.as_str().to_owned(),
+        arch: host.arch.as_str().to_owned(),
+        agent_version: host.agent_version,
+        restic_version: host.restic_version,
+        protocol_version: host.protocol_version.0,
+        time_zone: host.time_zone,
+        boot_time: host.boot_time,
+        state: host.state.as_str().to_owned(),
+        last_seen_at: host.last_seen_at,
+        enrolled_at: host.enrolled_at,
+        hold: host.hold.map(|hold| HoldView { code: hold.code, message: hold.message }),
+        plan_ids: facts.plans.iter().map(|plan| plan.id).collect(),
+        repository_ids: facts.repositories.iter().map(|repository| repository.id).collect(),
+        desired_generation: host.generation,
+        acked_generation: host.acked_generation,
+        acked_at: host.acked_at,
+        last_runs: facts.newest.iter().map(LastRunView::from).collect(),
+    }
+}
+
+/// The view of one host.
+async fn view_of(manager: &Manager, id: HostId) -> ApiResult<HostView> {
+    let host = find(manager.db().read(), id).await?;
+    Ok(view(host, &Facts::read(manager, id).await?))
+}
+
+/// The host of this id; a removed one is no host any more.
+async fn find(db: impl sqlx::SqliteExecutor<'_>, id: HostId) -> ApiResult<Host> {
+    let host = hosts::find(db, id).await?;
+    host.filter(|host| host.state != HostState::Removed)
+        .ok_or_else(|| ApiError::not_found("machine"))
+}
+
+/// Refuses a name that another host has: names are typed to confirm, so they must tell apart.
+pub(super) async fn host_name_is_free(
+    change: &mut Change,
+    name: &str,
+    own: Option<HostId>,
+) -> ApiResult<()> {
+    let others = hosts::list(&mut *change.tx).await?;
+    let lower = name.to_lowercase();
+    if others.iter().any(|host| Some(host.id) != own && host.name.to_lowercase() == lower) {
+        let problem = Problem::new(Code::Conflict, "Another machine has this name already.");
+        return Err(problem.field("name").into());
+    }
+    Ok(())
+}
+
+/// Ends a host's place in the fleet: its state, its open runs, and the list of what it knows.
+async fn end(change: &mut Change, id: HostId, state: HostState) -> ApiResult<LeftBehindView> {
+    let repositories = repositories::of_host(&mut *change.tx, id).await?;
+    hosts::set_state(&mut change.tx, id, state).await?;
+    let now = change.now;
+    let lost_runs = stored::finish_lost(&mut change.tx, id, now).await?;
+    let rotate = repositories.into_iter().map(CredentialView::from).collect();
+    Ok(LeftBehindView { rotate, lost_runs })
+}
+
+/// Tells everyone that a host's place in the fleet ended.
+async fn announce_end(manager: &Manager, id: HostId, lost: &[RunId]) {
+    for run in lost {
+        manager.events().publish(crate::events::Topic::Run(*run));
+        manager.events().run_ended(*run);
+    }
+    manager.announce(id).await;
+}

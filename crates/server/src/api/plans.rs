@@ -1,0 +1,154 @@
+//! Plans: what is backed up, into which repository, and on which hosts.
+
+pub mod create;
+pub mod delete;
+pub mod list;
+pub mod rules;
+pub mod show;
+pub mod update;
+
+use super::{
+    change::Change,
+    error::{ApiError, ApiResult},
+};
+use crate::{
+    db::{
+        hosts::{self, HostState},
+        plans::{self, Plan},
+        repositories,
+    },
+    events::Topic,
+    manager::Manager,
+};
+use jiff::Timestamp;
+use protocol::{Code, HostId, PlanId, Problem, RepositoryId, Retention};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A plan.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PlanView {
+    /// Its id, which is also its restic tag (`plan:<id>`).
+    #[schema(value_type = String, format = Uuid)]
+    pub id: PlanId,
+    /// Its name.
+    pub name: String,
+    /// Where its snapshots go.
+    #[schema(value_type = String, format = Uuid)]
+    pub repository_id: RepositoryId,
+    /// What is backed up.
+    pub paths: Vec<String>,
+    /// restic exclude patterns.
+    pub excludes: Vec<String>,
+    /// Tags beside the plan's and the run's own.
+    pub tags: Vec<String>,
+    /// How long snapshots are kept; absent keeps all.
+    pub retention: Option<RetentionView>,
+    /// Whether it may run.
+    pub enabled: bool,
+    /// The hosts that it is assigned to.
+    #[schema(value_type = Vec<uuid::Uuid>)]
+    pub host_ids: Vec<HostId>,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When an admin last changed it.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+/// How long snapshots are kept, in restic's own policies. At least one must keep something.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionView {
+    /// The newest n.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_last: Option<u32>,
+    /// The newest of each of the last n hours that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_hourly: Option<u32>,
+    /// The newest of each of the last n days that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_daily: Option<u32>,
+    /// The newest of each of the last n weeks that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_weekly: Option<u32>,
+    /// The newest of each of the last n months that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_monthly: Option<u32>,
+    /// The newest of each of the last n years that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_yearly: Option<u32>,
+    /// Everything within this time of the newest, such as `1y5m7d2h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_within: Option<String>,
+}
+
+macro_rules! same_fields {
+    ($from:ident -> $to:ident) => {
+        impl From<$from> for $to {
+            fn from(it: $from) -> Self {
+                Self {
+                    keep_last: it.keep_last,
+                    keep_hourly: it.keep_hourly,
+                    keep_daily: it.keep_daily,
+                    keep_weekly: it.keep_weekly,
+                    keep_monthly: it.keep_monthly,
+                    keep_yearly: it.keep_yearly,
+                    keep_within: it.keep_within,
+                }
+            }
+        }
+    };
+}
+same_fields!(Retention -> RetentionView);
+same_fields!(RetentionView -> Retention);
+
+fn view(plan: Plan, host_ids: Vec<HostId>) -> PlanView {
+    PlanView {
+        id: plan.id,
+        name: plan.name,
+        repository_id: plan.repository_id,
+        paths: plan.paths,
+        excludes: plan.excludes,
+        tags: plan.tags,
+        retention: plan.retention.map(RetentionView::from),
+        enabled: plan.enabled,
+        host_ids,
+        created_at: plan.created_at,
+        updated_at: plan.updated_at,
+    }
+}
+
+async fn find(db: impl sqlx::SqliteExecutor<'_>, id: PlanId) -> ApiResult<Plan> {
+    plans::find(db, id).await?.ok_or_else(|| ApiError::not_found("plan"))
+}
+
+/// Refuses a plan that names what does not exist, or has the name of another.
+async fn check_references(change: &mut Change, plan: &Plan, hosts: &[HostId]) -> ApiResult<()> {
+    match plans::find_by_name(&mut *change.tx, &plan.name).await? {
+        Some(other) if other != plan.id => {
+            let problem = Problem::new(Code::Conflict, "Another plan has this name already.");
+            return Err(problem.field("name").into());
+        }
+        _ => {}
+    }
+    if repositories::find(&mut *change.tx, plan.repository_id).await?.is_none() {
+        let problem = Problem::new(Code::RepositoryUnknown, "There is no such repository.");
+        return Err(problem.field("repository_id").into());
+    }
+    for host in hosts {
+        let state = hosts::find(&mut *change.tx, *host).await?.map(|host| host.state);
+        if state != Some(HostState::Enrolled) {
+            return Err(ApiError::invalid("host_ids", "One of the machines is not enrolled."));
+        }
+    }
+    Ok(())
+}
+
+/// Tells everyone about a changed plan, and the hosts about their new desired state.
+async fn announce(manager: &Manager, plan: PlanId, repository: RepositoryId, hosts: &[HostId]) {
+    manager.events().publish(Topic::Plan(plan));
+    manager.events().publish(Topic::Repository(repository));
+    super::wake(manager, hosts).await;
+}

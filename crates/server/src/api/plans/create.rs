@@ -1,0 +1,88 @@
+//! `POST /api/plans`
+
+use super::{PlanView, RetentionView, announce, check_references, rules, view};
+use crate::{
+    api::{
+        change::Change,
+        check,
+        error::{ApiResult, ProblemView},
+        extract::Body,
+    },
+    auth::Principal,
+    db::plans::{self, Plan},
+    desired,
+    manager::Manager,
+};
+use axum::{Json, extract::State, http::StatusCode};
+use jiff::Timestamp;
+use protocol::{HostId, PlanId, RepositoryId, Retention};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+/// A new plan.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreatePlanForm {
+    name: String,
+    #[schema(value_type = String, format = Uuid)]
+    repository_id: RepositoryId,
+    /// Absolute paths, at least one.
+    paths: Vec<String>,
+    /// restic exclude patterns.
+    #[serde(default)]
+    excludes: Vec<String>,
+    /// Tags; none may have a comma or begin with `plan:` or `run:`.
+    #[serde(default)]
+    tags: Vec<String>,
+    /// How long snapshots are kept; absent keeps all.
+    retention: Option<RetentionView>,
+    /// The hosts that it is assigned to.
+    #[serde(default)]
+    #[schema(value_type = Vec<uuid::Uuid>)]
+    host_ids: Vec<HostId>,
+}
+
+/// Makes a plan and assigns it.
+#[utoipa::path(post, path = "/api/plans", operation_id = "create_plan", tag = "plans",
+    request_body = CreatePlanForm,
+    responses((status = 201, body = PlanView), (status = "default", body = ProblemView)))]
+pub async fn create(
+    who: Principal,
+    State(manager): State<Manager>,
+    Body(form): Body<CreatePlanForm>,
+) -> ApiResult<(StatusCode, Json<PlanView>)> {
+    let mut change = Change::begin(&manager, who).await?;
+    let (plan, hosts) = build(form, manager.new_id(), change.now)?;
+    check_references(&mut change, &plan, &hosts).await?;
+    plans::insert(&mut change.tx, &plan).await?;
+    plans::set_hosts(&mut change.tx, plan.id, &hosts).await?;
+    let touched = desired::touch_hosts(&mut change.tx, &hosts).await?;
+    change.commit("plan.create", &format!("plan:{}", plan.id), &plan.name).await?;
+    announce(&manager, plan.id, plan.repository_id, &touched).await;
+    Ok((StatusCode::CREATED, Json(view(plan, hosts))))
+}
+
+fn build(form: CreatePlanForm, id: PlanId, now: Timestamp) -> ApiResult<(Plan, Vec<HostId>)> {
+    rules::paths(&form.paths)?;
+    rules::excludes(&form.excludes)?;
+    rules::tags(&form.tags)?;
+    let retention = form.retention.map(Retention::from);
+    retention.as_ref().map(rules::retention).transpose()?;
+    let plan = Plan {
+        id,
+        name: check::name("name", &form.name)?,
+        repository_id: form.repository_id,
+        paths: form.paths,
+        excludes: form.excludes,
+        tags: form.tags,
+        retention,
+        enabled: true,
+        created_at: now,
+        updated_at: now,
+        revision: 0,
+    };
+    let mut hosts = form.host_ids;
+    hosts.sort_unstable();
+    hosts.dedup();
+    Ok((plan, hosts))
+}

@@ -1,0 +1,4 @@
+//! The manager itself.
+
+pub mod addresses;
+pub mod show;

@@ -1,0 +1,79 @@
+//! Looking for runs, as the admin's screens do.
+
+use super::{Run, RunRow};
+use crate::db::error::DbError;
+use protocol::{HostId, JobKind, PlanId, RepositoryId, RunId};
+use sqlx::SqliteExecutor;
+
+/// Which runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunFilter {
+    /// Those of this host.
+    pub host: Option<HostId>,
+    /// Those that serve this plan.
+    pub plan: Option<PlanId>,
+    /// Those that work on this repository.
+    pub repository: Option<RepositoryId>,
+    /// Those of this kind.
+    pub kind: Option<JobKind>,
+    /// Those that have not ended, or that have.
+    pub is_open: Option<bool>,
+    /// Those older than this one.
+    pub before: Option<RunId>,
+}
+
+/// The runs that the filter lets through, newest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn search(
+    db: impl SqliteExecutor<'_>,
+    filter: &RunFilter,
+    limit: u32,
+) -> Result<Vec<Run>, DbError> {
+    let host = filter.host.map(|host| host.to_string());
+    let plan = filter.plan.map(|plan| plan.to_string());
+    let repository = filter.repository.map(|repository| repository.to_string());
+    let (kind, is_open) = (filter.kind.map(JobKind::as_str), filter.is_open);
+    let before = filter.before.map(|run| run.to_string());
+    let limit = i64::from(limit);
+    let rows = select_run!(
+        "WHERE (?1 IS NULL OR host_id = ?1) AND (?2 IS NULL OR plan_id = ?2) \
+         AND (?3 IS NULL OR repository_id = ?3) AND (?4 IS NULL OR kind = ?4) \
+         AND (?5 IS NULL OR (finished_at IS NULL) = ?5) \
+         AND (?6 IS NULL OR (created_at, id) < \
+         (SELECT r.created_at, r.id FROM runs r WHERE r.id = ?6)) \
+         ORDER BY created_at DESC, id DESC LIMIT ?7",
+        host,
+        plan,
+        repository,
+        kind,
+        is_open,
+        before,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Run::try_from).collect()
+}
+
+/// The newest run of each host and kind, of one host or of all.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newest_of_kinds(
+    db: impl SqliteExecutor<'_>,
+    host: Option<HostId>,
+) -> Result<Vec<Run>, DbError> {
+    let host = host.map(|host| host.to_string());
+    let rows = select_run!(
+        "WHERE id IN (SELECT newest FROM (SELECT id AS newest, row_number() OVER \
+         (PARTITION BY host_id, kind ORDER BY created_at DESC, id DESC) AS place \
+         FROM runs WHERE ?1 IS NULL OR host_id = ?1) WHERE place = 1) \
+         ORDER BY created_at DESC, id DESC",
+        host
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Run::try_from).collect()
+}
