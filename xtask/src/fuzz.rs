@@ -1,4 +1,7 @@
-//! `fuzz`: the targets under `fuzz/`, driven by cargo-fuzz on a nightly toolchain.
+//! `fuzz`: the targets under `tests/fuzz`, driven by cargo-fuzz on a nightly toolchain.
+//!
+//! Finds go to `target/fuzz`, never into the repository; what is committed and worth starting from
+//! (golden frames, recorded outputs) is read beside them.
 
 use std::process::{Command, ExitCode};
 
@@ -11,14 +14,25 @@ use crate::tools::CargoTool;
 use crate::workspace::Workspace;
 use crate::{exec, report};
 
+/// Committed files that are good inputs to start from.
+const COMMITTED: &[&str] = &[
+    "crates/protocol/tests/golden/v1",
+    "crates/protocol/tests/golden/v2",
+    "crates/restic/tests/fixtures/0.14.0",
+    "crates/restic/tests/fixtures/0.18.0",
+];
+
 /// What to fuzz, and for how long.
 #[derive(Args)]
 pub(crate) struct Options {
     /// One target; all of them where none is named
     target: Option<String>,
-    /// How long each target runs
-    #[arg(long, default_value_t = 60)]
-    seconds: u32,
+    /// How many inputs each target gets
+    #[arg(long, default_value_t = 1_000_000)]
+    runs: u64,
+    /// Where the random inputs start from
+    #[arg(long, default_value_t = 1)]
+    seed: u32,
 }
 
 /// `fuzz`: runs one target or all of them.
@@ -38,27 +52,26 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let mut ok = true;
     let mut results = Vec::new();
     for target in targets {
-        let held = run_target(workspace, &target, options.seconds)?;
+        let held = run_target(workspace, &target, options.runs, options.seed)?;
         ok &= held;
         results.push(json!({ "name": target, "ok": held }));
     }
     Ok(report::finish(&json!({ "ok": ok, "targets": results })))
 }
 
-/// A short run of each target, each counted as one test. Machines without a nightly toolchain or
-/// without cargo-fuzz skip them, and say so.
-pub(crate) fn smoke(workspace: &Workspace, seconds: u32, tally: &mut Tally) -> Result<()> {
+/// A short run of each target, each counted as one test. Machines without a nightly toolchain
+/// skip them, and say so.
+pub(crate) fn smoke(workspace: &Workspace, runs: u64, tally: &mut Tally) -> Result<()> {
     if !has_targets(workspace) {
         return Ok(());
     }
     let count = declared_targets(workspace);
     let reason = if !has_nightly() {
         "there is no nightly toolchain (`rustup toolchain install nightly`)"
-    } else if CargoTool::Fuzz.find(workspace).is_none() {
-        "cargo-fuzz is not installed (`cargo xtask fuzz` installs it)"
     } else {
+        CargoTool::Fuzz.ensure(workspace)?;
         for target in targets(workspace)? {
-            let held = run_target(workspace, &target, seconds)?;
+            let held = run_target(workspace, &target, runs, 1)?;
             println!("fuzz target {target} ... {}", if held { "ok" } else { "FAILED" });
             if held { tally.passed += 1 } else { tally.failed += 1 }
         }
@@ -70,12 +83,12 @@ pub(crate) fn smoke(workspace: &Workspace, seconds: u32, tally: &mut Tally) -> R
 }
 
 fn has_targets(workspace: &Workspace) -> bool {
-    workspace.root().join("fuzz/Cargo.toml").is_file()
+    workspace.root().join("tests/fuzz/Cargo.toml").is_file()
 }
 
 /// How many targets there are, for machines on which cargo-fuzz cannot be asked.
 fn declared_targets(workspace: &Workspace) -> u64 {
-    let manifest = std::fs::read_to_string(workspace.root().join("fuzz/Cargo.toml"));
+    let manifest = std::fs::read_to_string(workspace.root().join("tests/fuzz/Cargo.toml"));
     let text = manifest.unwrap_or_default();
     text.lines().filter(|line| line.trim() == "[[bin]]").map(|_| 1).sum()
 }
@@ -85,32 +98,38 @@ fn has_nightly() -> bool {
 }
 
 fn targets(workspace: &Workspace) -> Result<Vec<String>> {
-    let listed = exec::output(nightly_fuzz(workspace)?.arg("list"))?;
+    let listed = exec::output(&mut nightly_fuzz(workspace, "list")?)?;
     Ok(listed.lines().map(str::to_owned).collect())
 }
 
-/// Fuzzes one target. Inputs that reach something new are kept under `target/fuzz`; those in
-/// `fuzz/corpus` are read, and grow only when somebody adds one on purpose.
-fn run_target(workspace: &Workspace, target: &str, seconds: u32) -> Result<bool> {
+/// Fuzzes one target with this many inputs. It starts from the committed inputs alone, so that seed
+/// and count say what was done; inputs that reach something new are kept under `target/fuzz` until
+/// the next run.
+fn run_target(workspace: &Workspace, target: &str, runs: u64, seed: u32) -> Result<bool> {
     let found = workspace.root().join("target/fuzz").join(target);
-    std::fs::create_dir_all(&found).context("failed to create a folder for fuzz inputs")?;
-    let mut fuzz = nightly_fuzz(workspace)?;
-    fuzz.args(["run", target]).arg(found);
-    let committed = workspace.root().join("fuzz/corpus").join(target);
-    if committed.is_dir() {
-        fuzz.arg(committed);
+    if found.exists() {
+        std::fs::remove_dir_all(&found).context("failed to clear the folder for fuzz inputs")?;
     }
-    fuzz.args(["--", "-verbosity=0"]).arg(format!("-max_total_time={seconds}"));
+    std::fs::create_dir_all(&found).context("failed to create a folder for fuzz inputs")?;
+    let mut fuzz = nightly_fuzz(workspace, "run")?;
+    fuzz.arg("--target-dir").arg(workspace.root().join("target/fuzz-build"));
+    fuzz.arg(target).arg(found);
+    fuzz.args(
+        COMMITTED.iter().map(|path| workspace.root().join(path)).filter(|path| path.is_dir()),
+    );
+    fuzz.args(["--", "-verbosity=0", "-print_final_stats=1"]);
+    fuzz.arg(format!("-runs={runs}")).arg(format!("-seed={seed}"));
     Ok(exec::status(&mut fuzz)?.success())
 }
 
 /// cargo-fuzz with the nightly toolchain's cargo, rather than with the one that runs this.
-fn nightly_fuzz(workspace: &Workspace) -> Result<Command> {
+fn nightly_fuzz(workspace: &Workspace, command: &str) -> Result<Command> {
     let Some(program) = CargoTool::Fuzz.find(workspace) else {
         bail!("cargo-fuzz is not installed")
     };
     let mut fuzz = workspace.command("rustup");
-    fuzz.args(["run", "nightly"]).arg(program).arg("fuzz");
+    fuzz.args(["run", "nightly"]).arg(program).args(["fuzz", command]);
+    fuzz.arg("--fuzz-dir").arg(workspace.root().join("tests/fuzz"));
     for variable in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH"] {
         fuzz.env_remove(variable);
     }

@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result};
 use crate::workspace::Workspace;
 use crate::{fuzz, tools};
 
-/// How long each fuzz target runs as part of the tests.
-const FUZZ_SECONDS: u32 = 10;
+/// How many inputs each fuzz target gets as part of the tests.
+const FUZZ_RUNS: u64 = 50_000;
 
 /// What was counted.
 #[derive(Debug, Default, PartialEq)]
@@ -37,7 +37,7 @@ fn count(workspace: &Workspace) -> Result<Tally> {
     tools::for_tests(workspace)?;
     workspace.build_programs()?;
     let mut tally = cargo_test(workspace)?;
-    fuzz::smoke(workspace, FUZZ_SECONDS, &mut tally)?;
+    fuzz::smoke(workspace, FUZZ_RUNS, &mut tally)?;
     Ok(tally)
 }
 
