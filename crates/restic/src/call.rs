@@ -156,7 +156,10 @@ impl Call<'_> {
                 (false, true) => Some(Stopped::ByWatchdog),
                 (false, false) => None,
             },
-            killed_pid: ended.was_killed.then_some(pid),
+            killed_pid: matches!(ended.exit, Exit::Signal(_)).then_some(pid).or_else(|| {
+                // On Windows a kill shows in no exit status.
+                ended.was_killed.then_some(pid)
+            }),
             document,
             redactor,
         })

@@ -30,8 +30,8 @@ pub struct Failure {
     pub exit: Option<Exit>,
     /// What failed file by file, where the operation got that far.
     pub items: ItemErrors,
-    /// Set if restic had to be killed: its process id. A lock of that process may be left in the
-    /// repository; see [`Restic::release_own_locks`](crate::Restic::release_own_locks).
+    /// Set if restic was killed, by us or by somebody else: its process id. A lock of that process
+    /// may be left in the repository; see [`Restic::release_own_locks`](crate::Restic::release_own_locks).
     pub killed_pid: Option<u32>,
 }
 
@@ -330,6 +330,9 @@ impl Evidence {
     }
 
     fn push(&mut self, line: String) {
+        if is_stack_trace(&line) {
+            return;
+        }
         // What was overcome by a retry is not the cause of what came later.
         if Notice::of(&line) == Some(Notice::Recovered) {
             self.tail.retain(|line| Notice::of(line) != Some(Notice::Retry));
@@ -485,7 +488,22 @@ fn kind_of_text(text: &str) -> Option<FailureKind> {
     if text.contains("repository is already locked") {
         return Some(FailureKind::Locked(Box::default()));
     }
+    if is_missing_snapshot(text) {
+        return Some(FailureKind::SnapshotNotFound);
+    }
     TEXTS.iter().find(|(pattern, _)| text.contains(pattern)).map(|(_, kind)| kind.clone())
+}
+
+/// Whether the text says that a snapshot is not there. A short id is looked for in the list; a full
+/// one is loaded at once, which fails in the words of the back end.
+pub(crate) fn is_missing_snapshot(text: &str) -> bool {
+    let is_missing = |text: &str| {
+        ["no such file or directory", "does not exist", "(404)"]
+            .iter()
+            .any(|words| text.contains(words))
+    };
+    text.contains("no matching ID found for prefix")
+        || text.split_once("failed to load snapshot").is_some_and(|(_, cause)| is_missing(cause))
 }
 
 fn kind_of_lines(lines: &std::collections::VecDeque<String>) -> Option<FailureKind> {

@@ -14,7 +14,7 @@ use crate::CancelToken;
 use crate::call::{Arguments, Call, Finished, log};
 use crate::environment::Repository;
 use crate::event::{ItemError, ItemErrorCollector, Sink};
-use crate::failure::{Exit, Failure, FailureKind};
+use crate::failure::{Failure, is_missing_snapshot};
 use crate::messages::{Message, Snapshot, null_is_default};
 use crate::process::Stdout;
 use crate::program::Restic;
@@ -136,7 +136,7 @@ impl Keep {
     /// Also keeps `count` snapshots of this kind; zero adds nothing.
     ///
     /// # Errors
-    /// [`FailureKind::InvalidRequest`] if the count is negative, which some releases take for
+    /// [`InvalidRequest`](crate::FailureKind::InvalidRequest) if the count is negative, which some releases take for
     /// "delete everything", or too large.
     pub fn with(mut self, bucket: Bucket, count: i64) -> Result<Self, Failure> {
         let count = u32::try_from(count).map_err(|_| {
@@ -260,8 +260,8 @@ impl Restic {
     /// Forgets snapshots. What they alone used is removed by [`Restic::prune`].
     ///
     /// # Errors
-    /// [`FailureKind::InvalidRequest`] for a policy that keeps nothing.
-    /// [`FailureKind::Refused`] from an append-only server, also where restic says that all is
+    /// [`InvalidRequest`](crate::FailureKind::InvalidRequest) for a policy that keeps nothing.
+    /// [`Refused`](crate::FailureKind::Refused) from an append-only server, also where restic says that all is
     /// well; [`Failure::items`] then names the snapshots that are still there.
     pub async fn forget(
         &self,
@@ -292,24 +292,33 @@ impl Restic {
 #[derive(Default)]
 struct Reading {
     refused: ItemErrorCollector,
-    unknown: Vec<String>,
+    not_found: Vec<String>,
 }
 
 impl Reading {
     fn read_line(&mut self, line: &str) {
         if let Some(rest) = line.strip_prefix("unable to remove snapshot/") {
             let id = rest.split_whitespace().next().unwrap_or(rest);
-            self.refused.add(&ItemError {
-                path: id.to_owned(),
-                message: "is still there".to_owned(),
-                during: "forget".to_owned(),
-            });
+            self.refuse(id, "is still there");
         }
-        if line.starts_with("Ignoring ")
-            && let Some((_, rest)) = line.split_once("no matching ID found for prefix")
+        // `Ignoring "<id>": <why>`: passed over, which is no failure to restic.
+        if let Some(rest) = line.strip_prefix("Ignoring \"")
+            && let Some((id, why)) = rest.split_once("\": ")
         {
-            self.unknown.push(rest.trim().trim_matches('"').to_owned());
+            if is_missing_snapshot(why) {
+                self.not_found.push(id.to_owned());
+            } else {
+                self.refuse(id, why);
+            }
         }
+    }
+
+    fn refuse(&mut self, id: &str, why: &str) {
+        self.refused.add(&ItemError {
+            path: id.to_owned(),
+            message: why.to_owned(),
+            during: "forget".to_owned(),
+        });
     }
 
     /// 0.18 ends with 0 although the server refused every deletion, and lists the snapshots as
@@ -321,20 +330,13 @@ impl Reading {
     ) -> Result<ForgetOutcome, Failure> {
         let refused = self.refused.finish();
         if !finished.is_success() || !refused.is_empty() {
-            let is_refused = !refused.is_empty();
-            let mut failure = finished.into_failure(refused);
-            let is_vague = matches!(failure.kind, FailureKind::Other)
-                || failure.exit == Some(Exit::Code(0)) && failure.message.is_empty();
-            if is_refused && is_vague {
-                failure.kind = FailureKind::Refused;
-            }
-            return Err(failure);
+            return Err(finished.into_failure(refused));
         }
         let not_found = match request {
             ForgetRequest::Policy { .. } => Vec::new(),
             ForgetRequest::Snapshots(ids) => ids
                 .iter()
-                .filter(|id| self.unknown.iter().any(|unknown| unknown == id.as_str()))
+                .filter(|id| self.not_found.iter().any(|missing| missing == id.as_str()))
                 .cloned()
                 .collect(),
         };
