@@ -2,7 +2,7 @@
 //! as a whole; beside the key it is the one place of secrets.
 
 use crate::paths::{StateDir, keep_aside, replace_file};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use protocol::{
     ConfigUpdate, Generation, JobKind, PlanId, RepositoryConfig, RepositoryId, Schedule,
     ScheduleSet,
@@ -101,6 +101,26 @@ pub fn load(state: &StateDir, stamp: &str) -> Result<Found> {
                 .with_context(|| format!("Failed to keep {} aside", path.display()))?,
             why: format!("it is damaged at line {}, column {}", error.line(), error.column()),
         }),
+    }
+}
+
+/// The generation of the stored desired state; changes nothing.
+///
+/// # Errors
+/// When the file is there and cannot be read.
+pub fn peek(state: &StateDir) -> Result<Option<Generation>> {
+    #[derive(Deserialize)]
+    struct Head {
+        generation: Generation,
+    }
+    let path = state.desired();
+    match fs::read(&path) {
+        Ok(text) => match serde_json::from_slice::<Head>(&text) {
+            Ok(head) => Ok(Some(head.generation)),
+            Err(error) => bail!("{} is damaged at line {}", path.display(), error.line()),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("Failed to open {}", path.display())),
     }
 }
 

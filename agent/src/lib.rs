@@ -1,10 +1,30 @@
-//! The endpoint daemon.
+//! The endpoint daemon: it holds one machine's plans, runs restic, remembers what happened, and
+//! tells the manager when the two meet.
+//!
+//! ```text
+//!   connection ──frames──▶ ┌────────┐ ──effects──▶ store      (what must not be forgotten)
+//!   runner ─────events──▶  │ daemon │ ──────────▶  runner     (restic, helper)
+//!   clock ──────────────▶  │  core  │ ──────────▶  connection (what the manager is told)
+//!                          └────────┘
+//! ```
+//!
+//! [`core`] decides and touches nothing; [`daemon`] carries out and decides nothing.
+
+pub mod cli;
+pub mod connection;
 pub mod core;
+pub mod daemon;
 pub mod desired;
+pub mod doctor;
+pub mod enrol;
 pub mod helper;
+pub mod hooks;
 pub mod identity;
 pub mod journal;
+pub mod logging;
+pub mod machine;
 pub mod paths;
 pub mod runner;
+pub mod status;
 pub mod store;
 pub mod tls;

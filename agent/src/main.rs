@@ -1,2 +1,7 @@
-//! The agent's executable.
-fn main() {}
+//! The agent's executable; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    agent::cli::main()
+}

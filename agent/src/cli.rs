@@ -1,0 +1,241 @@
+//! The command line.
+
+use crate::{
+    daemon::{Daemon, Options},
+    doctor,
+    enrol::{EnrolOptions, enrol},
+    helper,
+    logging::{self, LogFormat},
+    machine,
+    paths::StateDir,
+    status,
+    tls::ManagerKey,
+};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use protocol::Secret;
+use schedule::{Clock, SystemClock};
+use std::{
+    io::{IsTerminal, Read, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+use tokio_util::sync::CancellationToken;
+
+/// The agent that backs this machine up for a Restic Manager.
+#[derive(Debug, Parser)]
+#[command(name = "restic-manager-agent", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How the log on standard error is written.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make this machine one of a manager's.
+    Enroll(Enroll),
+    /// Run the agent in the foreground; this is what the service does.
+    Run(State),
+    /// Say how the agent stands.
+    Status(Report),
+    /// Look for what is wrong, and say what to do.
+    Doctor(Report),
+    /// Do one privileged thing for the agent; not for people.
+    #[command(hide = true)]
+    Helper,
+}
+
+#[derive(Debug, Args)]
+struct State {
+    /// The folder with everything the agent knows.
+    #[arg(long, env = "RESTIC_MANAGER_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl State {
+    fn dir(&self) -> StateDir {
+        StateDir::new(self.state_dir.clone().unwrap_or_else(StateDir::default_path))
+    }
+}
+
+#[derive(Debug, Args)]
+struct Report {
+    #[command(flatten)]
+    state: State,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Enroll {
+    #[command(flatten)]
+    state: State,
+    /// Where the manager is, host:port; may be given more than once, best first.
+    #[arg(long = "address", required = true)]
+    addresses: Vec<String>,
+    /// The manager's key, as the manager shows it.
+    #[arg(long)]
+    manager_key: ManagerKey,
+    /// Read the one-time token from this file instead of standard input.
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// Where restores go, instead of the state folder.
+    #[arg(long)]
+    restore_root: Option<PathBuf>,
+    /// Replace an enrolment: new key, new journal; the old state is kept aside.
+    #[arg(long)]
+    again: bool,
+}
+
+/// The whole program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::init(cli.log_format);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli.command)),
+        Err(error) => Err(error).context("Failed to start the runtime"),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{}", in_words(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The whole chain of an error, as sentences.
+fn in_words(error: &anyhow::Error) -> String {
+    let words: Vec<String> = error.chain().map(ToString::to_string).collect();
+    words.join(": ")
+}
+
+async fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Enroll(arguments) => enroll(arguments).await,
+        Command::Run(state) => serve(state.dir()).await,
+        Command::Status(report) => {
+            let status = status::gather(&report.state.dir()).await?;
+            let text = if report.json {
+                serde_json::to_string_pretty(&status)? + "\n"
+            } else {
+                status.to_string()
+            };
+            print(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Doctor(report) => {
+            let findings = doctor::examine(&report.state.dir(), &SystemClock).await;
+            let text = if report.json {
+                serde_json::to_string_pretty(&findings)? + "\n"
+            } else {
+                findings.iter().map(ToString::to_string).collect()
+            };
+            print(&text)?;
+            let is_well = findings.iter().all(doctor::Finding::is_well);
+            Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Helper => {
+            helper::serve().await?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn enroll(arguments: Enroll) -> Result<ExitCode> {
+    let token = read_token(arguments.token_file.as_ref())?;
+    let state = arguments.state.dir();
+    let options = EnrolOptions {
+        state: state.clone(),
+        addresses: arguments.addresses,
+        manager_key: arguments.manager_key,
+        token,
+        hostname: machine::hostname(),
+        restore_root: arguments.restore_root,
+        again: arguments.again,
+    };
+    let enrolment = enrol(options, SystemClock.now()).await?;
+    print(&format!(
+        "This machine is enrolled as host {}. Start the agent: restic-manager-agent run --state-dir '{}'\n",
+        enrolment.host_id,
+        state.path().display()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the token: never from the arguments, which every user of the machine can see.
+fn read_token(file: Option<&PathBuf>) -> Result<Secret<String>> {
+    let mut text = String::new();
+    match file {
+        Some(path) => {
+            text = std::fs::read_to_string(path)
+                .with_context(|| format!("Failed to read the token from {}", path.display()))?;
+        }
+        None if std::io::stdin().is_terminal() => {
+            let _ = write!(std::io::stderr(), "Token: ");
+            std::io::stdin().read_line(&mut text).context("Failed to read the token")?;
+        }
+        None => {
+            std::io::stdin()
+                .take(64 * 1024)
+                .read_to_string(&mut text)
+                .context("Failed to read the token")?;
+        }
+    }
+    let token = text.trim();
+    if token.is_empty() {
+        bail!("There is no token. Give it on standard input, or with --token-file.");
+    }
+    Ok(Secret::new(token.to_owned()))
+}
+
+async fn serve(state: StateDir) -> Result<ExitCode> {
+    let executable = std::env::current_exe().context("Failed to find the agent's executable")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let daemon = Daemon::start(Options { state, clock, executable }).await?;
+    let stop = CancellationToken::new();
+    let signal = stop.clone();
+    let signals = async move {
+        let first = told_to_stop().await;
+        signal.cancel();
+        if let Err(error) = first {
+            tracing::error!(%error, "Signals cannot be heard");
+        }
+        // The second one is for good.
+        let _ = told_to_stop().await;
+    };
+    tokio::select! {
+        ended = daemon.run(stop) => ended?,
+        () = signals => tracing::warn!("Stopped at once; the next start decides what was open"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(unix)]
+async fn told_to_stop() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+async fn told_to_stop() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
+}
+
+fn print(text: &str) -> Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("Failed to write the answer")?;
+    Ok(())
+}

@@ -1,0 +1,557 @@
+//! The shell around the brain: it owns the disk, the connection and the runs, hands the brain what
+//! happened, and carries out what follows, in order.
+//!
+//! One loop, one task. Changes are gathered and committed together: at once when something depends
+//! on them, otherwise (log lines, acknowledgements) within a fifth of a second.
+
+use crate::{
+    connection::{self, Connection, random_bytes},
+    core::{
+        Brain, Change, Effect, Memory, Now, Process, Reading, Recovered, Redial, RunEvent,
+    },
+    desired::{self, Desired, Found},
+    enrol::stamp,
+    hooks::{self, Point},
+    identity::{Enrolment, Identity, Settings},
+    machine,
+    paths::StateDir,
+    runner::{self, Runner, Tools, reading},
+    status::{Link, Live},
+    store::{Store, StoreError},
+    tls::{self, Epoch},
+};
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use protocol::{Code, Frame, Hold, JournalId, Problem, RepositoryConfig, RepositoryId, RunId};
+use schedule::Clock;
+use std::{
+    collections::VecDeque,
+    fs::File,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long changes may wait for others.
+const COMMIT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often old history is let go.
+const UPKEEP: Duration = Duration::from_hours(6);
+
+/// How often a missing restic is looked for while nothing asks for it.
+const LOCATE_PAUSE: Duration = Duration::from_mins(5);
+
+/// How long running restics get to end when the agent is told to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(80);
+
+/// The pause before a failed commit is tried again.
+const STORE_PAUSE: Duration = Duration::from_secs(2);
+
+/// The most frames that wait for the connection; beyond it what may be lost is lost.
+const MAX_OUTBOX: usize = 1024;
+
+/// What the agent is started with.
+#[derive(Debug)]
+pub struct Options {
+    /// The state folder.
+    pub state: StateDir,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The executable to run as the helper.
+    pub executable: PathBuf,
+}
+
+/// The running agent.
+#[derive(Debug)]
+pub struct Daemon {
+    brain: Brain,
+    store: Store,
+    connection: Connection,
+    runner: Runner,
+    side_tasks: JoinSet<SideResult>,
+    outbox: VecDeque<connection::Order>,
+    pending: Vec<Change>,
+    commit_at: Option<Instant>,
+    upkeep_at: Instant,
+    locate_at: Instant,
+    tools: Result<Tools, Problem>,
+    live: Live,
+    shown: Live,
+    epoch: Epoch,
+    state: StateDir,
+    clock: Arc<dyn Clock>,
+    started: Instant,
+    settings: Settings,
+    executable: PathBuf,
+    _lock: File,
+}
+
+/// What came of work beside the runs.
+#[derive(Debug)]
+enum SideResult {
+    Read(RepositoryId, Option<Reading>),
+    Recovered(RunId, Recovered),
+}
+
+/// What the loop wakes up for.
+#[derive(Debug)]
+enum Tick {
+    Connection(connection::Event),
+    Sent,
+    Run(RunId, RunEvent),
+    Side(SideResult),
+    Commit,
+    Timeout,
+    Upkeep,
+    Stop,
+}
+
+impl Daemon {
+    /// Opens everything and begins to dial.
+    ///
+    /// # Errors
+    /// In words for a person, when the state folder is not as it must be.
+    pub async fn start(options: Options) -> Result<Self> {
+        let Options { state, clock, executable } = options;
+        state.check()?;
+        let lock = state.lock()?;
+        let enrolment = Enrolment::load(&state)?;
+        let identity = Identity::load(&state)?;
+        let settings = Settings::load(&state)?;
+        let now = clock.now();
+        let mut live = Live::default();
+        let desired = load_desired(&state, now, &mut live)?;
+        let mut store = Store::open(&state.database(), fresh_journal(now)?)
+            .await
+            .context("Failed to open the journal")?;
+        let memory: Memory = store.load().await.context("Failed to read the journal")?;
+        let epoch = Epoch::new(store.epoch().await?.max(enrolment.manager.epoch));
+        let tools = find_tools(&state, &settings, &executable).await;
+        let facts = machine::facts(enrolment.host_id, version_of(&tools));
+        let brain = Brain::new(facts, memory, desired, epoch.highest());
+        let config = tls::client_config(enrolment.manager_key, &identity, epoch.clone())
+            .context("Failed to set up TLS")?;
+        let started = Instant::now();
+        Ok(Self {
+            brain,
+            store,
+            connection: Connection::start(enrolment.addresses, config),
+            runner: Runner::default(),
+            side_tasks: JoinSet::new(),
+            outbox: VecDeque::new(),
+            pending: Vec::new(),
+            commit_at: None,
+            upkeep_at: started,
+            locate_at: started + LOCATE_PAUSE,
+            tools,
+            shown: Live { link: Link::Held, ..Live::default() },
+            live,
+            epoch,
+            state,
+            clock,
+            started,
+            settings,
+            executable,
+            _lock: lock,
+        })
+    }
+
+    /// Runs until it is told to stop, and then until the runs have ended or had their time.
+    ///
+    /// # Errors
+    /// When the journal makes no sense; nothing is done without it.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
+        let effects = self.brain.handle_start(self.now());
+        self.execute(effects).await?;
+        let mut deadline = None;
+        loop {
+            self.show();
+            let is_stopped = deadline.is_some_and(|deadline| {
+                self.runner.is_idle() || Instant::now() >= deadline
+            });
+            if is_stopped {
+                break;
+            }
+            match self.tick(&stop, deadline).await {
+                Tick::Stop => {
+                    tracing::info!("Stopping");
+                    deadline = Some(Instant::now() + STOP_PATIENCE);
+                    let effects = self.brain.handle_stop();
+                    self.execute(effects).await?;
+                }
+                tick => self.handle(tick).await?,
+            }
+        }
+        self.live = Live { link: Link::Stopped, ..self.live.clone() };
+        self.show();
+        self.commit().await?;
+        self.store.close().await?;
+        Ok(())
+    }
+
+    async fn tick(&mut self, stop: &CancellationToken, deadline: Option<Instant>) -> Tick {
+        let far = Instant::now() + UPKEEP;
+        let timeout = self.brain.poll_timeout().map_or(far, |due| self.started + due);
+        let commit = self.commit_at.unwrap_or(far);
+        let (orders, events) = self.connection.split();
+        tokio::select! {
+            () = stop.cancelled(), if deadline.is_none() => Tick::Stop,
+            () = sleep_until(deadline.unwrap_or(far)) => Tick::Commit,
+            Some(event) = events.recv() => Tick::Connection(event),
+            Ok(permit) = orders.reserve(), if !self.outbox.is_empty() => {
+                if let Some(order) = self.outbox.pop_front() {
+                    permit.send(order);
+                }
+                Tick::Sent
+            }
+            (run_id, event) = self.runner.next() => Tick::Run(run_id, event),
+            Some(Ok(result)) = self.side_tasks.join_next() => Tick::Side(result),
+            () = sleep_until(commit), if self.commit_at.is_some() => Tick::Commit,
+            () = sleep_until(timeout) => Tick::Timeout,
+            () = sleep_until(self.upkeep_at.min(self.locate_at)) => Tick::Upkeep,
+        }
+    }
+
+    async fn handle(&mut self, tick: Tick) -> Result<()> {
+        let now = self.now();
+        let effects = match tick {
+            Tick::Connection(event) => return self.handle_connection(event).await,
+            Tick::Run(run_id, event) => {
+                if matches!(event, RunEvent::Finished(_)) {
+                    hooks::reach(Point::AfterResticBeforeFinished);
+                }
+                self.brain.handle_run_event(run_id, event, now)
+            }
+            Tick::Side(SideResult::Read(id, reading)) => self.brain.handle_reading(id, reading, now),
+            Tick::Side(SideResult::Recovered(run_id, found)) => {
+                self.brain.handle_recovered(run_id, found, now)
+            }
+            Tick::Commit => {
+                let head = self.commit().await?;
+                head.map_or_else(Vec::new, |head| self.brain.handle_committed(head))
+            }
+            Tick::Timeout => self.brain.handle_timeout(now),
+            Tick::Upkeep => return self.upkeep().await,
+            Tick::Sent | Tick::Stop => Vec::new(),
+        };
+        self.execute(effects).await
+    }
+
+    async fn handle_connection(&mut self, event: connection::Event) -> Result<()> {
+        let since = Some(self.clock.now());
+        match event {
+            connection::Event::Dialling(address) => {
+                self.live.link = Link::Dialling;
+                self.live.address = Some(address);
+                self.live.since = since;
+                Ok(())
+            }
+            connection::Event::Up(address) => {
+                tracing::info!(%address, "Connected");
+                self.live.link = Link::Greeting;
+                self.live.address = Some(address);
+                self.live.since = since;
+                self.outbox.clear();
+                self.find_tools().await;
+                let effects = self.brain.handle_connected();
+                self.execute(effects).await
+            }
+            connection::Event::Frame(frame) => self.handle_frame(&frame).await,
+            connection::Event::Down { problem, pause } => {
+                self.brain.handle_disconnected();
+                self.outbox.clear();
+                self.live.link = Link::Waiting;
+                self.live.since = since;
+                if let Some(problem) = problem {
+                    tracing::warn!(%problem, pause = pause.as_secs(), "Not connected");
+                    self.live.problem = Some(problem);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn handle_frame(&mut self, frame: &Frame) -> Result<()> {
+        let is_command = frame.kind == "command.run";
+        if is_command && self.tools.is_err() {
+            self.find_tools().await;
+        }
+        let effects = self.brain.handle_frame(frame, self.now());
+        self.execute(effects).await?;
+        if is_command {
+            hooks::reach(Point::AfterAccept);
+        }
+        self.note_session();
+        Ok(())
+    }
+
+    /// What `status` says of the session.
+    fn note_session(&mut self) {
+        if self.brain.is_open() && self.live.link != Link::Connected {
+            self.outbox.push_back(connection::Order::Settled);
+            self.live.link = Link::Connected;
+            self.live.problem = None;
+        }
+        if let Some(Hold { code, message }) = self.brain.hold()
+            && self.live.link != Link::Held
+        {
+            tracing::warn!(%code, message, "The manager holds this machine");
+            self.outbox.push_back(connection::Order::Settled);
+            self.live.link = Link::Held;
+            self.live.problem = Some(
+                Problem::new(*code, message.clone())
+                    .guidance("The admin has to decide it in the manager. Backups by plan go on."),
+            );
+        }
+    }
+
+    /// Carries effects out in order, and whatever follows from that.
+    async fn execute(&mut self, effects: Vec<Effect>) -> Result<()> {
+        let mut queue = VecDeque::from(effects);
+        loop {
+            while let Some(effect) = queue.pop_front() {
+                if let Effect::Store(change) = effect {
+                    self.pending.push(change);
+                    continue;
+                }
+                if !self.pending.iter().all(Change::can_wait)
+                    && let Some(head) = self.commit().await?
+                {
+                    queue.extend(self.brain.handle_committed(head));
+                }
+                queue.extend(self.carry_out(effect).await?);
+            }
+            if self.pending.iter().all(Change::can_wait) {
+                break;
+            }
+            if let Some(head) = self.commit().await? {
+                queue.extend(self.brain.handle_committed(head));
+            }
+        }
+        if !self.pending.is_empty() && self.commit_at.is_none() {
+            self.commit_at = Some(Instant::now() + COMMIT_PAUSE);
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, effect: Effect) -> Result<Vec<Effect>> {
+        match effect {
+            Effect::Store(change) => self.pending.push(change),
+            Effect::Send(frame) => self.send(&frame),
+            Effect::Fetch(room) => {
+                let records = self.store.fetch(room).await?;
+                return Ok(self.brain.handle_records(records));
+            }
+            Effect::LookUpHash(seq) => {
+                let hash = self.store.hash_at(seq).await?;
+                return Ok(self.brain.handle_hash(hash, self.now()));
+            }
+            Effect::Renew { reason, after_seq } => return self.renew(reason, after_seq).await,
+            Effect::Disconnect { redial, problem } => self.disconnect(redial, problem),
+            Effect::SaveDesired(desired) => return Ok(self.save_desired(*desired)),
+            Effect::Start(order) => {
+                hooks::reach(Point::AfterStartedJournalled);
+                tracing::info!(run = %order.run_id, "Starting a run");
+                self.runner.start(*order, self.tools.clone());
+            }
+            Effect::Cancel(run_id) => self.runner.cancel(run_id),
+            Effect::Recover { run_id, process, repository, look_for_snapshot } => {
+                self.recover(run_id, process, repository, look_for_snapshot);
+            }
+            Effect::Read(repository) => self.read(*repository),
+        }
+        Ok(Vec::new())
+    }
+
+    fn send(&mut self, frame: &Frame) {
+        let is_lossy = matches!(frame.kind.as_str(), "job.progress" | "heartbeat");
+        if is_lossy && self.outbox.len() >= MAX_OUTBOX {
+            return;
+        }
+        match frame.encode() {
+            Ok(text) => self.outbox.push_back(connection::Order::Send(text)),
+            Err(error) => tracing::error!(kind = frame.kind, %error, "A frame cannot be sent"),
+        }
+    }
+
+    fn disconnect(&mut self, redial: Redial, problem: Option<Problem>) {
+        if let Some(problem) = problem {
+            tracing::warn!(%problem, "Ending the connection");
+            self.live.problem = Some(problem);
+        }
+        self.outbox.push_back(connection::Order::Close(redial));
+    }
+
+    async fn renew(&mut self, reason: Code, after_seq: u64) -> Result<Vec<Effect>> {
+        self.commit().await?;
+        let now = self.clock.now();
+        tracing::warn!(%reason, after_seq, "Starting a new journal");
+        let journal = self.store.renew(fresh_journal(now)?, reason, after_seq, now).await?;
+        Ok(self.brain.handle_renewed(&journal))
+    }
+
+    fn save_desired(&mut self, desired: Desired) -> Vec<Effect> {
+        match desired::save(&self.state, &desired) {
+            Ok(()) => {
+                tracing::info!(generation = desired.generation.n, "Took the desired state");
+                self.brain.handle_desired_stored(desired, self.now())
+            }
+            // Without an acknowledgement the manager sends it again after the next connection.
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "The desired state was not taken");
+                let problem = Problem::new(Code::Internal, format!("{error:#}."))
+                    .guidance("Check the disk and the rights of the agent's state folder.");
+                self.live.warnings = vec![problem.to_string()];
+                vec![Effect::Disconnect { redial: Redial::Backoff, problem: Some(problem) }]
+            }
+        }
+    }
+
+    fn recover(
+        &mut self,
+        run_id: RunId,
+        process: Option<Process>,
+        repository: Option<Box<RepositoryConfig>>,
+        look_for_snapshot: bool,
+    ) {
+        let tools = self.tools.clone().ok();
+        self.side_tasks.spawn(async move {
+            let found =
+                reading::recover(run_id, process, repository, look_for_snapshot, tools).await;
+            SideResult::Recovered(run_id, found)
+        });
+    }
+
+    fn read(&mut self, repository: RepositoryConfig) {
+        let tools = self.tools.clone().ok();
+        let now = self.clock.now();
+        self.side_tasks.spawn(async move {
+            let reading = match tools {
+                Some(tools) => reading::read(&repository, &tools, now).await,
+                None => None,
+            };
+            SideResult::Read(repository.id, reading)
+        });
+    }
+
+    /// Writes what is pending. A disk that is full or gone is waited for: nothing may go on that is
+    /// not written down. Gives back the newest record that is on the disk now.
+    async fn commit(&mut self) -> Result<Option<u64>> {
+        self.commit_at = None;
+        if self.pending.is_empty() {
+            return Ok(None);
+        }
+        let changes = std::mem::take(&mut self.pending);
+        let head = changes.iter().rev().find_map(|change| match change {
+            Change::Append(record, _) => Some(record.seq),
+            Change::Acked(_)
+            | Change::Run(_)
+            | Change::Numbers { .. }
+            | Change::Incarnation(_)
+            | Change::Epoch(_)
+            | Change::Ticket(_)
+            | Change::View(..) => None,
+        });
+        for change in &changes {
+            if let Change::Epoch(epoch) = change {
+                self.epoch.saw(*epoch);
+            }
+        }
+        while let Err(error) = self.store.commit(&changes).await {
+            if !matches!(error, StoreError::Database(_)) {
+                return Err(error.into());
+            }
+            let error = anyhow::Error::from(error);
+            tracing::error!(error = format!("{error:#}"), "The journal cannot be written");
+            self.live.warnings = vec![format!(
+                "The journal cannot be written: {error:#}. Free some space on the disk of the state folder."
+            )];
+            self.show();
+            tokio::time::sleep(STORE_PAUSE).await;
+        }
+        Ok(head)
+    }
+
+    async fn upkeep(&mut self) -> Result<()> {
+        let now = Instant::now();
+        if now >= self.locate_at {
+            self.locate_at = now + LOCATE_PAUSE;
+            if self.tools.is_err() {
+                self.find_tools().await;
+            }
+        }
+        if now >= self.upkeep_at {
+            self.upkeep_at = now + UPKEEP;
+            self.commit().await?;
+            let (journal, gone) = self.store.prune(self.clock.now()).await?;
+            self.brain.handle_pruned(&journal, &gone);
+        }
+        Ok(())
+    }
+
+    async fn find_tools(&mut self) {
+        self.tools = find_tools(&self.state, &self.settings, &self.executable).await;
+        let host_id = self.brain.facts().host_id;
+        self.brain.set_facts(machine::facts(host_id, version_of(&self.tools)));
+    }
+
+    /// Writes the status file when it says something new.
+    fn show(&mut self) {
+        if self.live == self.shown {
+            return;
+        }
+        match self.live.save(&self.state) {
+            Ok(()) => self.shown = self.live.clone(),
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "No status was written"),
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { wall: self.clock.now(), mono: self.started.elapsed() }
+    }
+}
+
+fn load_desired(state: &StateDir, now: Timestamp, live: &mut Live) -> Result<Option<Desired>> {
+    Ok(match desired::load(state, &stamp(now))? {
+        Found::Nothing => None,
+        Found::Stored(desired) => Some(*desired),
+        Found::Unreadable { kept, why } => {
+            let words = format!(
+                "The stored plans cannot be read ({why}); the file was kept as {}. The manager sends them anew at the next connection.",
+                kept.display()
+            );
+            tracing::error!("{words}");
+            live.warnings.push(words);
+            None
+        }
+    })
+}
+
+async fn find_tools(
+    state: &StateDir,
+    settings: &Settings,
+    executable: &std::path::Path,
+) -> Result<Tools, Problem> {
+    let restic = runner::locate(settings).await?;
+    Ok(Tools {
+        restic,
+        state: state.clone(),
+        settings: settings.clone(),
+        executable: executable.to_owned(),
+        hostname: machine::hostname(),
+    })
+}
+
+fn version_of(tools: &Result<Tools, Problem>) -> Result<String, Problem> {
+    tools.as_ref().map(|tools| tools.restic.version().to_string()).map_err(Clone::clone)
+}
+
+fn fresh_journal(now: Timestamp) -> Result<JournalId> {
+    let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
+    Ok(JournalId::new(millis, &random_bytes()?))
+}

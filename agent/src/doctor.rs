@@ -1,0 +1,257 @@
+//! `doctor`: what is wrong, and what to do about it, one line each.
+
+use crate::{
+    connection::dial,
+    desired::{self, Found},
+    identity::{Enrolment, Identity, Settings},
+    paths::StateDir,
+    runner::{Tools, locate, repository, verdict},
+    tls::{self, Epoch},
+};
+use protocol::{Problem, RepositoryConfig};
+use restic::{CancelToken, Restic, SnapshotFilter, Timing, Version};
+use schedule::Clock;
+use serde::Serialize;
+use std::{fmt, time::Duration};
+
+/// How long a repository may take to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How good something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grade {
+    /// As it should be.
+    Well,
+    /// Works, and should be looked at.
+    Warning,
+    /// Does not work.
+    Bad,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub about: String,
+    /// How good it is.
+    pub grade: Grade,
+    /// What was found.
+    pub message: String,
+    /// What to do.
+    pub guidance: Option<String>,
+}
+
+impl Finding {
+    /// Whether nothing has to be done.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.grade != Grade::Bad
+    }
+
+    fn well(about: &str, message: impl Into<String>) -> Self {
+        Self { about: about.to_owned(), grade: Grade::Well, message: message.into(), guidance: None }
+    }
+
+    fn warning(about: &str, message: impl Into<String>, guidance: &str) -> Self {
+        Self {
+            about: about.to_owned(),
+            grade: Grade::Warning,
+            message: message.into(),
+            guidance: Some(guidance.to_owned()),
+        }
+    }
+
+    fn bad(about: &str, problem: Problem) -> Self {
+        Self {
+            about: about.to_owned(),
+            grade: Grade::Bad,
+            message: problem.message,
+            guidance: problem.guidance,
+        }
+    }
+
+    fn broken(about: &str, error: &anyhow::Error) -> Self {
+        Self {
+            about: about.to_owned(),
+            grade: Grade::Bad,
+            message: format!("{error:#}"),
+            guidance: None,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.grade {
+            Grade::Well => "ok  ",
+            Grade::Warning => "look",
+            Grade::Bad => "BAD ",
+        };
+        writeln!(f, "{mark} {}: {}", self.about, self.message)?;
+        if let Some(guidance) = &self.guidance {
+            writeln!(f, "     {guidance}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks at everything that can go wrong on this machine. Changes nothing.
+pub async fn examine(state: &StateDir, clock: &dyn Clock) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Err(error) = state.check() {
+        findings.push(Finding::broken("State folder", &error));
+        return findings;
+    }
+    findings.push(Finding::well(
+        "State folder",
+        format!("{} is closed to others", state.path().display()),
+    ));
+    let settings = match Settings::load(state) {
+        Ok(settings) => settings,
+        Err(error) => {
+            findings.push(Finding::broken("Settings", &error));
+            Settings::default()
+        }
+    };
+    findings.push(running(state));
+    findings.push(clock_finding(clock));
+    let restic = locate(&settings).await;
+    findings.push(restic_finding(&restic));
+    findings.extend(manager(state).await);
+    findings.extend(repositories(state, &settings, restic.ok()).await);
+    findings
+}
+
+fn running(state: &StateDir) -> Finding {
+    match state.lock() {
+        Ok(_) => Finding::warning(
+            "Agent",
+            "it does not run on this state folder",
+            "Start its service, or: restic-manager-agent run",
+        ),
+        Err(_) => Finding::well("Agent", "it runs"),
+    }
+}
+
+/// A clock from before this program was written cannot be right, and no certificate holds then.
+fn clock_finding(clock: &dyn Clock) -> Finding {
+    const BUILT: i64 = 1_793_000_000;
+    let now = clock.now();
+    if now.as_second() < BUILT {
+        return Finding {
+            about: "Clock".to_owned(),
+            grade: Grade::Bad,
+            message: format!("it says {now}, which cannot be right"),
+            guidance: Some("Set the clock, and let it be kept by NTP.".to_owned()),
+        };
+    }
+    Finding::well("Clock", now.to_string())
+}
+
+fn restic_finding(restic: &Result<Restic, Problem>) -> Finding {
+    match restic {
+        Err(problem) => Finding::bad("restic", problem.clone()),
+        Ok(restic) if !restic.version().is_recommended() => Finding::warning(
+            "restic",
+            format!("{} at {}", restic.version(), restic.program().display()),
+            &format!(
+                "It works; from {} on failures are told apart and snapshots have sizes.",
+                Version::RECOMMENDED
+            ),
+        ),
+        Ok(restic) => {
+            Finding::well("restic", format!("{} at {}", restic.version(), restic.program().display()))
+        }
+    }
+}
+
+async fn manager(state: &StateDir) -> Vec<Finding> {
+    let about = "Manager";
+    let (enrolment, identity) = match (Enrolment::load(state), Identity::load(state)) {
+        (Ok(enrolment), Ok(identity)) => (enrolment, identity),
+        (Err(error), _) | (_, Err(error)) => return vec![Finding::broken(about, &error)],
+    };
+    let epoch = Epoch::new(enrolment.manager.epoch);
+    let config = match tls::client_config(enrolment.manager_key, &identity, epoch) {
+        Ok(config) => config,
+        Err(error) => return vec![Finding::broken(about, &error.into())],
+    };
+    let mut findings = Vec::new();
+    for address in &enrolment.addresses {
+        findings.push(match dial(address, config.clone()).await {
+            Ok(_) => Finding::well(about, format!("{address} answers, and its key is the pinned one")),
+            Err(problem) => Finding::bad(about, problem),
+        });
+    }
+    // One address that works is enough.
+    if findings.iter().any(Finding::is_well) {
+        for finding in &mut findings {
+            if finding.grade == Grade::Bad {
+                finding.grade = Grade::Warning;
+            }
+        }
+    }
+    findings
+}
+
+async fn repositories(
+    state: &StateDir,
+    settings: &Settings,
+    restic: Option<Restic>,
+) -> Vec<Finding> {
+    // Reading must not move a damaged file: that is the running agent's business.
+    let desired = match desired::peek(state) {
+        Ok(None) => {
+            return vec![Finding::warning(
+                "Plans",
+                "none yet",
+                "They come with the first connection to the manager.",
+            )];
+        }
+        Ok(Some(_)) => desired::load(state, "doctor"),
+        Err(error) => Err(error),
+    };
+    let desired = match desired {
+        Ok(Found::Stored(desired)) => desired,
+        Ok(Found::Nothing | Found::Unreadable { .. }) => return Vec::new(),
+        Err(error) => return vec![Finding::broken("Plans", &error)],
+    };
+    let count = desired.schedules.len();
+    let mut findings =
+        vec![Finding::well("Plans", format!("{count}, generation {}", desired.generation.n))];
+    let Some(restic) = restic else { return findings };
+    let timing = Timing { grace: Duration::from_secs(5), patience: PATIENCE };
+    let tools = Tools {
+        restic: restic.with_timing(timing),
+        state: state.clone(),
+        settings: settings.clone(),
+        executable: std::path::PathBuf::new(),
+        hostname: String::new(),
+    };
+    for repository in &desired.repositories {
+        findings.push(look_into(repository, &tools).await);
+    }
+    findings
+}
+
+async fn look_into(config: &RepositoryConfig, tools: &Tools) -> Finding {
+    let about = format!("Repository {}", config.name);
+    let repository = match repository::prepare(config, &tools.state) {
+        Ok(repository) => repository,
+        Err(problem) => return Finding::bad(&about, problem),
+    };
+    let cancel = CancelToken::new();
+    let mut sink = drop;
+    let all = SnapshotFilter::default();
+    let looking = tools.restic.snapshots(&repository, &all, &mut sink, &cancel);
+    match tokio::time::timeout(PATIENCE, looking).await {
+        Ok(Ok(snapshots)) => Finding::well(&about, format!("{} snapshots", snapshots.len())),
+        Ok(Err(failure)) => Finding::bad(&about, verdict::problem(&failure)),
+        Err(_) => Finding::bad(
+            &about,
+            Problem::new(protocol::Code::RepositoryUnreachable, "it does not answer")
+                .guidance("Check the network and the repository's server."),
+        ),
+    }
+}

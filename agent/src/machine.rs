@@ -1,0 +1,46 @@
+//! What there is to know of this machine.
+
+use crate::core::Facts;
+use jiff::{Timestamp, tz::TimeZone};
+use protocol::{HostArch, HostId, HostOs, Problem};
+
+/// The machine's name as its system tells it.
+#[must_use]
+pub fn hostname() -> String {
+    #[cfg(unix)]
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    let name = std::env::var("COMPUTERNAME").unwrap_or_default();
+    if name.is_empty() { "unknown".to_owned() } else { name }
+}
+
+/// When the machine was started, where the system tells it.
+#[must_use]
+pub fn boot_time() -> Option<Timestamp> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let seconds = text.lines().find_map(|line| line.strip_prefix("btime "))?;
+    Timestamp::from_second(seconds.trim().parse().ok()?).ok()
+}
+
+/// The version of the time zone data, where the system tells it.
+#[must_use]
+pub fn time_zone_data() -> Option<String> {
+    let text = std::fs::read_to_string("/usr/share/zoneinfo/tzdata.zi").ok()?;
+    text.lines().next()?.strip_prefix("# version ").map(|version| version.trim().to_owned())
+}
+
+/// All of it.
+#[must_use]
+pub fn facts(host_id: HostId, restic: Result<String, Problem>) -> Facts {
+    Facts {
+        host_id,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        hostname: hostname(),
+        os: HostOs::current(),
+        arch: HostArch::current(),
+        boot_time: boot_time(),
+        time_zone: TimeZone::system().iana_name().map(str::to_owned),
+        time_zone_data: time_zone_data(),
+        restic,
+    }
+}
