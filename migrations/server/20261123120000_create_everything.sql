@@ -201,6 +201,7 @@ CREATE TABLE repository_facts (
     repository_id     TEXT    NOT NULL PRIMARY KEY REFERENCES repositories (id) ON DELETE CASCADE,
     snapshots_digest  TEXT,
     snapshots_read_at INTEGER,
+    snapshots_host_id TEXT,                        -- by whose clock
     size_bytes        INTEGER,
     snapshot_count    INTEGER,
     dedup_ratio       REAL,

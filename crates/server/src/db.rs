@@ -7,6 +7,7 @@ pub mod audit;
 pub mod enrolments;
 pub mod error;
 pub mod hosts;
+pub mod journals;
 pub mod logs;
 pub mod manager;
 pub mod notices;

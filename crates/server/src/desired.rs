@@ -16,7 +16,7 @@ use crate::{
     vault::{Vault, VaultError},
 };
 use protocol::{
-    ConfigUpdate, Generation, HostId, JobKind, Patch, RepositoryConfig, Schedule, ScheduleSet,
+    ConfigUpdate, Generation, HostId, JobKind, Patch, RepositoryConfig, RepositoryId, Schedule, ScheduleSet,
 };
 use sha2::{Digest, Sha256};
 use sqlx::SqliteConnection;
@@ -55,6 +55,12 @@ impl Sources {
         sources.plans.sort_by_key(|plan| plan.id);
         sources.repositories.sort_by_key(|repository| repository.id);
         Ok(sources)
+    }
+
+    /// The only repository that a version 1 agent knows: that of the first plan.
+    #[must_use]
+    pub fn version_1_repository(&self) -> Option<RepositoryId> {
+        self.plans.first().map(|plan| plan.repository_id)
     }
 
     fn schedules(&self) -> Vec<Schedule> {
@@ -128,9 +134,8 @@ pub fn compile_version_1(
     vault: &Vault,
     generation: Generation,
 ) -> Result<DesiredState, VaultError> {
-    let repository = sources.plans.first().and_then(|plan| {
-        sources.repositories.iter().find(|repository| repository.id == plan.repository_id)
-    });
+    let only = sources.version_1_repository();
+    let repository = sources.repositories.iter().find(|repository| Some(repository.id) == only);
     let mut config = ConfigUpdate {
         repo_url: Patch::Clear,
         repo_password: Patch::Clear,

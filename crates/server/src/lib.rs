@@ -1,10 +1,17 @@
 //! The coordinating server, as a library: the desktop app embeds it, `restic-manager-headless` runs
 //! it by itself.
 
+pub mod api;
+pub mod auth;
 pub mod db;
 pub mod desired;
 pub mod events;
 pub mod identity;
+pub mod intake;
 pub mod links;
+mod listener;
 pub mod manager;
+pub mod server;
+pub mod session;
+pub mod text;
 pub mod vault;

@@ -254,3 +254,24 @@ pub async fn of_host(
     .await?;
     rows.into_iter().map(Repository::try_from).collect()
 }
+
+/// Notes that a repository is known to exist. Says whether that is news.
+///
+/// # Errors
+/// When the database fails.
+pub async fn note_initialised(
+    tx: &mut Tx,
+    id: RepositoryId,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    let (id, now) = (id.to_string(), millis(now));
+    let done = sqlx::query!(
+        "UPDATE repositories SET initialised_at = ?, revision = revision + 1
+         WHERE id = ? AND initialised_at IS NULL",
+        now,
+        id
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}

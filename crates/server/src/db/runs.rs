@@ -199,6 +199,10 @@ macro_rules! select_run {
     };
 }
 
+// Below the macro that it uses.
+mod search;
+pub use search::{RunFilter, newest_of_kinds, search};
+
 /// A run that is asked for.
 #[derive(Clone, Debug)]
 pub struct NewRun<'a> {
@@ -341,22 +345,47 @@ pub async fn newest_good_backups(db: impl SqliteExecutor<'_>) -> Result<Vec<Run>
     rows.into_iter().map(Run::try_from).collect()
 }
 
-/// Notes that a person wants a run to end. After the commit wake the host's session. Says whether
-/// the run is open and nobody asked before.
+/// Notes that a person wants a run to end; one that was never written to a connection ends at
+/// once. After the commit wake the host's session. Says whether the run is open and nobody asked
+/// before.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn request_cancel(tx: &mut Tx, run: RunId, now: Timestamp) -> Result<bool, DbError> {
     let (id, now) = (run.to_string(), millis(now));
     let done = sqlx::query!(
-        "UPDATE runs SET cancel_requested_at = ?, revision = revision + 1 \
-         WHERE id = ? AND finished_at IS NULL AND cancel_requested_at IS NULL",
+        "UPDATE runs SET cancel_requested_at = ?1, revision = revision + 1, \
+         status = CASE dispatch WHEN 'waiting' THEN 'cancelled' ELSE status END, \
+         code = CASE dispatch WHEN 'waiting' THEN 'cancelled' ELSE code END, \
+         error = CASE dispatch WHEN 'waiting' \
+         THEN 'Cancelled before it was sent to the machine; nothing was done.' ELSE error END, \
+         finished_at = CASE dispatch WHEN 'waiting' THEN ?1 ELSE finished_at END \
+         WHERE id = ?2 AND finished_at IS NULL AND cancel_requested_at IS NULL",
         now,
         id
     )
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Ends the runs that were never written to a connection and whose time is over.
+///
+/// # Errors
+/// When the database fails.
+pub async fn expire_waiting(tx: &mut Tx, now: Timestamp) -> Result<Vec<Run>, DbError> {
+    let now_ms = millis(now);
+    let due = select_run!(
+        "WHERE finished_at IS NULL AND dispatch = 'waiting' AND expires_at <= ?",
+        now_ms
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let due: Vec<Run> = due.into_iter().map(Run::try_from).collect::<Result<_, _>>()?;
+    for run in &due {
+        finish_unstarted(tx, run.id, &NeverStarted::expired(), now).await?;
+    }
+    Ok(due)
 }
 
 /// Ends the open runs of a host that is removed: nobody will ever know.
@@ -432,6 +461,28 @@ pub struct NeverStarted {
     pub code: Code,
     /// The reason for a person.
     pub error: String,
+}
+
+impl NeverStarted {
+    /// The machine did not come in time.
+    #[must_use]
+    pub fn expired() -> Self {
+        Self {
+            status: JobStatus::Expired,
+            code: Code::Expired,
+            error: "The machine was not there in time; nothing was done.".to_owned(),
+        }
+    }
+
+    /// A person changed their mind in time.
+    #[must_use]
+    pub fn cancelled() -> Self {
+        Self {
+            status: JobStatus::Cancelled,
+            code: Code::Cancelled,
+            error: "Cancelled before it was sent to the machine; nothing was done.".to_owned(),
+        }
+    }
 }
 
 /// Ends a run that never started. Says whether it was open.

@@ -7,7 +7,7 @@ use super::{
     row::{Row, count, millis, to_json, uncount},
 };
 use jiff::Timestamp;
-use protocol::{LockInfo, RepoStats, RepositoryId, Snapshot, snapshots_digest};
+use protocol::{HostId, LockInfo, RepoStats, RepositoryId, Snapshot, snapshots_digest};
 use sqlx::SqliteExecutor;
 
 struct SnapshotRow {
@@ -172,6 +172,8 @@ pub struct Facts {
     pub snapshots_digest: Option<String>,
     /// When the snapshots were read.
     pub snapshots_read_at: Option<Timestamp>,
+    /// Which host read them: times of two hosts' clocks are not compared.
+    pub snapshots_host_id: Option<HostId>,
     /// Bytes that the repository takes.
     pub size_bytes: Option<u64>,
     /// Number of snapshots.
@@ -193,6 +195,7 @@ pub struct Facts {
 struct FactsRow {
     snapshots_digest: Option<String>,
     snapshots_read_at: Option<i64>,
+    snapshots_host_id: Option<String>,
     size_bytes: Option<i64>,
     snapshot_count: Option<i64>,
     dedup_ratio: Option<f64>,
@@ -214,8 +217,8 @@ pub async fn facts(
     let id = repository.to_string();
     let facts = sqlx::query_as!(
         FactsRow,
-        "SELECT snapshots_digest, snapshots_read_at, size_bytes, snapshot_count, dedup_ratio, \
-         last_check_at, last_check_status, lock_state, locks, stats_read_at \
+        "SELECT snapshots_digest, snapshots_read_at, snapshots_host_id, size_bytes, snapshot_count, \
+         dedup_ratio, last_check_at, last_check_status, lock_state, locks, stats_read_at \
          FROM repository_facts WHERE repository_id = ?",
         id
     )
@@ -225,6 +228,7 @@ pub async fn facts(
     let row = Row { table: "repository_facts", id: &id };
     Ok(Facts {
         snapshots_read_at: row.maybe_time("snapshots_read_at", facts.snapshots_read_at)?,
+        snapshots_host_id: row.maybe_parse("snapshots_host_id", facts.snapshots_host_id.as_deref())?,
         size_bytes: facts.size_bytes.map(uncount),
         snapshot_count: facts.snapshot_count.map(uncount),
         last_check_at: row.maybe_time("last_check_at", facts.last_check_at)?,
@@ -244,18 +248,21 @@ pub async fn facts(
 pub async fn note_snapshots(
     tx: &mut Tx,
     repository: RepositoryId,
+    host: HostId,
     digest: &str,
     read_at: Timestamp,
 ) -> Result<(), DbError> {
-    let (id, read_at) = (repository.to_string(), millis(read_at));
+    let (id, host, read_at) = (repository.to_string(), host.to_string(), millis(read_at));
     sqlx::query!(
-        "INSERT INTO repository_facts (repository_id, snapshots_digest, snapshots_read_at) \
-         VALUES (?, ?, ?) ON CONFLICT (repository_id) DO UPDATE SET \
+        "INSERT INTO repository_facts (repository_id, snapshots_digest, snapshots_read_at, \
+         snapshots_host_id) VALUES (?, ?, ?, ?) ON CONFLICT (repository_id) DO UPDATE SET \
          snapshots_digest = excluded.snapshots_digest, \
-         snapshots_read_at = excluded.snapshots_read_at",
+         snapshots_read_at = excluded.snapshots_read_at, \
+         snapshots_host_id = excluded.snapshots_host_id",
         id,
         digest,
-        read_at
+        read_at,
+        host
     )
     .execute(&mut **tx)
     .await?;

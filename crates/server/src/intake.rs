@@ -1,0 +1,286 @@
+//! Taking records in: one task batches what all sessions bring into one transaction, and only then
+//! acknowledges it. A transaction that is acknowledged is on the disk.
+
+mod apply;
+
+use crate::{
+    db::{Tx, error::DbError, hosts, journals, notices},
+    events::Topic,
+    manager::Manager,
+    session::{
+        core::Record,
+        cursor::{Offer, Offered, Position},
+        handshake,
+    },
+};
+use apply::Applied;
+use protocol::{FromAgent, HostId, JournalId};
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+/// Records in one transaction.
+const BATCH: usize = 500;
+/// Records that may wait.
+const QUEUE: usize = 1_000;
+/// Bytes of records that may wait, over all sessions.
+const QUEUE_BYTES: usize = 32 * 1024 * 1024;
+
+/// How far the records of one session are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The newest record that is on the disk.
+    pub acked: u64,
+    /// Why no more is taken in from this session.
+    pub stopped: Option<Stopped>,
+}
+
+/// Why no more is taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Records are missing; the agent sends them when it connects again.
+    Gap,
+    /// The journal is not the one that the manager knows; the host is held.
+    Forked,
+    /// The database failed; nothing was acknowledged.
+    Failed,
+}
+
+/// What a session brings.
+#[derive(Debug)]
+enum Content {
+    Record { journal: JournalId, record: Record },
+    Direct(Box<FromAgent>),
+}
+
+#[derive(Debug)]
+struct Item {
+    host: HostId,
+    content: Content,
+    progress: Arc<watch::Sender<Progress>>,
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// The way to the intake. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct IntakeHandle {
+    items: mpsc::Sender<Item>,
+    bytes: Arc<Semaphore>,
+}
+
+/// One session's way to the intake.
+#[derive(Debug)]
+pub struct Lane {
+    host: HostId,
+    journal: Option<JournalId>,
+    intake: IntakeHandle,
+    progress: Arc<watch::Sender<Progress>>,
+}
+
+impl IntakeHandle {
+    /// The handle, and the task to run.
+    #[must_use]
+    pub fn new() -> (Self, Intake) {
+        let (sender, items) = mpsc::channel(QUEUE);
+        let bytes = Arc::new(Semaphore::new(QUEUE_BYTES));
+        (Self { items: sender, bytes }, Intake { items })
+    }
+
+    /// A way for one session, and how far its records are.
+    #[must_use]
+    pub fn lane(
+        &self,
+        host: HostId,
+        journal: Option<JournalId>,
+    ) -> (Lane, watch::Receiver<Progress>) {
+        let progress = Arc::new(watch::Sender::new(Progress::default()));
+        let receiver = progress.subscribe();
+        (Lane { host, journal, intake: self.clone(), progress }, receiver)
+    }
+}
+
+impl Lane {
+    /// Hands a record over. Waits while too much is waiting, and with it the session stops reading
+    /// its socket: that is the back-pressure. Says whether the intake still runs.
+    pub async fn record(&self, record: Record) -> bool {
+        let Some(journal) = self.journal else { return true };
+        let size = record.payload.get().len();
+        self.hand_over(Content::Record { journal, record }, size).await
+    }
+
+    /// Hands over what has no number.
+    pub async fn direct(&self, message: Box<FromAgent>) -> bool {
+        self.hand_over(Content::Direct(message), 1024).await
+    }
+
+    async fn hand_over(&self, content: Content, size: usize) -> bool {
+        let size = u32::try_from(size.clamp(1, QUEUE_BYTES / 4)).unwrap_or(u32::MAX);
+        let Ok(bytes) = Arc::clone(&self.intake.bytes).acquire_many_owned(size).await else {
+            return false;
+        };
+        let progress = Arc::clone(&self.progress);
+        let item = Item { host: self.host, content, progress, _bytes: bytes };
+        self.intake.items.send(item).await.is_ok()
+    }
+}
+
+/// The task.
+#[derive(Debug)]
+pub struct Intake {
+    items: mpsc::Receiver<Item>,
+}
+
+impl Intake {
+    /// Takes records in until the last session and handle are gone.
+    pub async fn run(mut self, manager: Manager) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while self.items.recv_many(&mut batch, BATCH).await > 0 {
+            take_in(&manager, &batch).await;
+            batch.clear();
+        }
+    }
+}
+
+/// Stores a batch. When it fails as a whole, each item is tried alone: one that cannot be stored
+/// must not keep the records of other machines out.
+async fn take_in(manager: &Manager, batch: &[Item]) {
+    let Err(error) = store(manager, batch).await else { return };
+    tracing::warn!(error = &error as &dyn std::error::Error, "failed to take in a batch of records");
+    for item in batch {
+        if item.progress.borrow().stopped.is_some() {
+            continue;
+        }
+        if let Err(error) = store(manager, std::slice::from_ref(item)).await {
+            let host = item.host;
+            tracing::error!(error = &error as &dyn std::error::Error, host.id = %host, "failed to take in a record");
+            stop(item, Stopped::Failed);
+        }
+    }
+}
+
+fn stop(item: &Item, why: Stopped) {
+    item.progress.send_modify(|progress| progress.stopped = Some(why));
+}
+
+/// What a batch has done so far.
+#[derive(Default)]
+struct Batch {
+    positions: BTreeMap<(HostId, JournalId), Position>,
+    /// By index into the batch: what to tell its session after the commit.
+    told: Vec<(usize, Result<u64, Stopped>)>,
+    applied: Applied,
+    forked: Vec<HostId>,
+}
+
+async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
+    let mut tx = manager.db().begin().await?;
+    let mut batch = Batch::default();
+    for (index, item) in items.iter().enumerate() {
+        let is_stopped = item.progress.borrow().stopped.is_some()
+            || batch.told.iter().any(|(told, result)| {
+                result.is_err() && Arc::ptr_eq(&items[*told].progress, &item.progress)
+            });
+        if is_stopped {
+            continue;
+        }
+        match &item.content {
+            Content::Direct(message) => {
+                apply::message(manager, &mut tx, item.host, message, &mut batch.applied).await?;
+            }
+            Content::Record { journal, record } => {
+                let result =
+                    store_record(manager, &mut tx, item.host, *journal, record, &mut batch).await?;
+                batch.told.push((index, result));
+            }
+        }
+    }
+    for (&(host, journal), position) in &batch.positions {
+        journals::advance(&mut tx, host, journal, position.seq, position.hash).await?;
+        journals::prune_marks(&mut tx, host, journal, position.seq).await?;
+    }
+    tx.commit().await?;
+    for (index, result) in batch.told {
+        match result {
+            Ok(seq) => items[index].progress.send_modify(|it| it.acked = it.acked.max(seq)),
+            Err(why) => stop(&items[index], why),
+        }
+    }
+    batch.applied.publish(manager);
+    for host in batch.forked {
+        manager.announce(host).await;
+    }
+    Ok(())
+}
+
+async fn store_record(
+    manager: &Manager,
+    tx: &mut Tx,
+    host: HostId,
+    journal: JournalId,
+    record: &Record,
+    batch: &mut Batch,
+) -> Result<Result<u64, Stopped>, DbError> {
+    let key = (host, journal);
+    let mut position = match batch.positions.get(&key) {
+        Some(position) => *position,
+        None => match journals::cursor(&mut **tx, host, journal).await? {
+            Some(cursor) => Position { seq: cursor.seq, hash: cursor.hash },
+            None => return Ok(Err(Stopped::Gap)),
+        },
+    };
+    let Record { seq, hash, kind, payload } = record;
+    let offered = Offered { seq: *seq, hash: *hash, kind, payload: payload.get() };
+    match position.offer(&offered) {
+        Offer::Next => {
+            apply::record(manager, tx, host, record, &mut batch.applied).await?;
+            journals::mark(tx, host, journal, *seq, *hash).await?;
+            batch.positions.insert(key, position);
+            Ok(Ok(position.seq))
+        }
+        Offer::Behind => match journals::mark_of(&mut **tx, host, journal, *seq).await? {
+            Some(mark) if mark != *hash => alarm(manager, tx, host, journal, batch).await,
+            Some(_) | None => Ok(Ok(position.seq)),
+        },
+        Offer::Gap => Ok(Err(Stopped::Gap)),
+        Offer::Forked => alarm(manager, tx, host, journal, batch).await,
+    }
+}
+
+/// The same record with another content: nothing more is taken in before the admin has looked.
+async fn alarm(
+    manager: &Manager,
+    tx: &mut Tx,
+    host: HostId,
+    journal: JournalId,
+    batch: &mut Batch,
+) -> Result<Result<u64, Stopped>, DbError> {
+    let (hold, notice) = handshake::forked(host);
+    hosts::set_hold(tx, host, &hold).await?;
+    journals::set_renew(tx, host, journal, hold.code).await?;
+    notices::open(tx, manager.new_id(), &notice, manager.now()).await?;
+    batch.forked.push(host);
+    Ok(Err(Stopped::Forked))
+}
+
+impl Applied {
+    fn publish(self, manager: &Manager) {
+        let events = manager.events();
+        for (run, lines) in self.lines {
+            events.lines(run, lines.into());
+        }
+        for run in self.runs {
+            events.publish(Topic::Run(run));
+        }
+        for run in self.ended {
+            events.run_ended(run);
+        }
+        for host in self.hosts {
+            events.publish(Topic::Host(host));
+        }
+        for repository in self.repositories {
+            events.publish(Topic::Repository(repository));
+        }
+        if self.has_notices {
+            events.publish(Topic::Notices);
+        }
+    }
+}

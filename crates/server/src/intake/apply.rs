@@ -1,0 +1,260 @@
+//! What one record changes. Everything here may be called twice with the same record and changes
+//! something once.
+
+use crate::{
+    db::{
+        Tx,
+        error::DbError,
+        hosts, logs,
+        notices::{self, NewNotice},
+        plans, repositories,
+        runs::{self, Reported},
+    },
+    manager::Manager,
+    session::core::Record,
+    text,
+};
+use protocol::{
+    Code, Frame, FromAgent, HostId, JobFinished, JobKind, JobStarted, JobStatus, LogLine,
+    RepositoryId, RunId, ScheduleAck, UnreadableFile, journal::is_durable,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a transaction has changed, to be told after its commit.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// Log lines that are new.
+    pub lines: BTreeMap<RunId, Vec<LogLine>>,
+    /// Runs whose state changed.
+    pub runs: BTreeSet<RunId>,
+    /// Runs that ended.
+    pub ended: BTreeSet<RunId>,
+    /// Hosts that changed.
+    pub hosts: BTreeSet<HostId>,
+    /// Repositories that changed.
+    pub repositories: BTreeSet<RepositoryId>,
+    /// Whether notices changed.
+    pub has_notices: bool,
+}
+
+/// Applies a record whose place in the journal is right. One that cannot be understood is skipped
+/// with a notice: it must never wedge the journal.
+pub(super) async fn record(
+    manager: &Manager,
+    tx: &mut Tx,
+    host: HostId,
+    record: &Record,
+    applied: &mut Applied,
+) -> Result<(), DbError> {
+    if !is_durable(&record.kind) {
+        // A newer agent's word; it does not say anything to this version.
+        return Ok(());
+    }
+    let frame = Frame {
+        kind: record.kind.clone(),
+        id: String::new(),
+        seq: None,
+        ack: None,
+        hash: None,
+        payload: record.payload.clone(),
+    };
+    match FromAgent::decode(&frame) {
+        Ok(content) => message(manager, tx, host, &content, applied).await,
+        Err(_) => {
+            let kind = text::name(&record.kind);
+            let notice = NewNotice::of_host(
+                host,
+                Code::FrameInvalid,
+                format!("A {kind} record of the machine's journal could not be understood and was skipped."),
+            )
+            .subject(kind)
+            .guidance("Update the agent and the manager to the same version.");
+            tell(manager, tx, &notice, applied).await
+        }
+    }
+}
+
+/// Applies what an agent said.
+pub(super) async fn message(
+    manager: &Manager,
+    tx: &mut Tx,
+    host: HostId,
+    message: &FromAgent,
+    applied: &mut Applied,
+) -> Result<(), DbError> {
+    match message {
+        FromAgent::JobStarted(started) => job_started(manager, tx, host, started, applied).await,
+        FromAgent::JobFinished(finished) => {
+            job_finished(manager, tx, host, finished, applied).await
+        }
+        FromAgent::LogLine(line) => log_line(tx, host, line, applied).await,
+        FromAgent::ScheduleAck(ack) => schedule_ack(manager, tx, host, ack, applied).await,
+        FromAgent::JournalGap(gap) => {
+            let notice = NewNotice::of_host(
+                host,
+                gap.reason,
+                format!(
+                    "The machine began a new journal: records after {} of the one before may be missing.",
+                    gap.after_seq
+                ),
+            )
+            .subject(format!("gap:{}", gap.journal_id))
+            .guidance("Look at the repository's snapshots to see what was backed up in that time.");
+            tell(manager, tx, &notice, applied).await
+        }
+        FromAgent::Hello(_)
+        | FromAgent::Heartbeat(_)
+        | FromAgent::CommandResult(_)
+        | FromAgent::JobProgress(_)
+        | FromAgent::SnapshotsReport(_)
+        | FromAgent::RepoStats(_)
+        | FromAgent::TicketConfirm(_)
+        | FromAgent::Unknown(_) => Ok(()),
+    }
+}
+
+async fn tell(
+    manager: &Manager,
+    tx: &mut Tx,
+    notice: &NewNotice,
+    applied: &mut Applied,
+) -> Result<(), DbError> {
+    notices::open(tx, manager.new_id(), notice, manager.now()).await?;
+    applied.has_notices = true;
+    Ok(())
+}
+
+async fn job_started(
+    manager: &Manager,
+    tx: &mut Tx,
+    host: HostId,
+    started: &JobStarted,
+    applied: &mut Applied,
+) -> Result<(), DbError> {
+    match runs::apply_started(tx, host, started, manager.now()).await? {
+        Reported::Changed => {
+            applied.runs.insert(started.job_id);
+            applied.hosts.insert(host);
+            Ok(())
+        }
+        Reported::Unchanged => Ok(()),
+        Reported::Foreign => tell(manager, tx, &foreign(host, started.job_id), applied).await,
+    }
+}
+
+fn foreign(host: HostId, run: RunId) -> NewNotice {
+    NewNotice::of_host(
+        host,
+        Code::FrameInvalid,
+        "The machine reported on a run of another machine; the report was not taken.",
+    )
+    .subject(run.to_string())
+    .guidance("If this machine was copied from the other one, enrol it again.")
+}
+
+async fn job_finished(
+    manager: &Manager,
+    tx: &mut Tx,
+    host: HostId,
+    finished: &JobFinished,
+    applied: &mut Applied,
+) -> Result<(), DbError> {
+    let run = finished.job_id;
+    match runs::apply_finished(tx, host, &cleaned(finished), manager.now()).await? {
+        Reported::Changed => {
+            applied.runs.insert(run);
+            applied.ended.insert(run);
+            applied.hosts.insert(host);
+        }
+        Reported::Unchanged => return Ok(()),
+        Reported::Foreign => return tell(manager, tx, &foreign(host, run), applied).await,
+    }
+    if let Some(repository) = repository_that_exists(tx, finished).await?
+        && repositories::note_initialised(tx, repository, manager.now()).await?
+    {
+        applied.repositories.insert(repository);
+    }
+    Ok(())
+}
+
+fn cleaned(finished: &JobFinished) -> JobFinished {
+    let mut cleaned = finished.clone();
+    cleaned.error = cleaned.error.as_deref().map(text::sentence);
+    cleaned.guidance = cleaned.guidance.as_deref().map(text::sentence);
+    cleaned.snapshot_id = cleaned.snapshot_id.as_deref().map(text::name);
+    cleaned.unreadable = cleaned
+        .unreadable
+        .iter()
+        .take(JobFinished::MAX_UNREADABLE)
+        .map(|file| UnreadableFile {
+            path: text::sentence(&file.path),
+            error: text::sentence(&file.error),
+        })
+        .collect();
+    cleaned
+}
+
+/// The repository that a run proves to exist: a snapshot was written, or it was created.
+async fn repository_that_exists(
+    tx: &mut Tx,
+    finished: &JobFinished,
+) -> Result<Option<RepositoryId>, DbError> {
+    if !matches!(finished.status, JobStatus::Succeeded | JobStatus::Partial) {
+        return Ok(None);
+    }
+    let Some(run) = runs::find(&mut **tx, finished.job_id).await? else { return Ok(None) };
+    if !matches!(run.kind, JobKind::Backup | JobKind::Init) {
+        return Ok(None);
+    }
+    if run.repository_id.is_some() {
+        return Ok(run.repository_id);
+    }
+    let Some(plan) = run.plan_id else { return Ok(None) };
+    Ok(plans::find(&mut **tx, plan).await?.map(|plan| plan.repository_id))
+}
+
+async fn log_line(
+    tx: &mut Tx,
+    host: HostId,
+    line: &LogLine,
+    applied: &mut Applied,
+) -> Result<(), DbError> {
+    let line = LogLine { payload: text::log_line(&line.payload), ..line.clone() };
+    if logs::insert(tx, host, &line).await? {
+        applied.lines.entry(line.job_id).or_default().push(line);
+    }
+    Ok(())
+}
+
+async fn schedule_ack(
+    manager: &Manager,
+    tx: &mut Tx,
+    host: HostId,
+    ack: &ScheduleAck,
+    applied: &mut Applied,
+) -> Result<(), DbError> {
+    let Some(known) = hosts::find(&mut **tx, host).await? else { return Ok(()) };
+    let (generation, digest) = match (ack.generation, &ack.digest) {
+        (Some(generation), Some(digest)) => {
+            if generation.incarnation != manager.identity().manager().incarnation {
+                // Of an earlier life of this manager, whose numbers say nothing now.
+                return Ok(());
+            }
+            (generation.n, digest.clone())
+        }
+        // Version 1 repeats only the number; it means the digest that has it.
+        _ => {
+            let n = u64::try_from(ack.version).unwrap_or(0);
+            let Some(digest) = known.desired_digest.filter(|_| n == known.generation) else {
+                return Ok(());
+            };
+            (n, digest)
+        }
+    };
+    if generation > known.generation || generation < known.acked_generation {
+        return Ok(());
+    }
+    hosts::acknowledge(tx, host, generation, &text::name(&digest), ack.applied_at).await?;
+    applied.hosts.insert(host);
+    Ok(())
+}

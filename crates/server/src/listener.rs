@@ -1,0 +1,188 @@
+//! The listener that agents dial. Nothing but the agents' own routes answers here, over TLS 1.3
+//! with the agent's key; the admin's interface is on another listener or on none.
+
+mod connect;
+mod enrol;
+mod rate;
+mod tls;
+
+use crate::{manager::Manager, session::socket::Shared};
+use axum::{
+    Json, Router,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use protocol::{Code, Problem};
+use rate::Attempts;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tls::Fingerprint;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// How long a request's head may take.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// Connections that have not said who they are, at once. More wait in the kernel's queue.
+const STRANGERS: usize = 256;
+/// The smallest buffer that hyper accepts: heads here are short.
+const HTTP_BUFFER_BYTES: usize = 8 * 1024;
+/// How long to wait after the system had no file handle for a new connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// From where it dialled.
+    address: SocketAddr,
+    /// The SHA-256 of its key's SPKI, if it showed one.
+    key: Option<Fingerprint>,
+}
+
+/// What the agent routes share.
+#[derive(Clone, Debug)]
+pub(crate) struct AgentState {
+    shared: Shared,
+    attempts: Attempts,
+    /// Upgraded connections live on as their own tasks.
+    tasks: TaskTracker,
+    hard: CancellationToken,
+}
+
+impl AgentState {
+    fn manager(&self) -> &Manager {
+        &self.shared.manager
+    }
+}
+
+/// Everything that answers on this listener.
+fn agent_router(state: AgentState) -> Router {
+    Router::new()
+        .route("/agent/enrol", post(enrol::enrol))
+        .route("/agent/connect", get(connect::connect))
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_found)
+        .with_state(state)
+}
+
+async fn not_found() -> Refusal {
+    Refusal(StatusCode::NOT_FOUND, Problem::new(Code::NotFound, "There is nothing here."))
+}
+
+/// A refusal over HTTP: a status and a problem as JSON.
+#[derive(Debug)]
+struct Refusal(StatusCode, Problem);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+/// The listener with everything it needs.
+pub(crate) struct AgentListener {
+    pub listener: TcpListener,
+    pub shared: Shared,
+    pub tasks: TaskTracker,
+    /// Ends connections that do not end by themselves.
+    pub hard: CancellationToken,
+}
+
+impl AgentListener {
+    /// Accepts connections until the shared token is cancelled.
+    pub async fn run(self) -> Result<(), rustls::Error> {
+        let config = tls::server_config(self.shared.manager.identity())?;
+        let server = Arc::new(Serving {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            router: agent_router(AgentState {
+                shared: self.shared.clone(),
+                attempts: Attempts::default(),
+                tasks: self.tasks.clone(),
+                hard: self.hard.clone(),
+            }),
+            stop: self.shared.stop.clone(),
+            hard: self.hard,
+        });
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
+        loop {
+            let next = accept(&self.listener, &strangers);
+            let accepted = tokio::select! {
+                accepted = next => accepted,
+                () = self.shared.stop.cancelled() => return Ok(()),
+            };
+            let Some((stream, address, place)) = accepted else { continue };
+            let server = Arc::clone(&server);
+            self.tasks.spawn(async move { server.serve(stream, address, place).await });
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    strangers: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = Arc::clone(strangers).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, address)) => Some((stream, address, place)),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "failed to accept a connection");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+struct Serving {
+    acceptor: TlsAcceptor,
+    router: Router,
+    stop: CancellationToken,
+    hard: CancellationToken,
+}
+
+impl Serving {
+    async fn serve(&self, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
+        tokio::select! {
+            () = self.serve_one(stream, address, place) => {}
+            () = self.hard.cancelled() => {}
+        }
+    }
+
+    async fn serve_one(&self, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
+        let _ = stream.set_nodelay(true);
+        let handshake = tokio::time::timeout(HANDSHAKE_WITHIN, self.acceptor.accept(stream));
+        let stream = match handshake.await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a TLS handshake failed");
+                return;
+            }
+            Err(_) => return,
+        };
+        let peer = Peer { address, key: tls::peer_key(stream.get_ref().1) };
+        let router = self.router.clone().layer(axum::Extension(peer));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_WITHIN)
+            .max_buf_size(HTTP_BUFFER_BYTES)
+            // One request a connection: whoever has no more to say holds no place.
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .with_upgrades();
+        // With the upgrade the connection becomes a task of its own, and this place is free.
+        tokio::select! {
+            _ = connection => {}
+            () = self.stop.cancelled() => {}
+        }
+        drop(place);
+    }
+}

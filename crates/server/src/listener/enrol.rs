@@ -1,0 +1,239 @@
+//! `POST /agent/enrol`: a machine comes in with a one-time token. Its identity is the key of its
+//! connection; the token only says that it may.
+
+use super::{AgentState, Peer, Refusal};
+use crate::{
+    db::{
+        Tx,
+        enrolments::{self, Enrolment, EnrolmentState},
+        error::DbError,
+        hosts::{self, Fingerprint, Host, HostState, NewHost},
+        manager as identity_rows,
+        notices::{self, NewNotice},
+        plans,
+    },
+    desired,
+    events::Topic,
+    manager::Manager,
+    session::{greet::hash, handshake::too_old},
+    text,
+};
+use axum::{
+    Extension, Json,
+    body::Bytes,
+    extract::{Request, State},
+    http::StatusCode,
+};
+use protocol::{Code, EnrolRequest, EnrolResponse, Hold, HostId, Problem};
+use std::time::Duration;
+
+/// How long the body may take.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// How large it may be.
+const BODY_BYTES: usize = 16 * 1024;
+
+pub(super) async fn enrol(
+    State(state): State<AgentState>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Result<Json<EnrolResponse>, Refusal> {
+    let key = peer.key.ok_or_else(key_missing)?;
+    let manager = state.manager();
+    let now = manager.now();
+    if !state.attempts.may_try(peer.address.ip(), now) {
+        return Err(too_many());
+    }
+    let body = body(request).await?;
+    let request: EnrolRequest = serde_json::from_slice(&body).map_err(|_| {
+        invalid("The enrolment is no valid JSON document.").field_free(StatusCode::BAD_REQUEST)
+    })?;
+    if !request.protocol_version.is_supported() {
+        return Err(Refusal(StatusCode::BAD_REQUEST, too_old(request.protocol_version)));
+    }
+    let outcome = let_in(manager, &request, key).await.map_err(|error| failed(&error))?;
+    match outcome {
+        Outcome::In { host, is_new } => {
+            if is_new {
+                manager.events().publish(Topic::Enrolments);
+                manager.announce(host).await;
+            }
+            answer(manager, host).await.map(Json).map_err(|error| failed(&error))
+        }
+        Outcome::Refused { problem, suspect } => {
+            if let Some(host) = suspect {
+                manager.announce(host).await;
+            }
+            if problem.code == Code::TokenUnknown {
+                state.attempts.failed(peer.address.ip(), now);
+            }
+            Err(Refusal(StatusCode::UNAUTHORIZED, problem))
+        }
+    }
+}
+
+async fn body(request: Request) -> Result<Bytes, Refusal> {
+    let reading = axum::body::to_bytes(request.into_body(), BODY_BYTES);
+    match tokio::time::timeout(BODY_WITHIN, reading).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(Refusal(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            Problem::new(Code::TooLarge, "The enrolment is too large."),
+        )),
+        Err(_) => Err(Refusal(
+            StatusCode::REQUEST_TIMEOUT,
+            Problem::new(Code::InvalidInput, "The enrolment did not come in time."),
+        )),
+    }
+}
+
+enum Outcome {
+    In { host: HostId, is_new: bool },
+    Refused { problem: Problem, suspect: Option<HostId> },
+}
+
+impl Outcome {
+    fn refused(problem: Problem) -> Self {
+        Self::Refused { problem, suspect: None }
+    }
+}
+
+async fn let_in(
+    manager: &Manager,
+    request: &EnrolRequest,
+    key: Fingerprint,
+) -> Result<Outcome, DbError> {
+    let mut tx = manager.db().begin().await?;
+    let Some(enrolment) = enrolments::find_by_token(&mut *tx, &hash(&request.token)).await? else {
+        return Ok(Outcome::refused(token_unknown()));
+    };
+    let known = hosts::find_by_key(&mut *tx, &key).await?;
+    let outcome = match enrolment.state(manager.now()) {
+        EnrolmentState::Withdrawn => Outcome::refused(token_unknown()),
+        EnrolmentState::Expired => Outcome::refused(token_expired()),
+        EnrolmentState::Used => used(manager, &mut tx, &enrolment, known.as_ref()).await?,
+        EnrolmentState::Waiting if known.is_some() => Outcome::refused(already_enrolled()),
+        EnrolmentState::Waiting => take_in(manager, &mut tx, &enrolment, request, key).await?,
+    };
+    tx.commit().await?;
+    Ok(outcome)
+}
+
+/// A token comes a second time. From the machine that has it, the first answer was lost; from any
+/// other, one of the two machines is not the admin's.
+async fn used(
+    manager: &Manager,
+    tx: &mut Tx,
+    enrolment: &Enrolment,
+    known: Option<&Host>,
+) -> Result<Outcome, DbError> {
+    let Some(first) = enrolment.host_id else { return Ok(Outcome::refused(token_used())) };
+    if let Some(known) = known.filter(|known| known.id == first) {
+        return Ok(match known.state {
+            HostState::Enrolled => Outcome::In { host: first, is_new: false },
+            HostState::Revoked | HostState::Removed => Outcome::refused(already_enrolled()),
+        });
+    }
+    let message = format!(
+        "The one-time token of {} was used by a second machine. One of the two is not the one you meant.",
+        text::name(&enrolment.name)
+    );
+    let hold = Hold { code: Code::EnrolmentSuspect, message: message.clone() };
+    hosts::set_hold(tx, first, &hold).await?;
+    let notice = NewNotice::of_host(first, Code::EnrolmentSuspect, message)
+        .guidance("Check on the machine itself that it is enrolled, then release it; or remove it and enrol again.");
+    notices::open(tx, manager.new_id(), &notice, manager.now()).await?;
+    Ok(Outcome::Refused { problem: token_used(), suspect: Some(first) })
+}
+
+async fn take_in(
+    manager: &Manager,
+    tx: &mut Tx,
+    enrolment: &Enrolment,
+    request: &EnrolRequest,
+    key: Fingerprint,
+) -> Result<Outcome, DbError> {
+    let (host, now) = (manager.new_id::<HostId>(), manager.now());
+    let new = NewHost {
+        id: host,
+        name: &enrolment.name,
+        hostname: &text::name(&request.hostname),
+        os: request.os,
+        arch: request.arch,
+        agent_version: &text::name(&request.agent_version),
+        protocol_version: request.protocol_version,
+        key_fingerprint: key,
+        enrolled_at: now,
+    };
+    hosts::insert(tx, &new).await?;
+    enrolments::mark_used(tx, enrolment.id, host, now).await?;
+    if let Some(plan) = enrolment.plan_id {
+        plans::assign(tx, plan, host).await?;
+    }
+    desired::touch_hosts(tx, &[host]).await?;
+    Ok(Outcome::In { host, is_new: true })
+}
+
+async fn answer(manager: &Manager, host_id: HostId) -> Result<EnrolResponse, DbError> {
+    Ok(EnrolResponse {
+        host_id,
+        manager: manager.identity().manager(),
+        addresses: identity_rows::addresses(manager.db().read()).await?,
+    })
+}
+
+struct Invalid(Problem);
+
+impl Invalid {
+    fn field_free(self, status: StatusCode) -> Refusal {
+        Refusal(status, self.0)
+    }
+}
+
+fn invalid(message: &str) -> Invalid {
+    Invalid(Problem::new(Code::InvalidInput, message))
+}
+
+fn failed(error: &DbError) -> Refusal {
+    tracing::error!(error = error as &dyn std::error::Error, "failed to enrol a machine");
+    Refusal(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        Problem::new(Code::Internal, "The manager could not enrol the machine; nothing was changed.")
+            .guidance("Try again; the manager's log has the cause."),
+    )
+}
+
+fn key_missing() -> Refusal {
+    let problem = Problem::new(
+        Code::ClientKeyMissing,
+        "The connection shows no client certificate, so nothing says who the agent is.",
+    );
+    Refusal(StatusCode::UNAUTHORIZED, problem.guidance("Enrol with the agent of this product."))
+}
+
+fn too_many() -> Refusal {
+    let problem = Problem::new(Code::TooManyAttempts, "Too many wrong tokens came from this address.");
+    Refusal(StatusCode::TOO_MANY_REQUESTS, problem.guidance("Wait a minute and try again."))
+}
+
+fn token_unknown() -> Problem {
+    Problem::new(Code::TokenUnknown, "This token is not known here, or was withdrawn.")
+        .guidance("Make a new install line for this machine in the manager.")
+}
+
+fn token_expired() -> Problem {
+    Problem::new(Code::TokenExpired, "This token is too old.")
+        .guidance("Make a new install line for this machine in the manager.")
+}
+
+fn token_used() -> Problem {
+    Problem::new(
+        Code::TokenUsed,
+        "This token was used before. The machine that used it is held until the admin has looked.",
+    )
+    .guidance("Make a new install line for this machine in the manager, and look at its notices.")
+}
+
+fn already_enrolled() -> Problem {
+    Problem::new(Code::KeyAlreadyEnrolled, "The agent's key already belongs to a machine.")
+        .guidance("Remove the agent's state folder on this machine, so that it makes a new key, and enrol again.")
+}

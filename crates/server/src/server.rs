@@ -1,0 +1,267 @@
+//! Starting and stopping the server.
+
+use crate::{
+    db::{Db, error::DbError, manager as identity_rows, runs},
+    events::{Events, Topic},
+    identity::{Identity, IdentityError, NewIdentity},
+    intake::IntakeHandle,
+    links::LinksHandle,
+    listener::AgentListener,
+    manager::{Manager, Parts},
+    session::socket::Shared,
+    vault::{KeyStore, Vault, VaultError},
+};
+use protocol::Incarnation;
+use ring::rand::{SecureRandom, SystemRandom};
+use schedule::Clock;
+use std::{
+    collections::BTreeSet,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How often waiting runs are looked at whose time is over. Nobody is told to the second.
+const SWEEP_EVERY: Duration = Duration::from_secs(15);
+
+/// What a server is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the database lies. Made when it is missing, for its owner only.
+    pub data_dir: PathBuf,
+    /// Where agents dial in.
+    pub agent_listen: SocketAddr,
+    /// How agents find it, `host:port`, best first.
+    pub agent_addresses: Vec<String>,
+}
+
+/// What a server needs from outside.
+#[derive(Clone)]
+pub struct Deps {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where the one key lives that opens the vault.
+    pub key_store: Arc<dyn KeyStore>,
+}
+
+/// Why a server did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error("failed to prepare the data folder {path}")]
+    DataDir {
+        /// The folder.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The database cannot be used.
+    #[error("failed to open the database")]
+    Db(#[from] DbError),
+    /// The vault cannot be opened.
+    #[error("failed to open the vault")]
+    Vault(#[from] VaultError),
+    /// There is no identity.
+    #[error("failed to load the manager's identity")]
+    Identity(#[from] IdentityError),
+    /// Agents cannot dial in.
+    #[error("failed to listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The server.
+#[derive(Debug)]
+pub struct Server;
+
+/// A running server.
+#[derive(Debug)]
+pub struct ServerHandle {
+    manager: Manager,
+    agent_addr: SocketAddr,
+    /// Take nothing new, finish what goes on.
+    soft: CancellationToken,
+    /// Drop what has not finished.
+    hard: CancellationToken,
+    /// Listener, connections and sweeper.
+    tasks: TaskTracker,
+    /// Intake and registry, which serve the others to the end.
+    services: TaskTracker,
+}
+
+impl Server {
+    /// Starts the server: once this returns, agents can dial in.
+    ///
+    /// # Errors
+    /// When a part of it cannot be had.
+    pub async fn start(config: Config, deps: Deps) -> Result<ServerHandle, StartError> {
+        prepare(&config.data_dir)?;
+        let db = Db::open(&config.data_dir.join("server.db")).await?;
+        let is_new = identity_rows::identity(db.read()).await?.is_none();
+        let vault = Vault::open(deps.key_store.as_ref(), is_new)?;
+        let new = new_identity(&config, deps.clock.as_ref())?;
+        let identity = Identity::load_or_create(&db, &vault, new).await?;
+        let mut tx = db.begin().await?;
+        identity_rows::set_addresses(&mut tx, &config.agent_addresses).await?;
+        tx.commit().await.map_err(DbError::from)?;
+
+        let address = config.agent_listen;
+        let listen = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let agent_addr = listener.local_addr().map_err(listen)?;
+
+        let (links, registry) = LinksHandle::new();
+        let (intake, taking_in) = IntakeHandle::new();
+        let manager = Manager::new(Parts {
+            db,
+            vault: Arc::new(vault),
+            identity: Arc::new(identity),
+            clock: deps.clock,
+            events: Events::default(),
+            links,
+        });
+        let handle = ServerHandle {
+            manager: manager.clone(),
+            agent_addr,
+            soft: CancellationToken::new(),
+            hard: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            services: TaskTracker::new(),
+        };
+        let (soft, hard) = (handle.soft.clone(), handle.hard.clone());
+        handle.services.spawn(registry.run(hard.clone()));
+        handle.services.spawn(taking_in.run(manager.clone()));
+        handle.tasks.spawn(sweep(manager.clone(), soft.clone()));
+        let shared = Shared { manager, intake, stop: soft };
+        let tasks = handle.tasks.clone();
+        let listener = AgentListener { listener, shared, tasks, hard };
+        handle.tasks.spawn(async move {
+            if let Err(error) = listener.run().await {
+                tracing::error!(error = &error as &dyn std::error::Error, "failed to serve agents");
+            }
+        });
+        Ok(handle)
+    }
+}
+
+impl ServerHandle {
+    /// What everything else is built on.
+    #[must_use]
+    pub fn manager(&self) -> &Manager {
+        &self.manager
+    }
+
+    /// Where agents dial in, with the port that the system chose.
+    #[must_use]
+    pub fn agent_addr(&self) -> SocketAddr {
+        self.agent_addr
+    }
+
+    /// Stops: takes nothing new, lets what goes on finish within the deadline, and drops the rest.
+    /// Being dropped or killed at any moment loses nothing that was acknowledged; this is only
+    /// kinder.
+    pub async fn shutdown(self, deadline: Duration) {
+        self.soft.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some connections did not end in time and were dropped");
+        }
+        self.hard.cancel();
+        self.services.close();
+        // The intake ends when the last session's way to it is gone, which the hard token saw to.
+        if tokio::time::timeout(deadline, self.services.wait()).await.is_err() {
+            tracing::warn!("the intake did not end in time; what it had not acknowledged comes again");
+        }
+        self.manager.db().close().await;
+    }
+}
+
+fn prepare(path: &Path) -> Result<(), StartError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
+    }
+    builder
+        .create(path)
+        .map_err(|source| StartError::DataDir { path: path.display().to_string(), source })
+}
+
+fn new_identity(config: &Config, clock: &dyn Clock) -> Result<NewIdentity, StartError> {
+    let mut random = [0; 10];
+    SystemRandom::new().fill(&mut random).map_err(|_| VaultError::Random)?;
+    let now = clock.now();
+    let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
+    let mut names: BTreeSet<String> =
+        config.agent_addresses.iter().filter_map(|address| host_of(address)).collect();
+    names.extend(machine_name());
+    Ok(NewIdentity { incarnation: Incarnation::new(millis, &random), names, now })
+}
+
+/// The host of `host:port`, without the brackets of an IPv6 address.
+fn host_of(address: &str) -> Option<String> {
+    let (host, _port) = address.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty()).then(|| host.to_owned())
+}
+
+#[cfg(unix)]
+fn machine_name() -> Option<String> {
+    rustix::system::uname().nodename().to_str().ok().map(str::to_owned)
+}
+
+#[cfg(not(unix))]
+fn machine_name() -> Option<String> {
+    std::env::var("COMPUTERNAME").ok()
+}
+
+/// Ends runs whose machine did not come in time. Looks by itself: a host that is away has no
+/// session that could.
+async fn sweep(manager: Manager, stop: CancellationToken) {
+    loop {
+        if let Err(error) = expire(&manager).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "failed to end expired runs");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn expire(manager: &Manager) -> Result<(), DbError> {
+    let mut tx = manager.db().begin().await?;
+    let expired = runs::expire_waiting(&mut tx, manager.now()).await?;
+    tx.commit().await?;
+    for run in expired {
+        manager.events().publish(Topic::Run(run.id));
+        manager.events().run_ended(run.id);
+        manager.events().publish(Topic::Host(run.host_id));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_of;
+
+    #[test]
+    fn the_host_of_an_address_is_what_a_certificate_names() {
+        assert_eq!(host_of("box.example.org:8443").as_deref(), Some("box.example.org"));
+        assert_eq!(host_of("[2001:db8::1]:8443").as_deref(), Some("2001:db8::1"));
+        assert_eq!(host_of("box"), None);
+    }
+}

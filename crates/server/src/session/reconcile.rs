@@ -1,0 +1,203 @@
+//! What a host needs now, read from the database: asked after every wake, and never told what
+//! changed.
+
+use super::{
+    commands::{self, Manner, Step, Written},
+    core::Met,
+    greet::check_state,
+    socket::{Connection, Ended},
+};
+use crate::{
+    db::{
+        error::DbError,
+        hosts::{self, Host},
+        notices::{self, NewNotice},
+        runs::{self, Dispatch, NeverStarted, Run},
+    },
+    desired::{self, DesiredState, Sources},
+    events::Topic,
+};
+use protocol::{
+    CancelReason, Code, CommandCancel, CommandGo, CommandNumber, CommandRun, Problem, RunId, ToAgent,
+};
+
+impl Connection {
+    pub(super) async fn reconcile(&mut self) -> Result<(), Ended> {
+        let manager = self.shared.manager.clone();
+        let Some(host) = hosts::find(manager.db().read(), self.host).await? else {
+            return Err(Ended::Refused(Problem::new(Code::HostUnknown, "This machine is not enrolled.")));
+        };
+        check_state(&host).map_err(Ended::Refused)?;
+        let Some(live) = &self.live else { return Ok(()) };
+        // A hold that came or went, and a new life of the manager, change what a hello is answered
+        // with: the agent comes back at once and is met as things are now.
+        let held = host.hold.as_ref().map(|hold| hold.code);
+        if held != live.held && live.met != Met::Renewing {
+            return Err(Ended::Closed("the state of this machine has changed"));
+        }
+        if live.incarnation != manager.identity().manager().incarnation {
+            return Err(Ended::Closed("the manager has begun a new life"));
+        }
+        if !self.session.is_live() {
+            return Ok(());
+        }
+        self.send_desired(host).await?;
+        self.send_commands().await
+    }
+
+    async fn send_desired(&mut self, host: Host) -> Result<(), Ended> {
+        let manager = self.shared.manager.clone();
+        let mut reader = manager.db().read().acquire().await.map_err(DbError::from)?;
+        let sources = Sources::read(&mut reader, self.host).await?;
+        let digest = sources.digest();
+        let mut host = host;
+        if host.desired_digest.as_ref() != Some(&digest) {
+            let mut tx = manager.db().begin().await?;
+            desired::touch_hosts(&mut tx, &[self.host]).await?;
+            tx.commit().await.map_err(DbError::from)?;
+            let Some(again) = hosts::find(&mut *reader, self.host).await? else { return Ok(()) };
+            host = again;
+        }
+        drop(reader);
+        let Some(live) = self.live.as_mut() else { return Ok(()) };
+        if host.in_sync() || live.sent_generation == Some(host.generation) {
+            return Ok(());
+        }
+        let generation = hosts::generation(&host, live.incarnation);
+        let compiled = if live.version.has_journal() {
+            desired::compile(&sources, manager.vault(), generation, digest)
+        } else {
+            desired::compile_version_1(&sources, manager.vault(), generation)
+        };
+        match compiled {
+            Ok(DesiredState { config, schedules }) => {
+                live.sent_generation = Some(host.generation);
+                self.write(&ToAgent::ConfigUpdate(Box::new(config))).await?;
+                self.write(&ToAgent::ScheduleSet(schedules)).await
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, host.id = %self.host, "failed to compile a desired state");
+                self.tell_unopened().await
+            }
+        }
+    }
+
+    async fn tell_unopened(&mut self) -> Result<(), Ended> {
+        let manager = &self.shared.manager;
+        let notice = NewNotice::of_host(
+            self.host,
+            Code::Internal,
+            "The secrets of one of this machine's repositories do not open; its plans were not sent.",
+        )
+        .subject("secrets")
+        .guidance("Enter the repository's password again.");
+        let mut tx = manager.db().begin().await?;
+        notices::open(&mut tx, manager.new_id(), &notice, manager.now()).await?;
+        tx.commit().await.map_err(DbError::from)?;
+        manager.events().publish(Topic::Notices);
+        Ok(())
+    }
+
+    async fn send_commands(&mut self) -> Result<(), Ended> {
+        let open = runs::open_of_host(self.shared.manager.db().read(), self.host).await?;
+        for run in open {
+            self.advance(run).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what a run needs now; a step may make the next one possible.
+    async fn advance(&mut self, run: Run) -> Result<(), Ended> {
+        let Some(live) = &self.live else { return Ok(()) };
+        let manner = if live.version.has_journal() {
+            Manner::Numbered { caught_up: live.is_caught_up() }
+        } else {
+            Manner::AtOnce
+        };
+        let written = live.written.get(&run.id).copied().unwrap_or_default();
+        let now = self.shared.manager.now();
+        match commands::next(&run, written, manner, now) {
+            None => Ok(()),
+            Some(Step::Expire) => self.end_here(run.id, &NeverStarted::expired()).await,
+            Some(Step::Cancel) => self.end_here(run.id, &NeverStarted::cancelled()).await,
+            Some(Step::WriteRun) => self.write_run(run, written).await,
+            Some(Step::WriteGo) => self.write_go(run.id, written).await,
+            Some(Step::WriteCancel(reason)) => self.write_cancel(&run, written, reason).await,
+        }
+    }
+
+    async fn end_here(&mut self, run: RunId, end: &NeverStarted) -> Result<(), Ended> {
+        let manager = &self.shared.manager;
+        let mut tx = manager.db().begin().await?;
+        runs::finish_unstarted(&mut tx, run, end, manager.now()).await?;
+        tx.commit().await.map_err(DbError::from)?;
+        manager.events().publish(Topic::Run(run));
+        manager.events().run_ended(run);
+        manager.events().publish(Topic::Host(self.host));
+        Ok(())
+    }
+
+    async fn write_run(&mut self, run: Run, written: Written) -> Result<(), Ended> {
+        let manager = self.shared.manager.clone();
+        let Some(live) = self.live.as_mut() else { return Ok(()) };
+        let mut tx = manager.db().begin().await?;
+        let to = if live.version.has_journal() { Dispatch::Sent } else { Dispatch::Going };
+        if run.dispatch == Dispatch::Waiting
+            && !runs::advance(&mut tx, run.id, Dispatch::Waiting, to).await?
+        {
+            // Someone was faster: it was cancelled or has expired.
+            return Ok(());
+        }
+        let number = match run.command {
+            _ if !live.version.has_journal() => None,
+            // A number of an earlier life of the manager means nothing to the agent any more.
+            Some(number) if number.incarnation == live.incarnation => Some(number),
+            Some(_) | None => {
+                let n = hosts::next_command(&mut tx, self.host).await?;
+                let number = CommandNumber { incarnation: live.incarnation, n };
+                runs::set_command(&mut tx, run.id, number).await?;
+                Some(number)
+            }
+        };
+        tx.commit().await.map_err(DbError::from)?;
+        live.written.insert(run.id, Written { run: true, ..written });
+        manager.events().publish(Topic::Run(run.id));
+        let command = CommandRun {
+            job_id: run.id,
+            spec: run.spec,
+            args: Vec::new(),
+            number,
+            expires_at: run.expires_at,
+            signature: None,
+        };
+        self.write(&ToAgent::CommandRun(Box::new(command))).await
+    }
+
+    async fn write_go(&mut self, run: RunId, written: Written) -> Result<(), Ended> {
+        let manager = self.shared.manager.clone();
+        let mut tx = manager.db().begin().await?;
+        for from in [Dispatch::Sent, Dispatch::Accepted] {
+            runs::advance(&mut tx, run, from, Dispatch::Going).await?;
+        }
+        let current = runs::find(&mut *tx, run).await?;
+        tx.commit().await.map_err(DbError::from)?;
+        let may_go = current.is_some_and(|run| !run.status.is_terminal());
+        let Some(live) = self.live.as_mut().filter(|_| may_go) else { return Ok(()) };
+        live.written.insert(run, Written { go: true, ..written });
+        manager.events().publish(Topic::Run(run));
+        self.write(&ToAgent::CommandGo(CommandGo { job_id: run })).await
+    }
+
+    async fn write_cancel(
+        &mut self,
+        run: &Run,
+        written: Written,
+        reason: CancelReason,
+    ) -> Result<(), Ended> {
+        let Some(live) = self.live.as_mut() else { return Ok(()) };
+        live.written.insert(run.id, Written { cancel: true, ..written });
+        let number = run.command.filter(|number| number.incarnation == live.incarnation);
+        let cancel = CommandCancel { job_id: run.id, number, reason };
+        self.write(&ToAgent::CommandCancel(cancel)).await
+    }
+}

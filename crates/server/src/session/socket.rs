@@ -1,0 +1,425 @@
+//! A connection: bytes, time and the database for the rules of [`super::core`].
+
+use super::{
+    commands::Written,
+    core::{AgentSession, Effect, Met},
+    greet::{self, Greeted, Greeting},
+    reports::Reports,
+};
+use crate::{
+    db::{error::DbError, hosts},
+    events::Topic,
+    intake::{IntakeHandle, Lane, Progress, Stopped},
+    links::Registration,
+    manager::Manager,
+};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use protocol::{
+    Code, Hello, HostId, Incarnation, Problem, ProtocolVersion, Refused, RunId, Secret, ToAgent,
+    journal::kind,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// How long one frame may take to be written. Who reads more slowly is gone.
+const WRITE_WITHIN: Duration = Duration::from_secs(20);
+/// How often it is stored that a host is there.
+const NOTE_EVERY: Duration = Duration::from_secs(60);
+
+/// What all connections share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub manager: Manager,
+    pub intake: IntakeHandle,
+    pub stop: CancellationToken,
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The socket is gone or does not take anything any more.
+    Gone,
+    /// The agent is told why.
+    Refused(Problem),
+    /// It comes back at once and finds things as they are then.
+    Closed(&'static str),
+}
+
+impl From<DbError> for Ended {
+    fn from(error: DbError) -> Self {
+        tracing::error!(error = &error as &dyn std::error::Error, "failed to serve an agent");
+        Self::Closed("the manager's database failed")
+    }
+}
+
+/// A connection whose hello was met.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub version: ProtocolVersion,
+    pub incarnation: Incarnation,
+    pub met: Met,
+    pub held: Option<Code>,
+    pub lane: Lane,
+    /// The newest record that the manager has.
+    pub acked: u64,
+    /// The newest record that the agent had at its hello.
+    pub head: u64,
+    pub written: BTreeMap<RunId, Written>,
+    /// Runs of this host that go on: whose progress is of interest.
+    pub open_runs: BTreeSet<RunId>,
+    /// The generation of the desired state that was sent over this connection.
+    pub sent_generation: Option<u64>,
+    pub reports: Reports,
+    noted_at: Duration,
+}
+
+impl Live {
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.acked >= self.head
+    }
+}
+
+/// One connection of one host.
+pub(super) struct Connection {
+    pub shared: Shared,
+    pub host: HostId,
+    pub session: AgentSession,
+    pub live: Option<Live>,
+    socket: WebSocket,
+    registration: Option<Registration>,
+    progress: Option<watch::Receiver<Progress>>,
+    began: Instant,
+    next_frame: u64,
+}
+
+enum Tick {
+    Message(Option<Result<Message, axum::Error>>),
+    Timeout,
+    Woken,
+    Replaced,
+    Acknowledged(Progress),
+    Stop,
+}
+
+/// Serves a connection of this host until it ends.
+pub(crate) async fn run(shared: Shared, socket: WebSocket, host: HostId) {
+    let mut connection = Connection {
+        session: AgentSession::new(Duration::ZERO),
+        shared,
+        host,
+        live: None,
+        socket,
+        registration: None,
+        progress: None,
+        began: Instant::now(),
+        next_frame: 0,
+    };
+    let ended = loop {
+        if let Err(ended) = connection.step().await {
+            break ended;
+        }
+    };
+    connection.end(ended).await;
+}
+
+impl Connection {
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn manager(&self) -> &Manager {
+        &self.shared.manager
+    }
+
+    async fn step(&mut self) -> Result<(), Ended> {
+        match self.tick().await {
+            Tick::Message(Some(Ok(message))) => self.handle_message(message).await,
+            Tick::Message(Some(Err(error))) => {
+                let effect = self.session.handle_unreadable(is_too_large(&error));
+                if is_broken_off(&error) {
+                    return Err(Ended::Gone);
+                }
+                self.perform(effect).await
+            }
+            Tick::Message(None) => Err(Ended::Gone),
+            Tick::Timeout => {
+                let now = self.now();
+                let effect = self.session.handle_timeout(now);
+                self.perform(effect).await
+            }
+            Tick::Woken => self.reconcile().await,
+            Tick::Replaced => Err(Ended::Refused(Problem::new(
+                Code::ConnectionReplaced,
+                "A newer connection of this agent took over.",
+            ))),
+            Tick::Acknowledged(progress) => self.handle_progress(progress).await,
+            Tick::Stop => Err(Ended::Closed("the manager is shutting down")),
+        }
+    }
+
+    async fn tick(&mut self) -> Tick {
+        let deadline = self.session.poll_timeout();
+        let registration = self.registration.as_ref();
+        let link = registration.map(|registration| &registration.link);
+        let progress = self.progress.as_mut();
+        tokio::select! {
+            biased;
+            () = self.shared.stop.cancelled() => Tick::Stop,
+            () = maybe(link.map(|link| link.replaced())) => Tick::Replaced,
+            () = maybe(link.map(|link| link.woken())) => Tick::Woken,
+            progress = next_progress(progress) => Tick::Acknowledged(progress),
+            message = self.socket.recv() => Tick::Message(message),
+            () = tokio::time::sleep_until(self.began + deadline) => Tick::Timeout,
+        }
+    }
+
+    async fn handle_message(&mut self, message: Message) -> Result<(), Ended> {
+        let now = self.now();
+        let effect = match message {
+            Message::Text(text) => self.session.handle_text(&text, now),
+            Message::Binary(_) => self.session.handle_binary(),
+            Message::Ping(_) | Message::Pong(_) => {
+                self.session.handle_sign_of_life(now);
+                None
+            }
+            Message::Close(_) => return Err(Ended::Gone),
+        };
+        self.perform(effect).await
+    }
+
+    async fn perform(&mut self, effect: Option<Effect>) -> Result<(), Ended> {
+        let Some(effect) = effect else { return Ok(()) };
+        match effect {
+            Effect::Meet(hello) => self.meet(&hello).await,
+            Effect::Record(record) => {
+                self.note_end_of_run(&record.kind, record.payload.get());
+                let Some(live) = &self.live else { return Ok(()) };
+                keep_going(live.lane.record(record).await)
+            }
+            Effect::Direct(message) => {
+                let Some(live) = &self.live else { return Ok(()) };
+                keep_going(live.lane.direct(message).await)
+            }
+            Effect::CommandAnswered(result) => self.command_answered(&result).await,
+            Effect::Progress(progress) => self.progress_told(progress).await,
+            Effect::Snapshots(report) => self.snapshots_told(report).await,
+            Effect::Stats(stats) => self.stats_told(&stats).await,
+            Effect::TicketConfirmed(ticket) => self.ticket_confirmed(&ticket).await,
+            Effect::Ping => {
+                self.note_seen().await?;
+                self.write_message(Message::Ping(bytes::Bytes::new())).await
+            }
+            Effect::Close(Some(problem)) => Err(Ended::Refused(problem)),
+            Effect::Close(None) => Err(Ended::Closed("nothing was heard for too long")),
+        }
+    }
+
+    async fn meet(&mut self, hello: &Hello) -> Result<(), Ended> {
+        // The newest connection is the one that counts, whatever comes of its hello: after a clone
+        // was found, the older one must come back too and be held.
+        let registration = self.manager().links().register(self.host).await;
+        let Some(registration) = registration else { return Err(Ended::Closed("shutting down")) };
+        self.registration = Some(registration);
+        let greeted = greet::greet(self.manager(), self.host, hello).await.map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, host.id = %self.host, "failed to meet an agent");
+            Ended::Closed("the manager failed to answer")
+        })?;
+        match greeted {
+            Greeted::Refused(problem) => Err(Ended::Refused(problem)),
+            Greeted::Met(greeting) => self.met(hello, *greeting).await,
+        }
+    }
+
+    async fn met(&mut self, hello: &Hello, greeting: Greeting) -> Result<(), Ended> {
+        let (lane, progress) = self.shared.intake.lane(self.host, greeting.journal);
+        let (version, seq) = match greeting.met {
+            Met::Live { version, seq } => (version, seq),
+            Met::Held | Met::Renewing => (hello.protocol_version.min(protocol::PROTOCOL_VERSION), 0),
+        };
+        let is_open = Written { is_open: true, ..Written::default() };
+        self.session.handle_met(greeting.met);
+        self.progress = Some(progress);
+        self.live = Some(Live {
+            version,
+            incarnation: self.manager().identity().manager().incarnation,
+            met: greeting.met,
+            held: greeting.held,
+            lane,
+            acked: seq,
+            head: greeting.head,
+            written: hello.open_runs.iter().map(|run| (*run, is_open)).collect(),
+            open_runs: BTreeSet::new(),
+            sent_generation: None,
+            reports: Reports::default(),
+            noted_at: self.now(),
+        });
+        self.manager().events().publish(Topic::Host(self.host));
+        if greeting.has_notices {
+            self.manager().events().publish(Topic::Notices);
+        }
+        if let Some(welcome) = greeting.welcome {
+            self.write(&ToAgent::Welcome(Box::new(welcome))).await?;
+        }
+        self.reconcile().await
+    }
+
+    /// A run that ends takes no progress any more.
+    fn note_end_of_run(&mut self, frame_kind: &str, payload: &str) {
+        let Some(live) = self.live.as_mut().filter(|_| frame_kind == kind::JOB_FINISHED) else {
+            return;
+        };
+        if let Ok(finished) = serde_json::from_str::<protocol::JobFinished>(payload) {
+            live.open_runs.remove(&finished.job_id);
+        }
+    }
+
+    async fn handle_progress(&mut self, progress: Progress) -> Result<(), Ended> {
+        match progress.stopped {
+            Some(Stopped::Gap) => {
+                return Err(Ended::Refused(Problem::new(
+                    Code::FrameInvalid,
+                    "Records of the journal are missing; they are expected again.",
+                )));
+            }
+            Some(Stopped::Forked) => return Err(Ended::Closed("the journal is held")),
+            Some(Stopped::Failed) => return Err(Ended::Closed("the manager's database failed")),
+            None => {}
+        }
+        let Some(live) = self.live.as_mut().filter(|live| progress.acked > live.acked) else {
+            return Ok(());
+        };
+        let was_caught_up = live.is_caught_up();
+        live.acked = progress.acked;
+        let is_news = live.is_caught_up() && !was_caught_up;
+        self.write(&ToAgent::JournalAck(protocol::JournalAck {})).await?;
+        if is_news { self.reconcile().await } else { Ok(()) }
+    }
+
+    async fn ticket_confirmed(&mut self, ticket: &Secret<String>) -> Result<(), Ended> {
+        let mut tx = self.manager().db().begin().await?;
+        hosts::confirm_ticket(&mut tx, self.host, &greet::hash(ticket)).await?;
+        tx.commit().await.map_err(DbError::from)?;
+        Ok(())
+    }
+
+    async fn note_seen(&mut self) -> Result<(), Ended> {
+        let now = self.now();
+        let Some(live) = self.live.as_mut() else { return Ok(()) };
+        if now.saturating_sub(live.noted_at) < NOTE_EVERY {
+            return Ok(());
+        }
+        live.noted_at = now;
+        self.store_seen().await?;
+        Ok(())
+    }
+
+    async fn store_seen(&mut self) -> Result<(), DbError> {
+        let mut tx = self.manager().db().begin().await?;
+        hosts::note_seen(&mut tx, self.host, self.manager().now()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Writes a frame, with an acknowledgement of what is on the disk by now.
+    pub(super) async fn write(&mut self, message: &ToAgent) -> Result<(), Ended> {
+        let frame = message.encode().and_then(|mut frame| {
+            self.next_frame += 1;
+            frame.id = self.next_frame.to_string();
+            frame.ack = self.live.as_ref().and_then(|live| match live.met {
+                Met::Live { version, .. } if version.has_journal() && live.acked > 0 => Some(live.acked),
+                Met::Live { .. } | Met::Held | Met::Renewing => None,
+            });
+            frame.encode()
+        });
+        match frame {
+            Ok(text) => self.write_message(Message::text(text)).await,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, host.id = %self.host, "failed to write a frame");
+                Err(Ended::Closed("a frame could not be written"))
+            }
+        }
+    }
+
+    async fn write_message(&mut self, message: Message) -> Result<(), Ended> {
+        match tokio::time::timeout(WRITE_WITHIN, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Ended::Gone),
+        }
+    }
+
+    async fn end(mut self, ended: Ended) {
+        let host = self.host;
+        tracing::debug!(host.id = %host, ended = ?ended, "a connection ended");
+        let dropped = self.session.dropped();
+        if dropped > 0 {
+            tracing::warn!(host.id = %host, dropped, "an agent sent reports faster than they are taken");
+        }
+        // The host is offline before the last words are through: they may wait for a slow reader.
+        if let Some(registration) = self.registration.take() {
+            let is_offline = self.manager().links().unregister(registration).await;
+            if self.live.is_some()
+                && is_offline
+                && let Err(error) = self.store_seen().await
+            {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failed to note that a host was seen");
+            }
+            self.manager().events().publish(Topic::Host(host));
+        }
+        self.say_goodbye(ended).await;
+    }
+
+    async fn say_goodbye(&mut self, ended: Ended) {
+        let (code, reason) = match ended {
+            Ended::Gone => return,
+            Ended::Refused(problem) => {
+                let code = match problem.code {
+                    Code::FrameTooLarge => close_code::SIZE,
+                    Code::FrameInvalid | Code::HelloExpected => close_code::POLICY,
+                    _ => close_code::NORMAL,
+                };
+                let reason = problem.code.as_str();
+                if self.write(&ToAgent::Refused(Refused(problem))).await.is_err() {
+                    return;
+                }
+                (code, reason)
+            }
+            Ended::Closed(reason) => (close_code::AWAY, reason),
+        };
+        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+        let _ = self.write_message(Message::Close(Some(frame))).await;
+    }
+}
+
+fn keep_going(is_running: bool) -> Result<(), Ended> {
+    if is_running { Ok(()) } else { Err(Ended::Closed("the manager is shutting down")) }
+}
+
+async fn maybe(future: Option<impl Future<Output = ()>>) {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_progress(progress: Option<&mut watch::Receiver<Progress>>) -> Progress {
+    if let Some(progress) = progress
+        && progress.changed().await.is_ok()
+    {
+        return *progress.borrow_and_update();
+    }
+    std::future::pending().await
+}
+
+/// axum hides the type of the socket's error; its words are all there is.
+fn is_too_large(error: &axum::Error) -> bool {
+    error.to_string().contains("too long") || error.to_string().contains("too big")
+}
+
+fn is_broken_off(error: &axum::Error) -> bool {
+    let words = error.to_string();
+    words.contains("IO error") || words.contains("without closing") || words.contains("closed")
+}
