@@ -98,13 +98,8 @@ impl Connection {
     pub fn start(addresses: Vec<String>, config: Arc<ClientConfig>) -> Self {
         let (orders, taken) = mpsc::channel(WAITING_FRAMES);
         let (told, events) = mpsc::channel(WAITING_FRAMES);
-        let keeper = Keeper {
-            addresses,
-            config,
-            orders: taken,
-            events: told,
-            backoff: Backoff::default(),
-        };
+        let keeper =
+            Keeper { addresses, config, orders: taken, events: told, backoff: Backoff::default() };
         let mut task = JoinSet::new();
         task.spawn(keeper.keep());
         Self { orders, events, _task: task }
@@ -189,7 +184,10 @@ impl Keeper {
     }
 }
 
-async fn hear(mut stream: SplitStream<WebSocketStream<Stream>>, events: &mpsc::Sender<Event>) -> End {
+async fn hear(
+    mut stream: SplitStream<WebSocketStream<Stream>>,
+    events: &mpsc::Sender<Event>,
+) -> End {
     loop {
         let text = match timeout(IDLE_TIMEOUT, stream.next()).await {
             Err(_) => {

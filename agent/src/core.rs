@@ -403,9 +403,7 @@ impl Brain {
 
     /// The runs that have begun or wait for their repository.
     pub fn open_runs(&self) -> impl Iterator<Item = &Run> {
-        self.runs
-            .values()
-            .filter(|run| matches!(run.state, RunState::Running | RunState::Queued))
+        self.runs.values().filter(|run| matches!(run.state, RunState::Running | RunState::Queued))
     }
 
     /// Why the manager holds this agent, while it does.

@@ -6,9 +6,7 @@
 
 use crate::{
     connection::{self, Connection, random_bytes},
-    core::{
-        Brain, Change, Effect, Memory, Now, Process, Reading, Recovered, Redial, RunEvent,
-    },
+    core::{Brain, Change, Effect, Memory, Now, Process, Reading, Recovered, Redial, RunEvent},
     desired::{self, Desired, Found},
     enrol::stamp,
     hooks::{self, Point},
@@ -24,13 +22,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use protocol::{Code, Frame, Hold, JournalId, Problem, RepositoryConfig, RepositoryId, RunId};
 use schedule::Clock;
-use std::{
-    collections::VecDeque,
-    fs::File,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, fs::File, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
@@ -171,9 +163,8 @@ impl Daemon {
         let mut deadline = None;
         loop {
             self.show();
-            let is_stopped = deadline.is_some_and(|deadline| {
-                self.runner.is_idle() || Instant::now() >= deadline
-            });
+            let is_stopped = deadline
+                .is_some_and(|deadline| self.runner.is_idle() || Instant::now() >= deadline);
             if is_stopped {
                 break;
             }
@@ -227,7 +218,9 @@ impl Daemon {
                 }
                 self.brain.handle_run_event(run_id, event, now)
             }
-            Tick::Side(SideResult::Read(id, reading)) => self.brain.handle_reading(id, reading, now),
+            Tick::Side(SideResult::Read(id, reading)) => {
+                self.brain.handle_reading(id, reading, now)
+            }
             Tick::Side(SideResult::Recovered(run_id, found)) => {
                 self.brain.handle_recovered(run_id, found, now)
             }

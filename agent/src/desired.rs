@@ -129,7 +129,8 @@ pub fn peek(state: &StateDir) -> Result<Option<Generation>> {
 /// # Errors
 /// As the file system says; the old state is untouched then.
 pub fn save(state: &StateDir, desired: &Desired) -> Result<()> {
-    let text = serde_json::to_vec_pretty(desired).context("Failed to write the desired state as JSON")?;
+    let text =
+        serde_json::to_vec_pretty(desired).context("Failed to write the desired state as JSON")?;
     replace_file(&state.desired(), &text).context("Failed to store the desired state")?;
     Ok(())
 }

@@ -50,7 +50,12 @@ impl Finding {
     }
 
     fn well(about: &str, message: impl Into<String>) -> Self {
-        Self { about: about.to_owned(), grade: Grade::Well, message: message.into(), guidance: None }
+        Self {
+            about: about.to_owned(),
+            grade: Grade::Well,
+            message: message.into(),
+            guidance: None,
+        }
     }
 
     fn warning(about: &str, message: impl Into<String>, guidance: &str) -> Self {
@@ -160,9 +165,10 @@ fn restic_finding(restic: &Result<Restic, Problem>) -> Finding {
                 Version::RECOMMENDED
             ),
         ),
-        Ok(restic) => {
-            Finding::well("restic", format!("{} at {}", restic.version(), restic.program().display()))
-        }
+        Ok(restic) => Finding::well(
+            "restic",
+            format!("{} at {}", restic.version(), restic.program().display()),
+        ),
     }
 }
 
@@ -180,7 +186,9 @@ async fn manager(state: &StateDir) -> Vec<Finding> {
     let mut findings = Vec::new();
     for address in &enrolment.addresses {
         findings.push(match dial(address, config.clone()).await {
-            Ok(_) => Finding::well(about, format!("{address} answers, and its key is the pinned one")),
+            Ok(_) => {
+                Finding::well(about, format!("{address} answers, and its key is the pinned one"))
+            }
             Err(problem) => Finding::bad(about, problem),
         });
     }

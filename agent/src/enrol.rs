@@ -151,8 +151,9 @@ async fn ask(stream: Stream, options: &EnrolOptions) -> Result<EnrolResponse> {
         .context("The manager did not answer in time. The token may have been used; make a new one")?
         .context("The connection broke before the manager answered. The token may have been used; make a new one")?;
     if status.is_success() {
-        return serde_json::from_slice(&body)
-            .context("The manager's answer cannot be read. Update the agent to the manager's version");
+        return serde_json::from_slice(&body).context(
+            "The manager's answer cannot be read. Update the agent to the manager's version",
+        );
     }
     match serde_json::from_slice::<Problem>(&body) {
         Ok(problem) => Err(with_guidance(problem).into()),

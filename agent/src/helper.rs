@@ -52,8 +52,9 @@ pub async fn call(
         Ok(outcome) => outcome,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "The helper failed");
-            let problem = Problem::new(Code::Internal, format!("The agent's helper failed: {error}."))
-                .guidance("The agent's own log on the machine has the cause.");
+            let problem =
+                Problem::new(Code::Internal, format!("The agent's helper failed: {error}."))
+                    .guidance("The agent's own log on the machine has the cause.");
             Outcome::plain(JobStatus::Failed, Some(problem))
         }
     }
@@ -160,7 +161,9 @@ pub async fn serve() -> Result<()> {
     // The text of the request holds secrets, so the cause is told by its place only.
     let request: Request = match serde_json::from_str(&line) {
         Ok(request) => request,
-        Err(error) => bail!("Failed to read the request: it is damaged at column {}", error.column()),
+        Err(error) => {
+            bail!("Failed to read the request: it is damaged at column {}", error.column())
+        }
     };
     let cancel = CancelToken::new();
     let work = perform(&request, &cancel);
@@ -219,7 +222,10 @@ async fn restore(
 fn make_target(target: &std::path::Path) -> Result<(), Problem> {
     let made = match target.exists() {
         true => Err(std::io::Error::from(std::io::ErrorKind::AlreadyExists)),
-        false => target.parent().map_or(Ok(()), create_private_dir).and_then(|()| create_private_dir(target)),
+        false => target
+            .parent()
+            .map_or(Ok(()), create_private_dir)
+            .and_then(|()| create_private_dir(target)),
     };
     made.map_err(|error| {
         Problem::new(

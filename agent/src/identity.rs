@@ -198,8 +198,7 @@ impl Settings {
 /// As the file system says.
 pub fn set_aside(state: &StateDir, stamp: &str) -> Result<PathBuf> {
     let aside = state.aside(stamp);
-    create_private_dir(&aside)
-        .with_context(|| format!("Failed to create {}", aside.display()))?;
+    create_private_dir(&aside).with_context(|| format!("Failed to create {}", aside.display()))?;
     let database = state.database();
     let mut wal = database.clone().into_os_string();
     wal.push("-wal");

@@ -142,7 +142,13 @@ impl Journal {
     }
 
     /// Numbers and chains the next record.
-    pub fn append(&mut self, kind: &str, payload: String, run_id: Option<RunId>, at: Timestamp) -> Record {
+    pub fn append(
+        &mut self,
+        kind: &str,
+        payload: String,
+        run_id: Option<RunId>,
+        at: Timestamp,
+    ) -> Record {
         self.head += 1;
         self.head_hash = self.head_hash.next(self.head, kind, &payload);
         Record { seq: self.head, kind: kind.to_owned(), payload, hash: self.head_hash, run_id, at }

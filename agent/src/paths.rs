@@ -283,8 +283,8 @@ fn close_to_others(_path: &Path) -> std::io::Result<()> {
 /// numbers, which are the same in every language.
 #[cfg(windows)]
 fn close_to_others(path: &Path) -> std::io::Result<()> {
-    let system = std::env::var_os("SystemRoot")
-        .map_or_else(|| PathBuf::from(r"C:\Windows"), PathBuf::from);
+    let system =
+        std::env::var_os("SystemRoot").map_or_else(|| PathBuf::from(r"C:\Windows"), PathBuf::from);
     let done = std::process::Command::new(system.join("System32").join("icacls.exe"))
         .arg(path)
         .args(["/inheritance:r", "/grant:r", "*S-1-5-18:(OI)(CI)F", "*S-1-5-32-544:(OI)(CI)F"])

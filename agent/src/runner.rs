@@ -120,8 +120,9 @@ impl Runner {
         self.tokens.remove(&run_id);
         is_broken.then(|| {
             tracing::error!(%run_id, "A run's task broke");
-            let problem = Problem::new(Code::Internal, "The agent failed in the middle of the run.")
-                .guidance("The agent's own log on the machine has the cause.");
+            let problem =
+                Problem::new(Code::Internal, "The agent failed in the middle of the run.")
+                    .guidance("The agent's own log on the machine has the cause.");
             let outcome = Outcome::plain(JobStatus::Failed, Some(problem));
             (run_id, RunEvent::Finished(Box::new(outcome)))
         })
@@ -239,7 +240,10 @@ pub fn no_progress(job_id: RunId) -> JobProgress {
 pub fn translate(event: Event, progress: &mut JobProgress) -> Vec<RunEvent> {
     match event {
         Event::Started { pid } => {
-            vec![RunEvent::Spawned(Process { pid, start: process::start_of(pid).unwrap_or_default() })]
+            vec![RunEvent::Spawned(Process {
+                pid,
+                start: process::start_of(pid).unwrap_or_default(),
+            })]
         }
         Event::Progress(new) => {
             *progress = progress_of(new, progress);
@@ -248,7 +252,10 @@ pub fn translate(event: Event, progress: &mut JobProgress) -> Vec<RunEvent> {
         Event::Log { stream: Stream::Stdout, line } => vec![RunEvent::Log(LogStream::Stdout, line)],
         Event::Log { stream: Stream::Stderr, line } => vec![RunEvent::Log(LogStream::Stderr, line)],
         Event::ItemError(ItemError { path, message, .. }) => {
-            vec![RunEvent::ItemError, RunEvent::Log(LogStream::Stderr, format!("{path}: {message}"))]
+            vec![
+                RunEvent::ItemError,
+                RunEvent::Log(LogStream::Stderr, format!("{path}: {message}")),
+            ]
         }
         Event::Unreachable { line } => {
             progress.unreachable = Some(protocol::cut_text(&line, 1024));

@@ -202,7 +202,8 @@ impl Store {
                 .await?;
         let mut views = Vec::new();
         for row in rows {
-            let id = parse("repository_view", "repository_id", &row.repository_id, &row.repository_id)?;
+            let id =
+                parse("repository_view", "repository_id", &row.repository_id, &row.repository_id)?;
             // A reading can be made again: one that does not fit is no reason to stop.
             let Ok(snapshots) = serde_json::from_str::<Vec<Snapshot>>(&row.snapshots) else {
                 continue;
@@ -324,9 +325,10 @@ impl Store {
         let since = now.saturating_sub(HISTORY).map_or(0, Timestamp::as_millisecond);
         let acked = signed(state.acked);
         // The first record that must stay ends what may go: a journal has no holes.
-        let first_young = sqlx::query_scalar!("SELECT MIN(seq) FROM record WHERE at_ms >= ?", since)
-            .fetch_one(&mut self.connection)
-            .await?;
+        let first_young =
+            sqlx::query_scalar!("SELECT MIN(seq) FROM record WHERE at_ms >= ?", since)
+                .fetch_one(&mut self.connection)
+                .await?;
         let by_age = first_young.map_or(acked, |seq| seq - 1);
         let by_count = signed(state.head.saturating_sub(HISTORY_RECORDS));
         let last = by_age.max(by_count).min(acked);
@@ -355,8 +357,7 @@ impl Store {
         .fetch_all(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        let gone: Result<Vec<RunId>> =
-            gone.iter().map(|id| parse("run", "id", id, id)).collect();
+        let gone: Result<Vec<RunId>> = gone.iter().map(|id| parse("run", "id", id, id)).collect();
         Ok((self.journal().await?, gone?))
     }
 

@@ -16,7 +16,9 @@ use rustls::{
     },
     crypto::{CryptoProvider, ring},
 };
-use rustls_pki_types::{CertificateDer, Der, InvalidDnsNameError, ServerName, TrustAnchor, UnixTime};
+use rustls_pki_types::{
+    CertificateDer, Der, InvalidDnsNameError, ServerName, TrustAnchor, UnixTime,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::{
     fmt,
@@ -74,7 +76,7 @@ impl ManagerKey {
 /// (2.5.4.3) as UTF-8.
 fn root_subject() -> Vec<u8> {
     let length = ROOT_NAME.len() as u8;
-    let mut subject = vec![0x31, length + 11, 0x30, length + 9, 0x06, 0x03, 0x55, 0x04, 0x03];
+    let mut subject = vec![0x31, length + 9, 0x30, length + 7, 0x06, 0x03, 0x55, 0x04, 0x03];
     subject.extend_from_slice(&[0x0c, length]);
     subject.extend_from_slice(ROOT_NAME.as_bytes());
     subject
@@ -96,9 +98,8 @@ impl FromStr for ManagerKey {
     type Err = NotAManagerKey;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim().trim_end_matches('=');
-        let bytes = data_encoding::BASE64URL_NOPAD
-            .decode(text.as_bytes())
-            .map_err(|_| NotAManagerKey)?;
+        let bytes =
+            data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| NotAManagerKey)?;
         Ok(Self(bytes.try_into().map_err(|_| NotAManagerKey)?))
     }
 }
@@ -257,10 +258,12 @@ pub struct EpochTooLow {
 pub fn explain(address: &str, error: &std::io::Error) -> String {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
     match tls {
-        Some(TlsError::InvalidCertificate(rustls::CertificateError::Expired
+        Some(TlsError::InvalidCertificate(
+            rustls::CertificateError::Expired
             | rustls::CertificateError::ExpiredContext { .. }
             | rustls::CertificateError::NotValidYet
-            | rustls::CertificateError::NotValidYetContext { .. })) => format!(
+            | rustls::CertificateError::NotValidYetContext { .. },
+        )) => format!(
             "The certificate of the manager at {address} is not valid at this machine's time. Nothing was sent. Check the clocks of this machine and of the manager's."
         ),
         Some(TlsError::InvalidCertificate(_)) => format!(
@@ -280,7 +283,9 @@ pub fn explain(address: &str, error: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ED25519, PublicKeyData};
+    use rcgen::{
+        CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ED25519, PublicKeyData,
+    };
 
     #[test]
     fn the_anchor_is_the_one_of_a_root_certificate() {

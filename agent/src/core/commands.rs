@@ -8,7 +8,8 @@ use protocol::{
 
 impl Brain {
     pub(super) fn command_run(&mut self, command: CommandRun, now: Now) -> Vec<Effect> {
-        let Some(number) = command.number.filter(|number| Some(number.incarnation) == self.incarnation)
+        let Some(number) =
+            command.number.filter(|number| Some(number.incarnation) == self.incarnation)
         else {
             let problem = Problem::new(
                 Code::FrameInvalid,
@@ -105,8 +106,7 @@ impl Brain {
 
     pub(super) fn command_cancel(&mut self, cancel: &CommandCancel, now: Now) -> Vec<Effect> {
         let run_id = cancel.job_id;
-        let number =
-            cancel.number.filter(|number| Some(number.incarnation) == self.incarnation);
+        let number = cancel.number.filter(|number| Some(number.incarnation) == self.incarnation);
         let Some(run) = self.runs.get(&run_id) else {
             return self.cancel_unseen(cancel, number, now);
         };

@@ -8,11 +8,7 @@
 //!                        └──refused──▶ Down
 //! ```
 
-use super::{
-    Brain, Change, Effect, Now, Redial, RunState,
-    reports::Told,
-    send,
-};
+use super::{Brain, Change, Effect, Now, Redial, RunState, reports::Told, send};
 use crate::journal::{Fit, Journal};
 use protocol::{
     Code, ConfigUpdate, Cursor, Frame, FromAgent, Heartbeat, Hello, Hold, JobStatus, JournalState,
@@ -205,7 +201,9 @@ impl Brain {
                     welcome.manager.epoch, self.epoch
                 ),
             )
-            .guidance("Check which manager runs at that address: somebody may be using an old copy.")
+            .guidance(
+                "Check which manager runs at that address: somebody may be using an old copy.",
+            )
         })
     }
 
@@ -319,7 +317,10 @@ impl Brain {
         match &mut self.link {
             Link::Open(session) if session.heartbeat <= now.mono => session.heartbeat = next,
             Link::Held { heartbeat, .. } if *heartbeat <= now.mono => *heartbeat = next,
-            Link::Open(_) | Link::Held { .. } | Link::Down | Link::Greeting
+            Link::Open(_)
+            | Link::Held { .. }
+            | Link::Down
+            | Link::Greeting
             | Link::Comparing { .. } => return Vec::new(),
         }
         send(&FromAgent::Heartbeat(Heartbeat { sent_at: now.wall })).into_iter().collect()

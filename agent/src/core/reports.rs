@@ -90,9 +90,11 @@ impl Brain {
         let known = before.and_then(|view| view.stats.as_ref());
         let stats = reading.stats.map(|mut stats| {
             // restic does not know when a check ended; the run that did it told.
-            stats.last_check_at = stats.last_check_at.or(known.and_then(|known| known.last_check_at));
-            stats.last_check_status =
-                stats.last_check_status.or_else(|| known.and_then(|known| known.last_check_status.clone()));
+            stats.last_check_at =
+                stats.last_check_at.or(known.and_then(|known| known.last_check_at));
+            stats.last_check_status = stats
+                .last_check_status
+                .or_else(|| known.and_then(|known| known.last_check_status.clone()));
             stats
         });
         let has_list = reading.snapshots.is_some();
@@ -128,8 +130,12 @@ impl Brain {
         let word = match status {
             JobStatus::Succeeded => "ok",
             JobStatus::Failed | JobStatus::Partial => "failed",
-            JobStatus::Queued | JobStatus::Running | JobStatus::Cancelled
-            | JobStatus::Interrupted | JobStatus::Expired | JobStatus::Lost
+            JobStatus::Queued
+            | JobStatus::Running
+            | JobStatus::Cancelled
+            | JobStatus::Interrupted
+            | JobStatus::Expired
+            | JobStatus::Lost
             | JobStatus::Unknown => return,
         };
         let (Some(id), Some(JobKind::Check)) = (id, kind) else { return };
@@ -155,7 +161,10 @@ impl Brain {
 
     /// After a reconnect: do both sides hold the same lists?
     pub(super) fn tell_digests(&mut self) -> Vec<Effect> {
-        let ours: Vec<RepositoryId> = self.desired.iter().flat_map(|desired| &desired.repositories)
+        let ours: Vec<RepositoryId> = self
+            .desired
+            .iter()
+            .flat_map(|desired| &desired.repositories)
             .map(|repository| repository.id)
             .filter(|id| self.views.contains_key(id))
             .collect();
@@ -226,7 +235,8 @@ impl Brain {
             page: u32::try_from(n + 1).ok(),
             last: n + 1 == count,
         });
-        let effects = reports.filter_map(|report| send(&FromAgent::SnapshotsReport(report))).collect();
+        let effects =
+            reports.filter_map(|report| send(&FromAgent::SnapshotsReport(report))).collect();
         session.told.insert(id, told);
         effects
     }
@@ -297,7 +307,8 @@ mod tests {
 
     #[test]
     fn every_page_fits_a_frame_whatever_the_paths() {
-        let list: Vec<Snapshot> = (0..1201).map(|n| shorten(snapshot(n, (n % 7) * 5_000))).collect();
+        let list: Vec<Snapshot> =
+            (0..1201).map(|n| shorten(snapshot(n, (n % 7) * 5_000))).collect();
         let pages = pages(&list);
         assert_eq!(pages.iter().map(Vec::len).sum::<usize>(), list.len());
         for page in pages {

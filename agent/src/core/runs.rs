@@ -90,13 +90,18 @@ impl Brain {
 
     fn begin(&mut self, run_id: RunId, now: Now) -> Vec<Effect> {
         let Some(run) = self.runs.get(&run_id).cloned() else { return Vec::new() };
-        let mut order = match resolve(run_id, &run.spec, self.desired.as_ref(), &self.facts.hostname) {
-            Ok(order) => order,
-            // The desired state changed since the command was taken.
-            Err(problem) => {
-                return self.finish(run_id, Outcome::plain(JobStatus::Failed, Some(problem)), now);
-            }
-        };
+        let mut order =
+            match resolve(run_id, &run.spec, self.desired.as_ref(), &self.facts.hostname) {
+                Ok(order) => order,
+                // The desired state changed since the command was taken.
+                Err(problem) => {
+                    return self.finish(
+                        run_id,
+                        Outcome::plain(JobStatus::Failed, Some(problem)),
+                        now,
+                    );
+                }
+            };
         if let Task::Unlock { pids } = &mut order.task {
             let processes = self.runs.values().filter_map(|run| run.process.as_ref());
             *pids = processes.map(|process| process.pid).collect();
@@ -145,9 +150,19 @@ impl Brain {
         let mut effects = self.finish(run_id, outcome, now);
         effects.extend(self.begin_next(repository_id, now));
         let changes_the_view = kind.is_some_and(|kind| match kind {
-            JobKind::Backup | JobKind::Init | JobKind::Forget | JobKind::Prune | JobKind::Check
-            | JobKind::Unlock | JobKind::Stats | JobKind::Copy => true,
-            JobKind::Restore | JobKind::Diff | JobKind::Ls | JobKind::Find | JobKind::Dump
+            JobKind::Backup
+            | JobKind::Init
+            | JobKind::Forget
+            | JobKind::Prune
+            | JobKind::Check
+            | JobKind::Unlock
+            | JobKind::Stats
+            | JobKind::Copy => true,
+            JobKind::Restore
+            | JobKind::Diff
+            | JobKind::Ls
+            | JobKind::Find
+            | JobKind::Dump
             | JobKind::Unknown => false,
         });
         if changes_the_view && let Some(repository) = repository_id {
@@ -158,7 +173,8 @@ impl Brain {
 
     /// Writes the one end of a run.
     pub(super) fn finish(&mut self, run_id: RunId, outcome: Outcome, now: Now) -> Vec<Effect> {
-        let Some(run) = self.runs.get(&run_id).filter(|run| run.state != RunState::Finished).cloned()
+        let Some(run) =
+            self.runs.get(&run_id).filter(|run| run.state != RunState::Finished).cloned()
         else {
             return Vec::new();
         };
@@ -179,11 +195,7 @@ impl Brain {
             restore: outcome.restore,
         });
         vec![
-            self.put(Run {
-                state: RunState::Finished,
-                finished_at: Some(now.wall),
-                ..run
-            }),
+            self.put(Run { state: RunState::Finished, finished_at: Some(now.wall), ..run }),
             self.append(&FromAgent::JobFinished(Box::new(finished)), Some(run_id), None, now),
         ]
     }

@@ -207,11 +207,9 @@ async fn check(
         }
         CheckOutcome::Damaged(report) => {
             let what = report.findings.first().map_or("", String::as_str);
-            let problem = Problem::new(
-                Code::RepositoryDamaged,
-                format!("The repository is damaged. {what}"),
-            )
-            .guidance(restic::FailureKind::Damaged.guidance());
+            let problem =
+                Problem::new(Code::RepositoryDamaged, format!("The repository is damaged. {what}"))
+                    .guidance(restic::FailureKind::Damaged.guidance());
             Ok(Outcome {
                 exit_code: 1,
                 stats: serde_json::to_value(report).ok(),
@@ -240,17 +238,19 @@ async fn unlock(
             succeeded(Value::Null)
         }
         UnlockOutcome::LeftToOthers { locks } => {
-            let holders: Vec<String> =
-                locks.iter().take(5).map(|lock| format!("{} (process {})", lock.hostname, lock.pid)).collect();
+            let holders: Vec<String> = locks
+                .iter()
+                .take(5)
+                .map(|lock| format!("{} (process {})", lock.hostname, lock.pid))
+                .collect();
             still_locked(format!(
                 "The repository is locked by others: {}. Nothing was removed.",
                 holders.join(", ")
             ))
         }
-        UnlockOutcome::StillThere { locks } => still_locked(format!(
-            "{} locks of this agent's could not be removed.",
-            locks.len()
-        )),
+        UnlockOutcome::StillThere { locks } => {
+            still_locked(format!("{} locks of this agent's could not be removed.", locks.len()))
+        }
     };
     Ok(Outcome { stats, ..outcome })
 }
@@ -288,7 +288,10 @@ async fn clear_up_after_kill<T>(
         let cancel = CancelToken::new();
         let release = tools.restic.release_own_locks(repository, &ours, sink, &cancel);
         if !matches!(tokio::time::timeout(PATIENCE, release).await, Ok(Ok(_))) {
-            say(sink, "restic had to be killed and its lock may be left in the repository.".to_owned());
+            say(
+                sink,
+                "restic had to be killed and its lock may be left in the repository.".to_owned(),
+            );
         }
     }
     done

@@ -14,7 +14,10 @@ pub fn prepare(config: &RepositoryConfig, state: &StateDir) -> Result<Repository
     write(config, state).map_err(|error| {
         Problem::new(
             Code::Internal,
-            format!("The agent's state folder {} cannot be written: {error}.", state.path().display()),
+            format!(
+                "The agent's state folder {} cannot be written: {error}.",
+                state.path().display()
+            ),
         )
         .guidance("Check its disk and its rights.")
     })
@@ -23,11 +26,8 @@ pub fn prepare(config: &RepositoryConfig, state: &StateDir) -> Result<Repository
 fn write(config: &RepositoryConfig, state: &StateDir) -> io::Result<Repository> {
     create_private_dir(&state.cache())?;
     create_private_dir(&state.temporary())?;
-    let mut repository = Repository::new(
-        config.url.clone(),
-        config.password.expose_secret().clone(),
-        state.cache(),
-    );
+    let mut repository =
+        Repository::new(config.url.clone(), config.password.expose_secret().clone(), state.cache());
     repository.temp_dir = Some(state.temporary());
     repository.rest_username = config.username.clone();
     repository.rest_password =

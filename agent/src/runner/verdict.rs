@@ -7,11 +7,8 @@ use restic::{Exit, Failure, FailureKind, ItemErrors};
 /// A failure as a problem.
 #[must_use]
 pub fn problem(failure: &Failure) -> Problem {
-    let message = if failure.message.is_empty() {
-        failure.kind.to_string()
-    } else {
-        failure.message.clone()
-    };
+    let message =
+        if failure.message.is_empty() { failure.kind.to_string() } else { failure.message.clone() };
     Problem::new(code(&failure.kind), message).guidance(failure.guidance())
 }
 
@@ -34,7 +31,9 @@ pub fn failed(failure: &Failure) -> Outcome {
 #[must_use]
 pub fn partial(items: &ItemErrors, exit_code: i32) -> Outcome {
     let message = match items.total {
-        0 => "The snapshot was written; restic reported that something is missing in it.".to_owned(),
+        0 => {
+            "The snapshot was written; restic reported that something is missing in it.".to_owned()
+        }
         1 => "The snapshot was written; 1 file could not be read.".to_owned(),
         n => format!("The snapshot was written; {n} files could not be read."),
     };
