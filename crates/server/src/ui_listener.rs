@@ -1,0 +1,248 @@
+//! The listener of the admin's interface: HTTPS with the manager's own certificate, the guard of
+//! [`auth::network`](crate::auth::network) before the router. The desktop app has none.
+
+mod write_deadline;
+
+use crate::{
+    api::{streams::Closing, ui_router},
+    auth::network::Network,
+    db::{error::DbError, manager as rows},
+    manager::Manager,
+};
+use axum::{Extension, Router, extract::ConnectInfo};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rustls::{ServerConfig, version::TLS13};
+use std::{collections::BTreeSet, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use thiserror::Error;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use write_deadline::WriteDeadline;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// How long a request's head may take, and how long a connection may idle between two.
+const HEAD_WITHIN: Duration = Duration::from_secs(60);
+/// How long a client may take nothing at all of what it asked for.
+const TAKE_WITHIN: Duration = Duration::from_secs(30);
+/// Connections at once. An admin's browser has a handful.
+const CONNECTIONS: usize = 256;
+/// How long to wait after the system had no file handle for a new connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the listener is told.
+#[derive(Clone, Debug)]
+pub struct UiConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Further names by which it may be asked, `name` or `name:port`.
+    pub hosts: Vec<String>,
+}
+
+/// Why the listener did not start.
+#[derive(Debug, Error)]
+pub enum UiError {
+    /// Anyone on the network could be the first.
+    #[error(
+        "{0} can be reached from other machines, but no password is set; set one first \
+         (restic-manager-headless password), or listen on 127.0.0.1"
+    )]
+    NoPassword(SocketAddr),
+    /// The database failed.
+    #[error("failed to read whether a password is set")]
+    Db(#[from] DbError),
+    /// The address cannot be had.
+    #[error("failed to listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The certificate cannot be used.
+    #[error("failed to set up TLS")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A running listener.
+#[derive(Debug)]
+pub struct UiHandle {
+    address: SocketAddr,
+    soft: CancellationToken,
+    hard: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl UiHandle {
+    /// Where it listens, with the port that the system chose.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops: ends the streams, lets requests finish within the deadline, and drops the rest.
+    pub async fn shutdown(self, deadline: Duration) {
+        self.soft.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
+            self.hard.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+/// Starts the listener.
+///
+/// # Errors
+/// When it can be reached from other machines and no password is set, or a part cannot be had.
+pub async fn start(manager: Manager, config: &UiConfig) -> Result<UiHandle, UiError> {
+    let has_password = rows::password_hash(manager.db().read()).await?.is_some();
+    if !config.listen.ip().is_loopback() && !has_password {
+        return Err(UiError::NoPassword(config.listen));
+    }
+    let listen = |source| UiError::Listen { address: config.listen, source };
+    let tls = TlsAcceptor::from(Arc::new(server_config(&manager)?));
+    let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    let handle = UiHandle {
+        address,
+        soft: CancellationToken::new(),
+        hard: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    };
+    let network = Network::new(manager.clone(), hosts(address, &config.hosts));
+    let router = ui_router(manager).layer(Extension(Closing(handle.soft.clone())));
+    let serving = Arc::new(Serving {
+        tls,
+        router: network.guard(router),
+        soft: handle.soft.clone(),
+        hard: handle.hard.clone(),
+    });
+    let tasks = handle.tasks.clone();
+    handle.tasks.spawn(async move { serving.accept_all(listener, tasks).await });
+    Ok(handle)
+}
+
+/// The hosts by which a browser may ask: this address, and the names it was told.
+fn hosts(address: SocketAddr, more: &[String]) -> BTreeSet<String> {
+    let port = address.port();
+    let mut hosts = BTreeSet::from([address.to_string()]);
+    let mut names: Vec<String> = more.to_vec();
+    if address.ip().is_loopback() || address.ip().is_unspecified() {
+        names.extend(["localhost", "127.0.0.1", "[::1]"].map(str::to_owned));
+    }
+    for name in names {
+        let has_port = name.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if has_port {
+            hosts.insert(name);
+            continue;
+        }
+        if port == 443 {
+            hosts.insert(name.clone());
+        }
+        hosts.insert(format!("{name}:{port}"));
+    }
+    hosts
+}
+
+fn server_config(manager: &Manager) -> Result<ServerConfig, rustls::Error> {
+    let (certificate, key) = manager.identity().instance();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+struct Serving {
+    tls: TlsAcceptor,
+    router: Router,
+    soft: CancellationToken,
+    hard: CancellationToken,
+}
+
+impl Serving {
+    async fn accept_all(self: Arc<Self>, listener: TcpListener, tasks: TaskTracker) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept(&listener, &places) => accepted,
+                () = self.soft.cancelled() => return,
+            };
+            let Some((stream, peer, place)) = accepted else { continue };
+            let serving = Arc::clone(&self);
+            tasks.spawn(async move {
+                let hard = serving.hard.clone();
+                tokio::select! {
+                    () = serving.serve(stream, peer) => {}
+                    () = hard.cancelled() => {}
+                }
+                drop(place);
+            });
+        }
+    }
+
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr) {
+        let _ = stream.set_nodelay(true);
+        let handshake = tokio::time::timeout(HANDSHAKE_WITHIN, self.tls.accept(stream));
+        let stream = match handshake.await {
+            Ok(Ok(stream)) => WriteDeadline::new(stream, TAKE_WITHIN),
+            Ok(Err(error)) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "A TLS handshake failed");
+                return;
+            }
+            Err(_) => return,
+        };
+        let router = self.router.clone().layer(Extension(ConnectInfo(peer)));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_WITHIN)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        let mut connection = pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = self.soft.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => Some((stream, peer, place)),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "Failed to accept a connection");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hosts;
+
+    #[test]
+    fn names_get_the_port_that_they_do_not_have() {
+        let all = hosts("127.0.0.1:9780".parse().unwrap(), &["nas".into(), "nas.lan:443".into()]);
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        assert_eq!(
+            all,
+            ["127.0.0.1:9780", "[::1]:9780", "localhost:9780", "nas.lan:443", "nas:9780"]
+        );
+    }
+}
