@@ -26,7 +26,8 @@ pub enum Rights {
 #[derive(Debug)]
 pub struct Agent {
     root: PathBuf,
-    restic: PathBuf,
+    /// The restic that it runs from its next start on.
+    pub restic: PathBuf,
     process: Option<Process>,
     /// Extra environment of the process, such as the hooks that crash it at a named point.
     pub environment: Vec<(String, String)>,
@@ -95,6 +96,17 @@ impl Agent {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::spawn("agent", command, &self.root, "")?);
         Ok(())
+    }
+
+    /// Sets a field of its configuration file, for its next start.
+    ///
+    /// # Errors
+    /// When the file is not there.
+    pub fn configure(&self, field: &str, value: &Value) -> Result<()> {
+        let path = self.state().join("agent.json");
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+        config[field] = value.clone();
+        Ok(std::fs::write(&path, config.to_string())?)
     }
 
     /// The running process.

@@ -10,6 +10,7 @@ pub mod canary;
 pub mod fleet;
 pub mod manager;
 pub mod process;
+pub mod proxy;
 pub mod rest_server;
 pub mod tools;
 pub mod tree;

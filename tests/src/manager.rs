@@ -2,7 +2,8 @@
 
 use crate::{
     api::Api,
-    process::{Process, run_to_end},
+    process::{Process, free_port, run_to_end},
+    proxy::Proxy,
     tools::built,
     wait_for,
 };
@@ -22,6 +23,9 @@ pub struct Manager {
     password: String,
     process: Option<Process>,
     ready: Ready,
+    agent_port: u16,
+    /// What stands between the agents and this manager.
+    pub network: Proxy,
     /// Extra environment of the process, such as the hooks that crash it at a named point.
     pub environment: Vec<(String, String)>,
 }
@@ -31,7 +35,7 @@ pub struct Manager {
 pub struct Ready {
     /// Where its interface listens.
     pub ui: String,
-    /// Where agents dial, `host:port`.
+    /// Where agents dial, `host:port`; the proxy of [`Manager::network`].
     pub agent: String,
     /// Its root public key as agents pin it.
     pub manager_key: String,
@@ -56,11 +60,14 @@ impl Manager {
         ];
         let (status, printed) = run_to_end(&built("restic-manager-headless")?, &args, &password)?;
         ensure!(status.success(), "restic-manager-headless init ended with {status}:\n{printed}");
+        let agent_port = free_port()?;
         let mut manager = Self {
             root: root.to_owned(),
             password,
             process: None,
             ready: Ready::default(),
+            agent_port,
+            network: Proxy::start(agent_port).await?,
             environment: Vec::new(),
         };
         manager.start().await?;
@@ -73,10 +80,11 @@ impl Manager {
     /// When it cannot be started.
     pub async fn start(&mut self) -> Result<()> {
         let ui = self.ready.ui.strip_prefix("https://").unwrap_or("127.0.0.1:0");
-        let agent = if self.ready.agent.is_empty() { "127.0.0.1:0" } else { &self.ready.agent };
+        let agent = format!("127.0.0.1:{}", self.agent_port);
+        let dialled = self.network.address().to_string();
         let mut command = Command::new(built("restic-manager-headless")?);
         command.arg("serve").arg("--data-dir").arg(self.data());
-        command.args(["--ui-listen", ui, "--agent-listen", agent]);
+        command.args(["--ui-listen", ui, "--agent-listen", &agent, "--agent-address", &dialled]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let before = self.root.join("manager.log").metadata().map_or(0, |meta| meta.len());
         let mut process = Process::spawn("manager", command, &self.root, "")?;
@@ -94,12 +102,8 @@ impl Manager {
             ready[name].as_str().map(str::to_owned).with_context(|| format!("no {name} in {ready}"))
         };
         let ca_pem = fs::read_to_string(text("ca_file")?)?;
-        self.ready = Ready {
-            ui: text("ui")?,
-            agent: text("agent")?,
-            manager_key: text("manager_key")?,
-            ca_pem,
-        };
+        self.ready =
+            Ready { ui: text("ui")?, agent: dialled, manager_key: text("manager_key")?, ca_pem };
         self.process = Some(process);
         Ok(())
     }

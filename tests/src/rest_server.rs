@@ -2,6 +2,7 @@
 
 use crate::{
     process::{Process, free_port},
+    proxy::Proxy,
     tools::Tools,
     wait_for,
 };
@@ -29,6 +30,8 @@ pub struct RestServer {
     root: PathBuf,
     port: u16,
     deletes: Deletes,
+    /// What stands between restic and this server.
+    pub network: Proxy,
     /// The certificate that signed the server's, in PEM.
     pub ca_pem: String,
 }
@@ -52,14 +55,10 @@ impl RestServer {
         }
         fs::write(root.join("htpasswd"), htpasswd)?;
         let program = tools.rest_server()?;
-        let mut server = Self {
-            process: None,
-            program,
-            root: root.to_owned(),
-            port: free_port()?,
-            deletes,
-            ca_pem,
-        };
+        let port = free_port()?;
+        let network = Proxy::start(port).await?;
+        let mut server =
+            Self { process: None, program, root: root.to_owned(), port, deletes, network, ca_pem };
         server.restart().await?;
         Ok(server)
     }
@@ -106,7 +105,7 @@ impl RestServer {
     /// restic's location of this user's repository.
     #[must_use]
     pub fn url(&self, user: &str) -> String {
-        format!("rest:https://localhost:{}/{user}/", self.port)
+        format!("rest:https://localhost:{}/{user}/", self.network.address().port())
     }
 
     /// The folder of this user's repository.

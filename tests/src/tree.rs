@@ -78,6 +78,31 @@ pub fn make(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A small tree: a few files, quick to back up.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn make_small(root: &Path) -> Result<()> {
+    fs::create_dir_all(root.join("folder"))?;
+    fs::write(root.join("one"), "1")?;
+    fs::write(root.join("folder/two"), "22")?;
+    fs::write(root.join("we[ird]*na?me"), "333")?;
+    fs::write(root.join("weird-na!me"), "not asked for")?;
+    Ok(())
+}
+
+/// A tree that takes its time: incompressible, and more than restic sends at once.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn make_big(root: &Path) -> Result<()> {
+    fs::create_dir_all(root)?;
+    for name in ["a", "b", "c", "d"] {
+        random(&root.join(name), 32 * 1024 * 1024)?;
+    }
+    Ok(())
+}
+
 /// The files that git tracks, so that build output stays out.
 fn copy_sources(from: &Path, to: &Path) -> Result<()> {
     let listed = Command::new("git").arg("-C").arg(from).args(["ls-files", "-z"]).output()?;
