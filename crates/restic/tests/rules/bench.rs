@@ -260,11 +260,13 @@ pub fn no_repository(folder: &Path) -> Repository {
 
 /// The lines of the log among the events.
 pub fn log_lines(events: &[Event]) -> Vec<&str> {
-    let line = |event| match event {
-        &Event::Log { ref line, .. } => Some(line.as_str()),
-        _ => None,
-    };
-    events.iter().filter_map(line).collect()
+    events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Log { line, .. } => Some(line.as_str()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The process as the owner of locks.

@@ -4,6 +4,13 @@
 //! runs on Unix only.
 
 #![cfg(unix)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::disallowed_methods,
+    reason = "helpers of tests: they stop at the unexpected, and look at some events only"
+)]
 
 #[macro_use]
 mod bench;

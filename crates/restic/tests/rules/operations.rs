@@ -5,8 +5,9 @@ use std::path::Path;
 
 use crate::bench::{Bench, Server, ours};
 use restic::{
-    BackupOutcome, BackupRequest, CancelToken, CheckOutcome, CheckRequest, Event, FailureKind,
-    LsRequest, Repository, RestoreRequest, Secret, SnapshotFilter, SnapshotId, UnlockOutcome,
+    BackupOutcome, BackupRequest, Bucket, CancelToken, CheckOutcome, CheckRequest, Event,
+    FailureKind, ForgetRequest, GroupBy, Keep, LsRequest, PruneRequest, Repository, RestoreRequest,
+    Secret, SnapshotFilter, SnapshotId, UnlockOutcome, Within,
 };
 use rustix::process::{Pid, Signal};
 
@@ -44,7 +45,8 @@ with_each_restic! {
         let source = bench.source();
         let odd = source.join("we[ird]*");
         fs::create_dir(&odd).unwrap();
-        fs::write(odd.join("\\name?"), "odd").unwrap();
+        let path = format!("{}/\\name?", odd.display());
+        fs::write(&path, "odd").unwrap();
         // What the pattern would also match if it were one.
         fs::create_dir(source.join("weird-too")).unwrap();
         fs::write(source.join("weird-too").join("names"), "must stay out").unwrap();
@@ -74,7 +76,6 @@ with_each_restic! {
         assert_eq!(listed[0].id, snapshot.as_str());
         assert_eq!(listed[0].hostname, "web-1");
 
-        let path = odd.join("\\name?").to_str().unwrap().to_owned();
         let ls = LsRequest { snapshot: snapshot.clone(), folder: odd.to_str().unwrap().to_owned() };
         let listing =
             bench.restic.ls(&bench.repository, &ls, &mut |_| {}, &cancel).await.unwrap();
@@ -260,6 +261,50 @@ with_each_restic! {
         let outcome = check().await;
         let CheckOutcome::Damaged(report) = outcome else { panic!("{outcome:?}") };
         assert!(report.findings[0].contains("does not exist"), "{report:?}");
+    }
+
+    async fn a_policy_over_everything_says_what_would_go_and_then_lets_it_go(bench) {
+        bench.snapshot().await;
+        let newest = bench.snapshot().await;
+        let cancel = CancelToken::new();
+        let forget = async |keep: Keep, dry_run| {
+            let request = ForgetRequest::Policy {
+                host: None,
+                tags: Vec::new(),
+                group_by: GroupBy::default(),
+                keep,
+                dry_run,
+            };
+            bench.restic.forget(&bench.repository, &request, &mut |_| {}, &cancel).await.unwrap()
+        };
+        let within = Within { days: 1, ..Within::default() };
+        let kept = forget(Keep::new().with_within(within), false).await;
+        assert_eq!((kept.kept_count(), kept.removed().count()), (2, 0));
+        let last = || Keep::new().with(Bucket::Last, 1).unwrap();
+        let planned = forget(last(), true).await;
+        let done = forget(last(), false).await;
+        assert_eq!(planned.removed().collect::<Vec<_>>(), done.removed().collect::<Vec<_>>());
+        assert_eq!(done.removed().count(), 1);
+        assert_eq!(done.groups[0].reasons[0].matches, ["last snapshot"]);
+
+        let exactly = ForgetRequest::Snapshots(vec![newest]);
+        bench
+            .restic
+            .forget(&bench.repository, &exactly, &mut |_| {}, &cancel)
+            .await
+            .unwrap();
+        let everything = SnapshotFilter::default();
+        let left =
+            bench.restic.snapshots(&bench.repository, &everything, &mut |_| {}, &cancel).await;
+        assert_eq!(left, Ok(Vec::new()));
+
+        let server = Server::start(&bench, &["--no-auth", "--append-only"]);
+        let failure = bench
+            .restic
+            .prune(&bench.behind(&server), PruneRequest::default(), &mut |_| {}, &cancel)
+            .await
+            .unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Refused, "{failure:?}");
     }
 }
 

@@ -18,18 +18,24 @@ echo ready >&2
 wait";
 
 async fn obedient(folder: &Path) -> Restic {
+    let fifo = make_fifo(folder);
+    fake_restic(folder, "0.18.0", &format!("FIFO='{fifo}'\n{OBEDIENT}")).await
+}
+
+/// Makes the pipe that tells when a process is gone.
+pub fn make_fifo(folder: &Path) -> String {
     let fifo = fifo(folder);
     let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
     assert!(made.success());
-    fake_restic(folder, "0.18.0", &format!("FIFO='{fifo}'\n{OBEDIENT}")).await
+    fifo
 }
 
 fn fifo(folder: &Path) -> String {
     folder.join("fifo").display().to_string()
 }
 
-/// What the process said at its end. Blocks until it has ended.
-async fn last_words(folder: &Path) -> String {
+/// What was said into the pipe. Blocks until every process that held it has ended.
+pub async fn last_words(folder: &Path) -> String {
     let fifo = fifo(folder);
     let read = move || std::io::read_to_string(File::open(fifo).unwrap()).unwrap();
     tokio::task::spawn_blocking(read).await.unwrap()

@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use crate::bench::{
     PASSWORD, Server, fake_restic, fixture, log_lines, no_repository, ours, replay,
 };
+use crate::processes::{last_words, make_fifo};
 use restic::{
     BackupOutcome, BackupRequest, Bucket, CancelToken, CheckOutcome, CheckRequest, Event, Exit,
     Failure, FailureKind, ForgetRequest, GroupBy, Keep, LsRequest, PruneRequest, ReadData,
@@ -299,7 +300,7 @@ with_each_restic! {
                 .forget(repository, &request, &mut |_| {}, &cancel)
                 .await
                 .unwrap();
-            assert_eq!(forgotten.not_found, [unknown.clone()]);
+            assert_eq!(forgotten.not_found, std::slice::from_ref(&unknown));
             let ls = LsRequest { snapshot: unknown.clone(), folder: "/".to_owned() };
             let failure =
                 bench.restic.ls(repository, &ls, &mut |_| {}, &cancel).await.unwrap_err();
@@ -358,10 +359,16 @@ async fn point_02_text_behind_the_document_does_not_spoil_it() {
 #[tokio::test]
 async fn point_04_after_the_grace_the_whole_group_is_killed() {
     let folder = tempfile::tempdir().unwrap();
-    let script = "trap '' INT\necho ready >&2\nsleep 1000";
-    let restic = fake_restic(folder.path(), "0.18.0", script).await.with_timing(restic::Timing {
+    // The sleep inherits the pipe: it stays open until the whole group is gone.
+    let fifo = make_fifo(folder.path());
+    let script = format!("exec 9> '{fifo}'\ntrap '' INT\necho ready >&2\nsleep 1000");
+    let restic = fake_restic(folder.path(), "0.18.0", &script).await.with_timing(restic::Timing {
         grace: std::time::Duration::from_millis(50),
         ..restic::Timing::default()
+    });
+    let words = tokio::spawn({
+        let folder = folder.path().to_owned();
+        async move { last_words(&folder).await }
     });
     let cancel = CancelToken::new();
     let mut started = None;
@@ -380,8 +387,7 @@ async fn point_04_after_the_grace_the_whole_group_is_killed() {
     assert_eq!(failure.kind, FailureKind::Cancelled);
     assert_eq!(failure.exit, Some(Exit::Signal(9)));
     assert_eq!(failure.killed_pid, started);
-    // The readers end only when nobody holds the pipes any more: the sleep is gone too.
-    restic.settled().await;
+    assert_eq!(words.await.unwrap(), "");
 }
 
 /// One release takes a negative count for "delete everything" and reports success.
