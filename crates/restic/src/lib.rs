@@ -28,7 +28,7 @@
 //! - What is unknown in restic's output is kept and never fatal.
 //! - Secrets go by environment only, into a child whose environment was cleared first. Free text
 //!   is redacted before it leaves the crate.
-//! - Views that only read take no lock in the repository.
+//! - Views that only read take no lock in the repository. A restore does: it reads for long.
 
 mod backup;
 mod call;

@@ -85,8 +85,8 @@ pub struct RestoreSummary {
 }
 
 impl Restic {
-    /// Restores into the target folder. Takes no lock: it reads, and must also work where
-    /// somebody else's lock was left behind.
+    /// Restores into the target folder, under a shared lock: without it a prune could take the
+    /// data away half-way.
     ///
     /// # Errors
     /// [`FailureKind::RestoreIncomplete`], [`FailureKind::DiskFull`] or [`FailureKind::Damaged`]
