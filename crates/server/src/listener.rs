@@ -9,7 +9,8 @@ mod tls;
 use crate::{manager::Manager, session::socket::Shared};
 use axum::{
     Json, Router,
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header::CONNECTION},
+    middleware::map_response,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -72,7 +73,17 @@ fn agent_router(state: AgentState) -> Router {
         .route("/agent/connect", get(connect::connect))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
+        .layer(map_response(one_request))
         .with_state(state)
+}
+
+/// One request a connection, and after it an upgrade or the end: whoever has no more to say holds
+/// no place. (hyper's own switch for this takes the upgrade's header away too.)
+async fn one_request(mut response: Response) -> Response {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn not_found() -> Refusal {
@@ -174,8 +185,6 @@ impl Serving {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WITHIN)
             .max_buf_size(HTTP_BUFFER_BYTES)
-            // One request a connection: whoever has no more to say holds no place.
-            .keep_alive(false)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
             .with_upgrades();
         // With the upgrade the connection becomes a task of its own, and this place is free.

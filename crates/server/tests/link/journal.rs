@@ -1,0 +1,220 @@
+//! Records: taken once, in order, acknowledged when they are safe, and never a reason to stop.
+
+use crate::double::{Fleet, Journal, at, finished, line, run_id, started};
+use protocol::{
+    Code, Frame, FromAgent, Generation, HostId, JobStatus, RunId, ScheduleAck, journal::ChainHash,
+};
+use server::db::{hosts::Host, logs, runs, runs::Dispatch};
+
+#[tokio::test]
+async fn a_run_of_the_agents_own_schedule_appears_with_its_first_record() {
+    let fleet = Fleet::start().await;
+    let (plan, _) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    let run = run_id(1);
+    for record in [started(run, Some(plan)), line(run, 1, "x"), finished(run, JobStatus::Partial)] {
+        agent.journal.push(&record);
+    }
+    let (mut link, _) = agent.connect().await;
+    for frame in agent.journal.after(0) {
+        link.send_frame(&frame).await;
+    }
+    link.until_acked(3).await;
+    let run = fleet.run(run).await;
+    assert_eq!((run.status, run.dispatch), (JobStatus::Partial, Dispatch::Agent));
+    assert_eq!((run.plan_id, run.requested_by.as_str()), (Some(plan), "agent"));
+}
+
+#[tokio::test]
+async fn an_outcome_without_a_beginning_is_still_an_outcome() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    let frame = agent.journal.push(&finished(run_id(1), JobStatus::Interrupted));
+    link.send_frame(&frame).await;
+    link.until_acked(1).await;
+    assert_eq!(fleet.run(run_id(1)).await.status, JobStatus::Interrupted);
+}
+
+#[tokio::test]
+async fn a_manager_that_was_killed_before_its_commit_gets_the_records_again() {
+    let mut fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let run = run_id(1);
+    for n in 0..100 {
+        agent.journal.push(&if n == 0 { started(run, None) } else { line(run, n, "x") });
+    }
+    let (mut link, _) = agent.connect().await;
+    for frame in &agent.journal.after(0)[..40] {
+        link.send_frame(frame).await;
+    }
+    link.until_acked(1).await;
+    fleet.stop().await;
+    fleet.resume().await;
+    agent.redial(&fleet);
+
+    let (mut link, welcome) = agent.connect().await;
+    let cursor = welcome.cursor.unwrap();
+    assert!((1..=40).contains(&cursor.seq), "{cursor:?}");
+    for frame in agent.journal.after(cursor.seq) {
+        link.send_frame(&frame).await;
+    }
+    link.until_acked(100).await;
+    let lines = logs::lines(fleet.db().read(), run, 0, 1000).await.unwrap();
+    let numbers: Vec<u64> = lines.iter().map(|line| line.seq).collect();
+    assert_eq!(numbers, (1..100).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn a_hole_in_the_numbers_ends_the_connection_and_nothing_of_it_is_kept() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    agent.journal.push(&started(run_id(1), None));
+    let later = agent.journal.push(&finished(run_id(1), JobStatus::Succeeded));
+    link.send_frame(&later).await;
+    assert_eq!(link.ended().await.unwrap().code, Code::FrameInvalid);
+    assert!(runs::find(fleet.db().read(), run_id(1)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_record_with_another_content_than_before_is_an_alarm() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    let mut other = agent.journal.clone();
+    let frame = agent.journal.push(&started(run_id(1), None));
+    link.send_frame(&frame).await;
+    link.until_acked(1).await;
+    let frame = other.push(&started(run_id(2), None));
+    link.send_frame(&frame).await;
+    link.ended().await;
+    let host = fleet.until_host(agent.host(), |host| host.hold.is_some()).await;
+    assert_eq!(host.hold.unwrap().code, Code::JournalForked);
+
+    // Released, the agent begins a new journal, and the gap stays visible.
+    let (_link, welcome) = agent.connect().await;
+    assert!(welcome.hold.is_some() && welcome.ticket.is_none());
+    assert!(fleet.manager().release(agent.host()).await.unwrap());
+    let (_link, welcome) = agent.connect().await;
+    assert_eq!(welcome.renew_journal, Some(Code::JournalForked));
+    assert_eq!(welcome.cursor.unwrap().seq, 1);
+    agent.journal = Journal::new(2);
+    let (mut link, welcome) = agent.connect().await;
+    assert_eq!(welcome.renew_journal, None);
+    let frame = agent.journal.push(&started(run_id(3), None));
+    link.send_frame(&frame).await;
+    link.until_acked(1).await;
+}
+
+#[tokio::test]
+async fn a_broken_chain_is_an_alarm_too() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    let mut frame = agent.journal.push(&started(run_id(1), None));
+    frame.hash = Some(ChainHash::from([7; 16]));
+    link.send_frame(&frame).await;
+    link.ended().await;
+    let host = fleet.until_host(agent.host(), |host| host.hold.is_some()).await;
+    assert_eq!(host.hold.unwrap().code, Code::JournalForked);
+}
+
+#[tokio::test]
+async fn a_record_that_makes_no_sense_is_skipped_and_told() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    let strange = [
+        Frame::new("job.started", &serde_json::json!({ "job_id": 7 })).unwrap(),
+        Frame::new("from.the.future", &serde_json::json!({ "x": 1 })).unwrap(),
+    ];
+    for frame in strange {
+        let frame = agent.journal.push_raw(frame);
+        link.send_frame(&frame).await;
+    }
+    let frame = agent.journal.push(&started(run_id(1), None));
+    link.send_frame(&frame).await;
+    link.until_acked(3).await;
+    assert_eq!(fleet.run(run_id(1)).await.status, JobStatus::Running);
+    let notices = fleet.notices().await;
+    assert_eq!(notices.len(), 1);
+    assert_eq!(notices[0].code, Code::FrameInvalid);
+}
+
+#[tokio::test]
+async fn nobody_reports_on_a_run_of_another_machine() {
+    let fleet = Fleet::start().await;
+    let (mut one, mut two) = (fleet.agent("one").await, fleet.agent("two").await);
+    let run = fleet.request(one.host(), None).await;
+    let (mut link, _) = two.connect().await;
+    for record in [started(run, None), line(run, 1, "x"), finished(run, JobStatus::Succeeded)] {
+        let frame = two.journal.push(&record);
+        link.send_frame(&frame).await;
+    }
+    link.until_acked(3).await;
+    assert_eq!(fleet.run(run).await.status, JobStatus::Queued);
+    assert!(logs::lines(fleet.db().read(), run, 0, 10).await.unwrap().is_empty());
+    assert_eq!(fleet.notices().await.len(), 1);
+    let (mut link, _) = one.connect().await;
+    assert_eq!(link.command().await.job_id, run);
+}
+
+#[tokio::test]
+async fn many_machines_share_the_intake_and_each_gets_its_own_acknowledgements() {
+    let fleet = Fleet::start().await;
+    let mut links = Vec::new();
+    for n in 0..8_u8 {
+        let mut agent = fleet.agent(&format!("box {n}")).await;
+        let (link, _) = agent.connect().await;
+        links.push((n, agent, link));
+    }
+    for round in 1..=50_u64 {
+        for (n, agent, link) in &mut links {
+            let record = if round == 1 { started(run_id(*n), None) } else { line(run_id(*n), round, "x") };
+            let frame = agent.journal.push(&record);
+            link.send_frame(&frame).await;
+        }
+    }
+    for (n, _, link) in &mut links {
+        link.until_acked(50).await;
+        let lines = logs::lines(fleet.db().read(), run_id(*n), 0, 100).await.unwrap();
+        assert_eq!(lines.len(), 49);
+    }
+}
+
+async fn acknowledged(fleet: &Fleet, host: HostId) -> Host {
+    fleet.until_host(host, Host::in_sync).await
+}
+
+#[tokio::test]
+async fn a_desired_state_is_sent_until_it_is_acknowledged_and_only_then_in_sync() {
+    let fleet = Fleet::start().await;
+    let (plan, _) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    fleet.assign(plan, agent.host()).await;
+    assert!(!fleet.host(agent.host()).await.in_sync());
+    for _ in 0..2 {
+        let (mut link, _) = agent.connect().await;
+        assert!(matches!(link.told().await, protocol::ToAgent::ConfigUpdate(_)));
+    }
+    let (mut link, welcome) = agent.connect().await;
+    link.told().await;
+    let protocol::ToAgent::ScheduleSet(set) = link.told().await else { panic!() };
+    let generation = Generation { incarnation: welcome.manager.incarnation, n: 2 };
+    assert_eq!(set.generation, Some(generation));
+    let ack = ScheduleAck {
+        version: 2,
+        applied_at: at(0),
+        generation: set.generation,
+        digest: set.digest,
+    };
+    let frame = agent.journal.push(&FromAgent::ScheduleAck(ack));
+    link.send_frame(&frame).await;
+    assert_eq!(acknowledged(&fleet, agent.host()).await.acked_generation, 2);
+    drop(link);
+    let (mut link, _) = agent.connect().await;
+    let run: RunId = fleet.request(agent.host(), Some(plan)).await;
+    let protocol::ToAgent::CommandRun(command) = link.told().await else { panic!() };
+    assert_eq!(command.job_id, run, "what is in sync is not sent again");
+}
