@@ -24,7 +24,8 @@ pub mod session;
 pub mod streams;
 pub mod system;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+pub mod words;
 
 use crate::{events::Topic, manager::Manager};
 use axum::{
@@ -77,7 +78,11 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    info(title = "Restic Manager", description = "The admin's API.", license(name = "MIT OR Apache-2.0")),
+    info(
+        title = "Restic Manager",
+        description = "The admin's API.",
+        license(name = "MIT OR Apache-2.0")
+    ),
     components(schemas(
         crate::events::Event,
         crate::events::Topic,

@@ -27,7 +27,10 @@ impl Change {
     /// When the database fails.
     pub async fn begin(manager: &Manager, who: Principal) -> ApiResult<Self> {
         let tx = manager.db().begin().await?;
-        Ok(Self { tx, now: manager.now(), who })
+        let now = manager.now();
+        // What is answered must be what is read back, and the database keeps milliseconds.
+        let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
+        Ok(Self { tx, now, who })
     }
 
     /// Writes the audit entry and commits.

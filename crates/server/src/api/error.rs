@@ -33,7 +33,7 @@ pub enum ApiError {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProblemView {
     /// The stable reason; branch on this, never on the text.
-    #[schema(value_type = String, example = "not_found")]
+    #[schema(value_type = crate::api::words::CodeWord)]
     pub code: Code,
     /// What happened and what was kept.
     pub message: String,
@@ -107,8 +107,9 @@ impl IntoResponse for ApiError {
         match self {
             Self::Refused(problem) => answer(*problem),
             Self::RunOpen(run_id) => {
-                let problem = Problem::new(Code::Conflict, "The same run is waiting or going already.")
-                    .guidance("Open it to follow or cancel it.");
+                let problem =
+                    Problem::new(Code::Conflict, "The same run is waiting or going already.")
+                        .guidance("Open it to follow or cancel it.");
                 let view = ProblemView { run_id: Some(run_id), ..problem.into() };
                 (status(Code::Conflict), Json(view)).into_response()
             }

@@ -25,7 +25,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use next_action::{NextActionView, next_action};
-use protocol::{Code, HostId, JobStatus, PlanId, Problem, RepositoryId, RunId};
+use protocol::{Code, HostId, JobKind, JobStatus, PlanId, Problem, RepositoryId, RunId};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use utoipa::ToSchema;
@@ -92,7 +92,7 @@ pub struct HostView {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HoldView {
     /// The stable reason.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::api::words::CodeWord)]
     pub code: Code,
     /// The reason in words.
     pub message: String,
@@ -105,9 +105,10 @@ pub struct LastRunView {
     #[schema(value_type = String, format = Uuid)]
     pub id: RunId,
     /// Its kind.
-    pub kind: String,
+    #[schema(value_type = crate::api::words::KindWord)]
+    pub kind: JobKind,
     /// Its state.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::api::words::StatusWord)]
     pub status: JobStatus,
     /// When it was asked for.
     #[schema(value_type = String, format = DateTime)]
@@ -116,7 +117,7 @@ pub struct LastRunView {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
     /// The stable reason of its end.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<crate::api::words::CodeWord>)]
     pub code: Option<Code>,
 }
 
@@ -124,7 +125,7 @@ impl From<&Run> for LastRunView {
     fn from(run: &Run) -> Self {
         Self {
             id: run.id,
-            kind: run.kind.as_str().to_owned(),
+            kind: run.kind,
             status: run.status,
             created_at: run.created_at,
             finished_at: run.finished_at,

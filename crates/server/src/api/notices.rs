@@ -20,7 +20,7 @@ pub struct NoticeView {
     #[schema(value_type = Option<String>, format = Uuid)]
     pub host_id: Option<HostId>,
     /// The stable reason.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::api::words::CodeWord)]
     pub code: Code,
     /// Tells two notices of one code apart; often empty.
     pub subject: String,

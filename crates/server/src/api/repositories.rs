@@ -209,8 +209,7 @@ fn check_ca(pem: &str) -> ApiResult<()> {
     if pem.contains("PRIVATE KEY") {
         return refused("This holds a private key; only the authority's certificate belongs here.");
     }
-    let certificates: Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(()),
         _ => refused("It is no certificate in PEM form (-----BEGIN CERTIFICATE-----)."),

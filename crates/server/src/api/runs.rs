@@ -46,12 +46,12 @@ pub struct RunView {
     #[schema(value_type = Option<String>, format = Uuid)]
     pub repository_id: Option<RepositoryId>,
     /// Its kind.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::api::words::KindWord)]
     pub kind: JobKind,
     /// What it was asked for beyond its kind.
     pub options: RunOptionsView,
     /// Its state.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::api::words::StatusWord)]
     pub status: JobStatus,
     /// Whether it has ended; then it never changes again.
     pub is_terminal: bool,
@@ -79,7 +79,7 @@ pub struct RunView {
     /// restic's exit code.
     pub exit_code: Option<i32>,
     /// The stable reason of its end.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<crate::api::words::CodeWord>)]
     pub code: Option<Code>,
     /// What went wrong.
     pub error: Option<String>,
@@ -246,7 +246,7 @@ pub struct RunsQuery {
     #[param(value_type = Option<String>, format = Uuid)]
     pub repository_id: Option<RepositoryId>,
     /// Those of this kind.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<crate::api::words::KindWord>)]
     pub kind: Option<JobKind>,
     /// Those that have not ended (`true`), or that have (`false`).
     pub open: Option<bool>,
@@ -317,11 +317,9 @@ fn options(spec: RunSpec) -> RunOptionsView {
         RunSpec::Check { read_data, .. } => {
             RunOptionsView { read_data, ..RunOptionsView::default() }
         }
-        RunSpec::Restore { snapshot_id, include, .. } => RunOptionsView {
-            snapshot_id: Some(snapshot_id),
-            include,
-            ..RunOptionsView::default()
-        },
+        RunSpec::Restore { snapshot_id, include, .. } => {
+            RunOptionsView { snapshot_id: Some(snapshot_id), include, ..RunOptionsView::default() }
+        }
         RunSpec::Backup { .. }
         | RunSpec::Init { .. }
         | RunSpec::Unlock { .. }

@@ -114,7 +114,10 @@ fn main() -> ExitCode {
 
 fn start_log(form: LogForm) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match form {
         LogForm::Text => log.init(),
         LogForm::Json => log.json().init(),
@@ -160,15 +163,24 @@ async fn serve(options: Serve) -> anyhow::Result<()> {
 fn read_password(from: &PasswordFrom) -> anyhow::Result<(Secret<String>, bool)> {
     if from.password_stdin {
         let mut text = String::new();
-        std::io::stdin().lock().take(64 * 1024).read_to_string(&mut text).context("failed to read the password")?;
+        std::io::stdin()
+            .lock()
+            .take(64 * 1024)
+            .read_to_string(&mut text)
+            .context("failed to read the password")?;
         let text = Secret::new(text);
-        return Ok((Secret::new(text.expose_secret().trim_end_matches(['\r', '\n']).to_owned()), false));
+        return Ok((
+            Secret::new(text.expose_secret().trim_end_matches(['\r', '\n']).to_owned()),
+            false,
+        ));
     }
     if !std::io::stdin().is_terminal() {
         return Ok((generate_password()?, true));
     }
     let ask = |prompt| -> anyhow::Result<Secret<String>> {
-        Ok(Secret::new(rpassword::prompt_password(prompt).context("failed to ask for the password")?))
+        Ok(Secret::new(
+            rpassword::prompt_password(prompt).context("failed to ask for the password")?,
+        ))
     };
     let password = ask("New password (at least 12 characters): ")?;
     if password != ask("Once more: ")? {

@@ -130,8 +130,7 @@ fn unix_block(
                 .guidance("Set one first, such as backup.example:9781."),
         ));
     }
-    let dial: String =
-        addresses.iter().map(|address| format!("--address='{address}' ")).collect();
+    let dial: String = addresses.iter().map(|address| format!("--address='{address}' ")).collect();
     let token = token.expose_secret();
     Ok(Secret::new(format!(
         "sudo restic-manager-agent enroll {dial}--manager-key='{manager_key}' <<'TOKEN'\n\

@@ -18,7 +18,8 @@ pub struct NextActionView {
     pub action: NextAction,
     /// The kind of run that it asks for; absent for `view`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
+    #[schema(value_type = Option<crate::api::words::KindWord>)]
+    pub kind: Option<JobKind>,
     /// The plan to run.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = Uuid)]
@@ -67,11 +68,11 @@ pub(super) fn next_action(host: &Host, facts: &Facts) -> Option<NextActionView> 
     let failed = plans().find_map(|plan| last(plan).filter(|run| did_not_work(run.status)));
     if let Some(run) = failed {
         let retry = action(NextAction::Retry);
-        let kind = Some(JobKind::Backup.as_str().to_owned());
+        let kind = Some(JobKind::Backup);
         return Some(NextActionView { kind, plan_id: run.plan_id, run_id: Some(run.id), ..retry });
     }
     let plan = plans().min_by_key(|plan| last(plan).map(|run| run.created_at))?;
-    let kind = Some(JobKind::Backup.as_str().to_owned());
+    let kind = Some(JobKind::Backup);
     Some(NextActionView { kind, plan_id: Some(plan.id), ..action(NextAction::RunNow) })
 }
 
@@ -99,7 +100,7 @@ fn initialise(repository: &Repository, newest: &[Run], host: HostId) -> NextActi
     });
     let word = if failed.is_some() { NextAction::Retry } else { NextAction::Initialise };
     NextActionView {
-        kind: Some(JobKind::Init.as_str().to_owned()),
+        kind: Some(JobKind::Init),
         repository_id: Some(repository.id),
         run_id: failed.map(|run| run.id),
         ..action(word)

@@ -97,10 +97,7 @@ impl Minted {
     fn of(form: &CreateRepositoryForm) -> ApiResult<Self> {
         let wants_credential = form.username.is_some() && form.credential.is_none();
         let mint = |wanted: bool| wanted.then(|| token::mint(24)).transpose();
-        Ok(Self {
-            password: mint(form.password.is_none())?,
-            credential: mint(wants_credential)?,
-        })
+        Ok(Self { password: mint(form.password.is_none())?, credential: mint(wants_credential)? })
     }
 }
 

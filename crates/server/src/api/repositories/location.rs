@@ -115,7 +115,11 @@ fn check_bucket(rest: &str) -> Result<(), Problem> {
         return Err(no_credentials());
     }
     let bucket = rest.split(':').next().unwrap_or_default();
-    if !is_word(bucket) { Err(refused("The location needs a bucket or container.")) } else { Ok(()) }
+    if !is_word(bucket) {
+        Err(refused("The location needs a bucket or container."))
+    } else {
+        Ok(())
+    }
 }
 
 /// A remote must be the name of one in rclone's own configuration on the machine. A remote that is

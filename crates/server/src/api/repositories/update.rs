@@ -67,11 +67,7 @@ pub async fn update(
 }
 
 /// Applies the form. Returns the names of the fields that it set, for the audit log.
-fn apply(
-    manager: &Manager,
-    form: UpdateRepositoryForm,
-    to: &mut Repository,
-) -> ApiResult<String> {
+fn apply(manager: &Manager, form: UpdateRepositoryForm, to: &mut Repository) -> ApiResult<String> {
     let mut fields = Vec::new();
     if let Some(name) = form.name {
         to.name = check::name("name", &name)?;
@@ -90,7 +86,9 @@ fn apply(
     if let Patch::Set(pem) = &form.ca_pem {
         check_ca(pem)?;
     }
-    for (field, is_left) in [("username", form.username.is_leave()), ("ca_pem", form.ca_pem.is_leave())] {
+    for (field, is_left) in
+        [("username", form.username.is_leave()), ("ca_pem", form.ca_pem.is_leave())]
+    {
         if !is_left {
             fields.push(field);
         }
@@ -125,8 +123,7 @@ fn apply_secrets(
         Patch::Leave => return Ok(()),
         Patch::Clear => to.credential_sealed = None,
         Patch::Set(credential) => {
-            to.credential_sealed =
-                Some(seal("credential", credential_place(to.id), credential)?);
+            to.credential_sealed = Some(seal("credential", credential_place(to.id), credential)?);
         }
     }
     fields.push("credential");

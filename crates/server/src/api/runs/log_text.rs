@@ -53,7 +53,8 @@ fn write(lines: &[LogLine]) -> String {
     let mut page = String::new();
     for line in lines {
         // Writing into a string cannot fail.
-        let _ = writeln!(page, "{} {:6} {}", line.ts, line.stream.as_str(), text::clean(&line.payload));
+        let _ =
+            writeln!(page, "{} {:6} {}", line.ts, line.stream.as_str(), text::clean(&line.payload));
     }
     page
 }

@@ -43,7 +43,7 @@ pub struct LinesView {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EndView {
     /// How the run ended.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::api::words::StatusWord)]
     pub status: JobStatus,
     /// The last line that was told.
     pub last_line: u64,
@@ -81,16 +81,12 @@ async fn next((mut watch, manager, status): Following) -> ApiResult<Option<(Even
             let lines = lines.into_iter().map(LogLineView::from).collect();
             (json("line", &LinesView { lines })?.id(id), status)
         }
-        Signal::Progress(progress) => {
-            (json("progress", &ProgressView::from(&*progress))?, status)
-        }
+        Signal::Progress(progress) => (json("progress", &ProgressView::from(&*progress))?, status),
         Signal::State(run) => {
             let status = run.status;
             (json("state", &view(&manager, *run).await?)?, status)
         }
-        Signal::End => {
-            (json("end", &EndView { status, last_line: watch.last_line() })?, status)
-        }
+        Signal::End => (json("end", &EndView { status, last_line: watch.last_line() })?, status),
     };
     Ok(Some((event, (watch, manager, status))))
 }

@@ -70,7 +70,9 @@ mod tests {
         for good in ["box:9781", "192.0.2.7:1", "[::1]:9781", "a-b.example.org:65535"] {
             assert!(is_address(good), "{good}");
         }
-        for bad in ["", "box", "box:0", "box:65536", ":1", "-x:1", "a b:1", "$(x):1", "[x]:1", "a'b:1"] {
+        for bad in
+            ["", "box", "box:0", "box:65536", ":1", "-x:1", "a b:1", "$(x):1", "[x]:1", "a'b:1"]
+        {
             assert!(!is_address(bad), "{bad}");
         }
     }
