@@ -124,8 +124,8 @@ impl Fleet {
     pub async fn in_sync(&self) -> Result<Value> {
         wait_for("the machine to be online and in sync", async || {
             let hosts = self.api.get("/api/hosts").await?;
-            let host = hosts["hosts"][0].clone();
-            Ok((host["online"] == true && host["in_sync"] == true).then_some(host))
+            let host = hosts[0].clone();
+            Ok((host["is_online"] == true && host["in_sync"] == true).then_some(host))
         })
         .await
     }
@@ -193,7 +193,7 @@ impl Fleet {
         self.api
             .stream(&path, |event, data| {
                 match event {
-                    "lines" => lines += data.as_array().map_or(1, Vec::len),
+                    "line" => lines += data["lines"].as_array().map_or(0, Vec::len),
                     "progress" => progress += 1,
                     _ => {}
                 }

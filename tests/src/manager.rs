@@ -2,6 +2,7 @@
 
 use crate::{
     api::Api,
+    planted_secret,
     process::{Process, free_port, run_to_end},
     proxy::Proxy,
     tools::built,
@@ -50,7 +51,7 @@ impl Manager {
     /// When it cannot be started.
     pub async fn create(root: &Path) -> Result<Self> {
         fs::create_dir_all(root)?;
-        let password = "correct horse battery staple".to_owned();
+        let password = planted_secret("admin password");
         let data = root.join("data");
         let args = [
             "init".as_ref(),

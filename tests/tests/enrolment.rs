@@ -31,7 +31,7 @@ fn refused(agent: &Agent, ready: &Ready, token: &str, words: &[&str]) {
 async fn notice(api: &Api, code: &str) -> Value {
     wait_for(&format!("a notice {code}"), async || {
         let notices = api.get("/api/notices").await?;
-        let all = notices["notices"].as_array().unwrap();
+        let all = notices.as_array().unwrap();
         Ok(all.iter().find(|notice| notice["code"] == code).cloned())
     })
     .await
@@ -39,7 +39,7 @@ async fn notice(api: &Api, code: &str) -> Value {
 }
 
 async fn hosts(api: &Api) -> Vec<Value> {
-    api.get("/api/hosts").await.unwrap()["hosts"].as_array().unwrap().clone()
+    api.get("/api/hosts").await.unwrap().as_array().unwrap().clone()
 }
 
 async fn fleet(root: &Path) -> Fleet {
@@ -71,7 +71,7 @@ async fn a_second_use_of_a_token_holds_both_machines_and_tells_the_admin() {
     first.enrol(manager.ready(), &token).unwrap();
     first.start(Rights::Full).unwrap();
     wait_for("the first to be online", async || {
-        Ok((hosts(&api).await[0]["online"] == true).then_some(()))
+        Ok((hosts(&api).await[0]["is_online"] == true).then_some(()))
     })
     .await
     .unwrap();
