@@ -2,12 +2,11 @@
 
 use super::{
     error::{ApiError, ApiResult, ProblemView},
-    streams::{Closing, last_event_id, respond},
+    streams::{Until, last_event_id, respond},
 };
-use crate::{auth::Principal, events::Event as Change, manager::Manager};
+use crate::{events::Event as Change, manager::Manager};
 use anyhow::Context as _;
 use axum::{
-    Extension,
     extract::State,
     http::HeaderMap,
     response::{Response, sse::Event},
@@ -20,16 +19,11 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 #[utoipa::path(get, path = "/api/events", operation_id = "stream_events", tag = "system",
     responses((status = 200, body = String, content_type = "text/event-stream"),
         (status = "default", body = ProblemView)))]
-pub async fn events(
-    _who: Principal,
-    State(manager): State<Manager>,
-    closing: Option<Extension<Closing>>,
-    headers: HeaderMap,
-) -> Response {
+pub async fn events(State(manager): State<Manager>, until: Until, headers: HeaderMap) -> Response {
     let receiver = manager.events().subscribe();
     // A client that comes back missed what was told in between, and perhaps a restart.
     let is_back = last_event_id(&headers).is_some();
-    respond(stream::try_unfold((receiver, is_back), next), closing)
+    respond(stream::try_unfold((receiver, is_back), next), until)
 }
 
 type Following = (Receiver<Change>, bool);

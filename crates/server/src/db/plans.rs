@@ -267,16 +267,6 @@ pub async fn assign(tx: &mut Tx, id: PlanId, host: HostId) -> Result<(), DbError
     Ok(())
 }
 
-/// Takes all plans from a host.
-///
-/// # Errors
-/// When the database fails.
-pub async fn unassign_host(tx: &mut Tx, host: HostId) -> Result<(), DbError> {
-    let host = host.to_string();
-    sqlx::query!("DELETE FROM plan_hosts WHERE host_id = ?", host).execute(&mut **tx).await?;
-    Ok(())
-}
-
 /// Deletes a plan; its snapshots stay in the repository, and waiting enrolments lose it.
 ///
 /// # Errors

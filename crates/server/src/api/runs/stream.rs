@@ -8,13 +8,11 @@ use crate::{
     api::{
         error::{ApiResult, ProblemView},
         extract::{Params, PathId},
-        streams::{Closing, last_event_id, respond},
+        streams::{Until, last_event_id, respond},
     },
-    auth::Principal,
     manager::Manager,
 };
 use axum::{
-    Extension,
     extract::State,
     http::HeaderMap,
     response::{Response, sse::Event},
@@ -57,9 +55,8 @@ pub struct EndView {
     responses((status = 200, body = String, content_type = "text/event-stream"),
         (status = "default", body = ProblemView)))]
 pub async fn stream(
-    _who: Principal,
     State(manager): State<Manager>,
-    closing: Option<Extension<Closing>>,
+    until: Until,
     headers: HeaderMap,
     PathId(id): PathId<RunId>,
     Params(query): Params<StreamQuery>,
@@ -68,7 +65,7 @@ pub async fn stream(
     let after = query.after_line.unwrap_or(0).max(last_event_id(&headers).unwrap_or(0));
     let watch = Watch::new(manager.clone(), id, after);
     let events = stream::try_unfold((watch, manager, JobStatus::Queued), next);
-    Ok(respond(events, closing))
+    Ok(respond(events, until))
 }
 
 type Following = (Watch, Manager, JobStatus);

@@ -55,6 +55,16 @@ async fn a_run_that_waits_is_not_asked_for_twice() {
 }
 
 #[tokio::test]
+async fn many_requests_at_once_make_one_run() {
+    let it = Ready::new().await;
+    let answers = futures_util::future::join_all((0..16).map(|_| it.start(it.backup()))).await;
+    let made = answers.iter().filter(|answer| answer.status == 201).count();
+    let refused = answers.iter().filter(|answer| answer.status == 409).count();
+    assert_eq!((made, refused), (1, 15));
+    assert_eq!(it.fleet.get("/api/runs").await.ok(200).as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn every_kind_is_taken_and_keeps_what_it_was_asked_for() {
     let it = Ready::new().await;
     let snapshot = "a".repeat(64);
