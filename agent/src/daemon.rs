@@ -168,15 +168,12 @@ impl Daemon {
             if is_stopped {
                 break;
             }
-            match self.tick(&stop, deadline).await {
-                Tick::Stop => {
-                    tracing::info!("Stopping");
-                    deadline = Some(Instant::now() + STOP_PATIENCE);
-                    let effects = self.brain.handle_stop();
-                    self.execute(effects).await?;
-                }
-                tick => self.handle(tick).await?,
+            let tick = self.tick(&stop, deadline).await;
+            if matches!(tick, Tick::Stop) {
+                tracing::info!("Stopping");
+                deadline = Some(Instant::now() + STOP_PATIENCE);
             }
+            self.handle(tick).await?;
         }
         self.live = Live { link: Link::Stopped, ..self.live.clone() };
         self.show();
@@ -230,7 +227,8 @@ impl Daemon {
             }
             Tick::Timeout => self.brain.handle_timeout(now),
             Tick::Upkeep => return self.upkeep().await,
-            Tick::Sent | Tick::Stop => Vec::new(),
+            Tick::Stop => self.brain.handle_stop(),
+            Tick::Sent => Vec::new(),
         };
         self.execute(effects).await
     }

@@ -168,6 +168,7 @@ fn with_guidance(problem: Problem) -> Problem {
     if problem.guidance.is_some() {
         return problem;
     }
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most codes have nothing to do with it")]
     let guidance = match problem.code {
         Code::TokenUnknown => {
             "Copy the whole install line again, or make a new one in the manager."

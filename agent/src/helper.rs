@@ -85,10 +85,16 @@ async fn converse(
         tokio::select! {
             line = lines.next() => match line {
                 None => break,
-                Some(line) => match serde_json::from_str(&line?).context("it said something unreadable")? {
-                    RunEvent::Finished(ended) => outcome = Some(*ended),
-                    event => voice.say(event),
-                },
+                Some(line) => {
+                    let event = serde_json::from_str(&line?).context("it said something unreadable")?;
+                    match event {
+                        RunEvent::Finished(ended) => outcome = Some(*ended),
+                        RunEvent::Spawned(_)
+                        | RunEvent::Log(..)
+                        | RunEvent::ItemError
+                        | RunEvent::Progress(_) => voice.say(event),
+                    }
+                }
             },
             () = cancel.cancelled(), if input.is_some() => {
                 input = None;

@@ -188,8 +188,11 @@ impl Voice {
     pub fn say(&mut self, event: RunEvent) {
         match event {
             RunEvent::Log(stream, text) => self.log(stream, text),
-            other => {
-                let _ = self.sender.try_send((self.run_id, other));
+            RunEvent::Spawned(_)
+            | RunEvent::ItemError
+            | RunEvent::Progress(_)
+            | RunEvent::Finished(_) => {
+                let _ = self.sender.try_send((self.run_id, event));
             }
         }
     }
@@ -238,6 +241,7 @@ pub fn no_progress(job_id: RunId) -> JobProgress {
 
 /// What an event of restic's is for a run. The progress so far is kept by the caller.
 pub fn translate(event: Event, progress: &mut JobProgress) -> Vec<RunEvent> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a newer restic crate may add events")]
     match event {
         Event::Started { pid } => {
             vec![RunEvent::Spawned(Process {
@@ -272,7 +276,6 @@ pub fn translate(event: Event, progress: &mut JobProgress) -> Vec<RunEvent> {
                 RunEvent::Progress(Box::new(progress.clone())),
             ]
         }
-        // An event of a newer restic crate that says nothing to a run.
         _ => Vec::new(),
     }
 }

@@ -15,10 +15,8 @@ pub fn problem(failure: &Failure) -> Problem {
 /// A failure as the end of a run.
 #[must_use]
 pub fn failed(failure: &Failure) -> Outcome {
-    let status = match failure.kind {
-        FailureKind::Cancelled => JobStatus::Cancelled,
-        _ => JobStatus::Failed,
-    };
+    let is_cancelled = failure.kind == FailureKind::Cancelled;
+    let status = if is_cancelled { JobStatus::Cancelled } else { JobStatus::Failed };
     Outcome {
         exit_code: exit_code(failure.exit),
         unreadable: unreadable(&failure.items),
@@ -67,6 +65,7 @@ fn exit_code(exit: Option<Exit>) -> i32 {
 }
 
 fn code(kind: &FailureKind) -> Code {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a newer restic crate may add kinds")]
     match kind {
         FailureKind::ProgramNotFound | FailureKind::ProgramUnusable => Code::ResticMissing,
         FailureKind::ProgramTooOld { .. } => Code::ResticTooOld,
@@ -88,7 +87,7 @@ fn code(kind: &FailureKind) -> Code {
         FailureKind::SnapshotNotFound | FailureKind::PathNotFound => Code::SnapshotUnknown,
         FailureKind::RestoreIncomplete => Code::FilesUnreadable,
         FailureKind::Cancelled => Code::Cancelled,
-        // The others have no code of their own, and neither has what a newer crate may add.
+        // The others have no code of their own.
         _ => Code::ResticFailed,
     }
 }

@@ -1,9 +1,5 @@
 //! A manager in miniature: real TLS and a real WebSocket, and a test decides what it says.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests stop at the unexpected")]
-#![expect(clippy::panic, reason = "tests stop at the unexpected")]
-#![allow(dead_code, clippy::allow_attributes, reason = "each test file uses its own part")]
-
 pub mod restic;
 
 use agent::{
@@ -498,6 +494,8 @@ impl Bench {
             .args(["run", "--state-dir"])
             .arg(self.state.path())
             .env_remove("RESTIC_MANAGER_RESTIC")
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
             .kill_on_drop(true);
         if let Some(point) = crash_at {
             command.env(agent::hooks::VARIABLE, point);
@@ -532,11 +530,5 @@ impl Agent {
     pub async fn stop(self) {
         self.stop.cancel();
         timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
-    }
-
-    /// Ends it without a word, as far as that goes inside one process.
-    pub async fn abort(self) {
-        self.task.abort();
-        let _ = self.task.await;
     }
 }

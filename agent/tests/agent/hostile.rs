@@ -1,0 +1,95 @@
+//! A manager that went mad, a restic that will not stop talking, and secrets that must not be seen.
+
+use crate::support::{Authority, Bench, FakeManager, backup, run_id};
+use protocol::{FromAgent, JobStatus, MAX_FRAME_BYTES, MAX_LOG_LINE_BYTES};
+use std::path::Path;
+
+#[tokio::test]
+async fn an_unreadable_or_endless_frame_ends_the_connection_and_nothing_else() {
+    let manager = FakeManager::start(&Authority::new()).await;
+    let bench = Bench::new();
+    manager.enrol(&bench.state).await;
+    let agent = bench.start().await;
+    for text in [
+        "x".repeat(MAX_FRAME_BYTES + 1),
+        "no json".to_owned(),
+        format!(r#"{{"type":"command.run","payload":{}1{}}}"#, "[".repeat(1000), "]".repeat(1000)),
+        r#"{"type":"command.run","payload":{"job_id":"nonsense","kind":"backup"}}"#.to_owned(),
+    ] {
+        let mut session = manager.session().await;
+        session.send_text(text).await;
+        while session.next_frame().await.is_some() {}
+    }
+    let mut session = manager.session().await;
+    session.send_text(r#"{"type":"from.the.future","payload":{"x":1}}"#.to_owned()).await;
+    session.desire(&manager, 1, &bench.repository(), &bench.source()).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_line_of_a_megabyte_is_cut_with_a_mark() {
+    let manager = FakeManager::start(&Authority::new()).await;
+    let bench = Bench::new();
+    bench.restic.switch("long", "");
+    manager.enrol(&bench.state).await;
+    let agent = bench.start().await;
+    let mut session = manager.session().await;
+    session.desire(&manager, 1, &bench.repository(), &bench.source()).await;
+    session.run(run_id(1), manager.number(1), backup()).await;
+    let line = session
+        .until(|what| match what {
+            FromAgent::LogLine(line) if line.payload.starts_with("xxx") => Some(line),
+            _ => None,
+        })
+        .await;
+    assert!(line.payload.len() <= MAX_LOG_LINE_BYTES);
+    assert!(line.payload.ends_with("cut]"), "{}", &line.payload[line.payload.len() - 60..]);
+    assert_eq!(session.until_finished(run_id(1)).await.status, JobStatus::Succeeded);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_failure_has_its_words_and_no_secret_is_anywhere_but_in_its_place() {
+    let manager = FakeManager::start(&Authority::new()).await;
+    let bench = Bench::new();
+    bench.restic.switch("fail", "Fatal: wrong password or no key found: canary-password\n");
+    manager.enrol(&bench.state).await;
+    let agent = bench.start().await;
+    let mut session = manager.session().await;
+    session.desire(&manager, 1, &bench.repository(), &bench.source()).await;
+    session.run(run_id(1), manager.number(1), backup()).await;
+    let mut told = String::new();
+    let finished = session
+        .until(|what| {
+            told.push_str(&format!("{what:?}"));
+            match what {
+                FromAgent::JobFinished(finished) => Some(*finished),
+                _ => None,
+            }
+        })
+        .await;
+    assert_eq!(finished.status, JobStatus::Failed);
+    assert_eq!(finished.code, Some(protocol::Code::WrongPassword));
+    assert!(finished.guidance.is_some());
+    agent.stop().await;
+
+    assert!(!told.contains("canary"), "{told}");
+    assert!(bench.restic.read("environment").contains("canary-password"), "the test tests nothing");
+    assert!(!bench.restic.read("calls").contains("canary"));
+    let mut places = Vec::new();
+    find_canaries(bench.state.path(), &mut places);
+    assert_eq!(places, ["desired.json"]);
+}
+
+fn find_canaries(folder: &Path, places: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            find_canaries(&path, places);
+        } else if let Ok(bytes) = std::fs::read(&path)
+            && bytes.windows(6).any(|window| window == b"canary")
+        {
+            places.push(path.file_name().unwrap().to_string_lossy().into_owned());
+        }
+    }
+}
