@@ -16,7 +16,8 @@ use crate::{
     vault::{Vault, VaultError},
 };
 use protocol::{
-    ConfigUpdate, Generation, HostId, JobKind, Patch, RepositoryConfig, RepositoryId, Schedule, ScheduleSet,
+    ConfigUpdate, Generation, HostId, JobKind, Patch, RepositoryConfig, RepositoryId, Schedule,
+    ScheduleSet,
 };
 use sha2::{Digest, Sha256};
 use sqlx::SqliteConnection;
@@ -85,7 +86,8 @@ impl Sources {
                 })
             })
             .collect();
-        let whole = serde_json::json!({ "schedules": self.schedules(), "repositories": repositories });
+        let whole =
+            serde_json::json!({ "schedules": self.schedules(), "repositories": repositories });
         data_encoding::HEXLOWER.encode(&Sha256::digest(whole.to_string().as_bytes()))
     }
 }
@@ -207,7 +209,7 @@ fn unseal(repository: &Repository, vault: &Vault) -> Result<RepositoryConfig, Va
 pub async fn touch_hosts(tx: &mut Tx, hosts: &[HostId]) -> Result<Vec<HostId>, DbError> {
     let mut changed = Vec::new();
     for &host in hosts {
-        let digest = Sources::read(&mut **tx, host).await?.digest();
+        let digest = Sources::read(tx, host).await?.digest();
         if hosts::bump_generation(tx, host, &digest).await? {
             changed.push(host);
         }

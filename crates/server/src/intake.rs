@@ -144,7 +144,10 @@ impl Intake {
 /// must not keep the records of other machines out.
 async fn take_in(manager: &Manager, batch: &[Item]) {
     let Err(error) = store(manager, batch).await else { return };
-    tracing::warn!(error = &error as &dyn std::error::Error, "failed to take in a batch of records");
+    tracing::warn!(
+        error = &error as &dyn std::error::Error,
+        "failed to take in a batch of records"
+    );
     for item in batch {
         if item.progress.borrow().stopped.is_some() {
             continue;
@@ -169,6 +172,8 @@ struct Batch {
     told: Vec<(usize, Result<u64, Stopped>)>,
     applied: Applied,
     forked: Vec<HostId>,
+    /// Items after which nothing more is taken in from their session.
+    stopped: Vec<usize>,
 }
 
 async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
@@ -176,9 +181,7 @@ async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
     let mut batch = Batch::default();
     for (index, item) in items.iter().enumerate() {
         let is_stopped = item.progress.borrow().stopped.is_some()
-            || batch.told.iter().any(|(told, result)| {
-                result.is_err() && Arc::ptr_eq(&items[*told].progress, &item.progress)
-            });
+            || batch.stopped.iter().any(|at| Arc::ptr_eq(&items[*at].progress, &item.progress));
         if is_stopped {
             continue;
         }
@@ -189,6 +192,9 @@ async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
             Content::Record { journal, record } => {
                 let result =
                     store_record(manager, &mut tx, item.host, *journal, record, &mut batch).await?;
+                if result.is_err() {
+                    batch.stopped.push(index);
+                }
                 batch.told.push((index, result));
             }
         }

@@ -146,7 +146,10 @@ async fn accept(
     match listener.accept().await {
         Ok((stream, address)) => Some((stream, address, place)),
         Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "failed to accept a connection");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to accept a connection"
+            );
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }

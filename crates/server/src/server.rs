@@ -181,7 +181,9 @@ impl ServerHandle {
         self.services.close();
         // The intake ends when the last session's way to it is gone, which the hard token saw to.
         if tokio::time::timeout(deadline, self.services.wait()).await.is_err() {
-            tracing::warn!("the intake did not end in time; what it had not acknowledged comes again");
+            tracing::warn!(
+                "the intake did not end in time; what it had not acknowledged comes again"
+            );
         }
         self.manager.db().close().await;
     }

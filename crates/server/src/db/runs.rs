@@ -293,10 +293,7 @@ pub async fn list(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn open_of_host(
-    db: impl SqliteExecutor<'_>,
-    host: HostId,
-) -> Result<Vec<Run>, DbError> {
+pub async fn open_of_host(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Vec<Run>, DbError> {
     let host = host.to_string();
     let rows =
         select_run!("WHERE host_id = ? AND finished_at IS NULL ORDER BY created_at, id", host)
@@ -310,7 +307,8 @@ pub async fn open_of_host(
 /// # Errors
 /// When the database fails.
 pub async fn open(db: impl SqliteExecutor<'_>) -> Result<Vec<Run>, DbError> {
-    let rows = select_run!("WHERE finished_at IS NULL ORDER BY created_at, id").fetch_all(db).await?;
+    let rows =
+        select_run!("WHERE finished_at IS NULL ORDER BY created_at, id").fetch_all(db).await?;
     rows.into_iter().map(Run::try_from).collect()
 }
 
@@ -392,11 +390,7 @@ pub async fn expire_waiting(tx: &mut Tx, now: Timestamp) -> Result<Vec<Run>, DbE
 ///
 /// # Errors
 /// When the database fails.
-pub async fn finish_lost(
-    tx: &mut Tx,
-    host: HostId,
-    now: Timestamp,
-) -> Result<Vec<RunId>, DbError> {
+pub async fn finish_lost(tx: &mut Tx, host: HostId, now: Timestamp) -> Result<Vec<RunId>, DbError> {
     let (host, now) = (host.to_string(), millis(now));
     let rows = sqlx::query!(
         "UPDATE runs SET status = 'lost', code = 'lost', finished_at = ?, \

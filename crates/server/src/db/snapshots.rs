@@ -151,11 +151,7 @@ pub async fn add(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn remove(
-    tx: &mut Tx,
-    repository: RepositoryId,
-    ids: &[String],
-) -> Result<(), DbError> {
+pub async fn remove(tx: &mut Tx, repository: RepositoryId, ids: &[String]) -> Result<(), DbError> {
     let repository = repository.to_string();
     for id in ids {
         sqlx::query!("DELETE FROM snapshots WHERE repository_id = ? AND id = ?", repository, id)
@@ -228,7 +224,8 @@ pub async fn facts(
     let row = Row { table: "repository_facts", id: &id };
     Ok(Facts {
         snapshots_read_at: row.maybe_time("snapshots_read_at", facts.snapshots_read_at)?,
-        snapshots_host_id: row.maybe_parse("snapshots_host_id", facts.snapshots_host_id.as_deref())?,
+        snapshots_host_id: row
+            .maybe_parse("snapshots_host_id", facts.snapshots_host_id.as_deref())?,
         size_bytes: facts.size_bytes.map(uncount),
         snapshot_count: facts.snapshot_count.map(uncount),
         last_check_at: row.maybe_time("last_check_at", facts.last_check_at)?,

@@ -44,9 +44,7 @@ pub(super) async fn enrol(
         return Err(too_many());
     }
     let body = body(request).await?;
-    let request: EnrolRequest = serde_json::from_slice(&body).map_err(|_| {
-        invalid("The enrolment is no valid JSON document.").field_free(StatusCode::BAD_REQUEST)
-    })?;
+    let request: EnrolRequest = serde_json::from_slice(&body).map_err(|_| invalid())?;
     if !request.protocol_version.is_supported() {
         return Err(Refusal(StatusCode::BAD_REQUEST, too_old(request.protocol_version)));
     }
@@ -181,24 +179,20 @@ async fn answer(manager: &Manager, host_id: HostId) -> Result<EnrolResponse, DbE
     })
 }
 
-struct Invalid(Problem);
-
-impl Invalid {
-    fn field_free(self, status: StatusCode) -> Refusal {
-        Refusal(status, self.0)
-    }
-}
-
-fn invalid(message: &str) -> Invalid {
-    Invalid(Problem::new(Code::InvalidInput, message))
+fn invalid() -> Refusal {
+    let problem = Problem::new(Code::InvalidInput, "The enrolment is no valid JSON document.");
+    Refusal(StatusCode::BAD_REQUEST, problem)
 }
 
 fn failed(error: &DbError) -> Refusal {
     tracing::error!(error = error as &dyn std::error::Error, "failed to enrol a machine");
     Refusal(
         StatusCode::INTERNAL_SERVER_ERROR,
-        Problem::new(Code::Internal, "The manager could not enrol the machine; nothing was changed.")
-            .guidance("Try again; the manager's log has the cause."),
+        Problem::new(
+            Code::Internal,
+            "The manager could not enrol the machine; nothing was changed.",
+        )
+        .guidance("Try again; the manager's log has the cause."),
     )
 }
 
@@ -211,7 +205,8 @@ fn key_missing() -> Refusal {
 }
 
 fn too_many() -> Refusal {
-    let problem = Problem::new(Code::TooManyAttempts, "Too many wrong tokens came from this address.");
+    let problem =
+        Problem::new(Code::TooManyAttempts, "Too many wrong tokens came from this address.");
     Refusal(StatusCode::TOO_MANY_REQUESTS, problem.guidance("Wait a minute and try again."))
 }
 

@@ -228,7 +228,8 @@ mod tests {
         let step = |dispatch| next(&run(dispatch), Written::default(), Manner::AtOnce, at(5));
         assert_eq!(step(Dispatch::Waiting), Some(Step::WriteRun));
         assert_eq!(step(Dispatch::Going), None);
-        let step = next(&cancelled(run(Dispatch::Going)), Written::default(), Manner::AtOnce, at(5));
+        let step =
+            next(&cancelled(run(Dispatch::Going)), Written::default(), Manner::AtOnce, at(5));
         assert_eq!(step, Some(Step::WriteCancel(CancelReason::Admin)));
     }
 }

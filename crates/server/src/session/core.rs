@@ -258,6 +258,11 @@ impl AgentSession {
             | FromAgent::JobFinished(_)
             | FromAgent::LogLine(_)
             | FromAgent::ScheduleAck(_) => Some(Effect::Direct(Box::new(message))),
+            // Each of these is a write, and an honest agent sends one an answer: who sends hundreds a
+            // second is broken.
+            FromAgent::CommandResult(_) | FromAgent::TicketConfirm(_) if !self.may_pass(now) => {
+                self.close(Problem::new(Code::FrameInvalid, "Too many answers came at once."))
+            }
             FromAgent::CommandResult(result) => Some(Effect::CommandAnswered(result)),
             FromAgent::TicketConfirm(confirm) => Some(Effect::TicketConfirmed(confirm.ticket)),
             FromAgent::JobProgress(progress) => {
@@ -320,3 +325,6 @@ fn too_large() -> Problem {
         format!("A frame is larger than {} bytes.", protocol::MAX_FRAME_BYTES),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,16 +9,13 @@ use crate::{
         Tx,
         error::DbError,
         hosts::{self, Fingerprint, Host, HostState},
-        journals,
-        notices,
+        journals, notices,
     },
     manager::Manager,
     text,
     vault::VaultError,
 };
-use protocol::{
-    Code, Cursor, Hello, HostId, JournalId, JournalState, Problem, Secret, Welcome,
-};
+use protocol::{Code, Cursor, Hello, HostId, JournalId, JournalState, Problem, Secret, Welcome};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 

@@ -6,7 +6,8 @@ use crate::db::{
     notices::NewNotice,
 };
 use protocol::{
-    Code, Hello, Hold, HostId, JournalState, ManagerIdentity, Problem, ProtocolVersion, journal::ChainHash,
+    Code, Hello, Hold, HostId, JournalState, ManagerIdentity, Problem, ProtocolVersion,
+    journal::ChainHash,
 };
 
 /// What an agent may require of its manager. There is nothing optional yet.
@@ -199,15 +200,12 @@ pub fn meet(
 }
 
 const BEHIND: &str = "This machine knows of commands or plans that the manager has forgotten: the manager's database is an older copy.";
-const BEHIND_GUIDANCE: &str =
-    "If you restored the manager from a backup, adopt the machine. Otherwise look for a second manager with the same identity.";
-const CLONE: &str =
-    "Two machines use this identity, or the machine came back from an older copy. Both are held without commands.";
-const CLONE_GUIDANCE: &str = "If the machine was restored from an image, release it. If it was copied, enrol the copy again under its own name first.";
+const BEHIND_GUIDANCE: &str = "If you restored the manager from a backup, adopt the machine. Otherwise look for a second manager with the same identity.";
+const CLONE: &str = "Two machines use this identity, or the machine came back from an older copy. Both are held without commands.";
+const CLONE_GUIDANCE: &str = "If the machine was restored from an image, release it. If it was copied, enrol the copy again under its own name first. If you restored the manager from a backup, release it.";
 const FORKED: &str =
     "The machine's journal and the manager's tell different histories of the same records.";
-const FORKED_GUIDANCE: &str =
-    "Find out whether the machine was restored or copied, then release it: it will begin a new journal, and the gap stays visible.";
+const FORKED_GUIDANCE: &str = "Find out whether the machine was restored or copied, then release it: it will begin a new journal, and the gap stays visible.";
 
 impl Meeting {
     fn held(mut self, host: HostId, code: Code, message: &str, guidance: &str) -> Self {
@@ -327,3 +325,6 @@ fn manager_behind(host: HostId, state: &JournalState, seq: u64) -> NewNotice {
     .subject(format!("resend:{}", state.id))
     .guidance("If you restored the manager from a backup, nothing is to be done.")
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,14 +18,18 @@ use crate::{
     events::Topic,
 };
 use protocol::{
-    CancelReason, Code, CommandCancel, CommandGo, CommandNumber, CommandRun, Problem, RunId, ToAgent,
+    CancelReason, Code, CommandCancel, CommandGo, CommandNumber, CommandRun, Problem, RunId,
+    ToAgent,
 };
 
 impl Connection {
     pub(super) async fn reconcile(&mut self) -> Result<(), Ended> {
         let manager = self.shared.manager.clone();
         let Some(host) = hosts::find(manager.db().read(), self.host).await? else {
-            return Err(Ended::Refused(Problem::new(Code::HostUnknown, "This machine is not enrolled.")));
+            return Err(Ended::Refused(Problem::new(
+                Code::HostUnknown,
+                "This machine is not enrolled.",
+            )));
         };
         check_state(&host).map_err(Ended::Refused)?;
         let Some(live) = &self.live else { return Ok(()) };

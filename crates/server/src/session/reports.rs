@@ -71,15 +71,20 @@ impl Connection {
         let Some(live) = self.live.as_mut() else { return Ok(()) };
         if !live.open_runs.contains(&run) {
             let known = runs::find(self.shared.manager.db().read(), run).await?;
-            let is_ours = known
-                .is_some_and(|run| run.host_id == self.host && !run.status.is_terminal());
+            let is_ours =
+                known.is_some_and(|run| run.host_id == self.host && !run.status.is_terminal());
             if !is_ours {
                 return Ok(());
             }
             live.open_runs.insert(run);
         }
         let cleaned = JobProgress {
-            current_files: progress.current_files.iter().take(8).map(|it| text::sentence(it)).collect(),
+            current_files: progress
+                .current_files
+                .iter()
+                .take(8)
+                .map(|it| text::sentence(it))
+                .collect(),
             unreachable: progress.unreachable.as_deref().map(text::sentence),
             ..progress
         };

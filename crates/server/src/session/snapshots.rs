@@ -70,7 +70,8 @@ impl Assembly {
             (Some(read_at), Some(stored)) => read_at < stored,
             _ => false,
         };
-        let Some(digest) = report.digest.clone().filter(|_| !is_old) else {
+        let is_sound = report.snapshots.iter().all(has_full_id);
+        let Some(digest) = report.digest.clone().filter(|_| !is_old && is_sound) else {
             return SnapshotsStep::Nothing;
         };
         if let Some(page) = report.page.filter(|page| *page > 0) {
@@ -119,10 +120,15 @@ impl Assembly {
     }
 }
 
+/// restic's ids are 64 hex digits; what is none would reach command lines as one.
+fn has_full_id(snapshot: &Snapshot) -> bool {
+    snapshot.id.len() == 64 && snapshot.id.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// What a version 1 report changes: it always is the whole list.
 #[must_use]
 pub fn whole_list(report: SnapshotsReport) -> SnapshotsStep {
-    if report.snapshots.len() > MAX_SNAPSHOTS {
+    if report.snapshots.len() > MAX_SNAPSHOTS || !report.snapshots.iter().all(has_full_id) {
         return SnapshotsStep::Nothing;
     }
     let digest = snapshots_digest(report.snapshots.iter().map(|one| one.id.as_str()));

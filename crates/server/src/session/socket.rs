@@ -238,7 +238,9 @@ impl Connection {
         let (lane, progress) = self.shared.intake.lane(self.host, greeting.journal);
         let (version, seq) = match greeting.met {
             Met::Live { version, seq } => (version, seq),
-            Met::Held | Met::Renewing => (hello.protocol_version.min(protocol::PROTOCOL_VERSION), 0),
+            Met::Held | Met::Renewing => {
+                (hello.protocol_version.min(protocol::PROTOCOL_VERSION), 0)
+            }
         };
         let is_open = Written { is_open: true, ..Written::default() };
         self.session.handle_met(greeting.met);
@@ -330,7 +332,9 @@ impl Connection {
             self.next_frame += 1;
             frame.id = self.next_frame.to_string();
             frame.ack = self.live.as_ref().and_then(|live| match live.met {
-                Met::Live { version, .. } if version.has_journal() && live.acked > 0 => Some(live.acked),
+                Met::Live { version, .. } if version.has_journal() && live.acked > 0 => {
+                    Some(live.acked)
+                }
                 Met::Live { .. } | Met::Held | Met::Renewing => None,
             });
             frame.encode()
@@ -365,7 +369,10 @@ impl Connection {
                 && is_offline
                 && let Err(error) = self.store_seen().await
             {
-                tracing::warn!(error = &error as &dyn std::error::Error, "failed to note that a host was seen");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to note that a host was seen"
+                );
             }
             self.manager().events().publish(Topic::Host(host));
         }
@@ -376,11 +383,7 @@ impl Connection {
         let (code, reason) = match ended {
             Ended::Gone => return,
             Ended::Refused(problem) => {
-                let code = match problem.code {
-                    Code::FrameTooLarge => close_code::SIZE,
-                    Code::FrameInvalid | Code::HelloExpected => close_code::POLICY,
-                    _ => close_code::NORMAL,
-                };
+                let code = close_code_of(problem.code);
                 let reason = problem.code.as_str();
                 if self.write(&ToAgent::Refused(Refused(problem))).await.is_err() {
                     return;
@@ -391,6 +394,16 @@ impl Connection {
         };
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
         let _ = self.write_message(Message::Close(Some(frame))).await;
+    }
+}
+
+fn close_code_of(code: Code) -> u16 {
+    if code == Code::FrameTooLarge {
+        close_code::SIZE
+    } else if matches!(code, Code::FrameInvalid | Code::HelloExpected) {
+        close_code::POLICY
+    } else {
+        close_code::NORMAL
     }
 }
 

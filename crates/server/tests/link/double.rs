@@ -309,9 +309,7 @@ impl Journal {
     }
 
     fn head(&self) -> (u64, ChainHash) {
-        self.records
-            .last()
-            .map_or(self.base, |record| (record.seq.unwrap(), record.hash.unwrap()))
+        self.records.last().map_or(self.base, |record| (record.seq.unwrap(), record.hash.unwrap()))
     }
 
     pub fn push(&mut self, content: &FromAgent) -> Frame {
@@ -445,9 +443,10 @@ impl Agent {
         let request = "wss://manager.restic-manager.internal/agent/connect";
         let request = request.into_client_request().unwrap();
         let config = WebSocketConfig::default();
-        let (socket, _) = soon(tokio_tungstenite::client_async_with_config(request, stream, Some(config)))
-            .await
-            .unwrap();
+        let (socket, _) =
+            soon(tokio_tungstenite::client_async_with_config(request, stream, Some(config)))
+                .await
+                .unwrap();
         Link { socket }
     }
 
@@ -573,6 +572,14 @@ impl Link {
                 return;
             }
         }
+    }
+
+    /// Waits until the manager has taken in everything that was sent before.
+    pub async fn settle(&mut self, agent: &mut Agent) {
+        let marker = Frame::new("a.marker", &serde_json::json!({})).unwrap();
+        let frame = agent.journal.push_raw(marker);
+        self.send_frame(&frame).await;
+        self.until_acked(frame.seq.unwrap()).await;
     }
 
     /// Reads to the end and returns why, if the manager said so.

@@ -171,7 +171,8 @@ async fn many_machines_share_the_intake_and_each_gets_its_own_acknowledgements()
     }
     for round in 1..=50_u64 {
         for (n, agent, link) in &mut links {
-            let record = if round == 1 { started(run_id(*n), None) } else { line(run_id(*n), round, "x") };
+            let record =
+                if round == 1 { started(run_id(*n), None) } else { line(run_id(*n), round, "x") };
             let frame = agent.journal.push(&record);
             link.send_frame(&frame).await;
         }

@@ -1,1 +1,186 @@
-//! To come.
+//! Presence, revocation, and what the repositories hold.
+
+use crate::double::Fleet;
+use jiff::Timestamp;
+use protocol::{
+    Code, FromAgent, RepoStats, RepositoryId, Snapshot, SnapshotsReport, ToAgent, snapshots_digest,
+};
+use server::{
+    db::{
+        hosts::{self, HostState},
+        runs, snapshots,
+    },
+    events::Topic,
+};
+
+#[tokio::test]
+async fn a_revoked_machine_is_cut_off_and_stays_out() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    let mut tx = fleet.db().begin().await.unwrap();
+    assert!(hosts::set_state(&mut tx, agent.host(), HostState::Revoked).await.unwrap());
+    tx.commit().await.unwrap();
+    fleet.manager().announce(agent.host()).await;
+    assert_eq!(link.ended().await.unwrap().code, Code::HostRevoked);
+    let mut link = agent.dial().await;
+    assert_eq!(link.ended().await.unwrap().code, Code::HostRevoked);
+    assert!(fleet.manager().links().online().await.is_empty());
+}
+
+#[tokio::test]
+async fn the_open_runs_of_a_removed_machine_are_lost() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    let run = fleet.request(agent.host(), None).await;
+    link.command().await;
+    let mut tx = fleet.db().begin().await.unwrap();
+    hosts::set_state(&mut tx, agent.host(), HostState::Removed).await.unwrap();
+    let lost = runs::finish_lost(&mut tx, agent.host(), fleet.manager().now()).await.unwrap();
+    tx.commit().await.unwrap();
+    fleet.manager().announce(agent.host()).await;
+    assert_eq!(lost, [run]);
+    link.ended().await;
+    assert!(hosts::list(fleet.db().read()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_machine_is_online_while_it_is_connected_and_the_newest_connection_counts() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let links = fleet.manager().links().clone();
+    assert!(links.online().await.is_empty());
+    let (mut first, _) = agent.connect().await;
+    assert!(links.online().await.contains(&agent.host()));
+    let (second, _) = agent.connect().await;
+    assert_eq!(first.ended().await.unwrap().code, Code::ConnectionReplaced);
+    assert!(links.online().await.contains(&agent.host()));
+
+    let mut events = fleet.manager().events().subscribe();
+    drop(second);
+    while links.online().await.contains(&agent.host()) {
+        events.recv().await.unwrap();
+    }
+    let host = fleet.until_host(agent.host(), |host| host.last_seen_at.is_some()).await;
+    assert_eq!(host.restic_version, "0.18.0");
+    assert_eq!(host.time_zone.as_deref(), Some("Europe/Berlin"));
+}
+
+fn snapshot(n: u64) -> Snapshot {
+    let id = format!("{n:064x}");
+    Snapshot {
+        short_id: id[..8].to_owned(),
+        id,
+        time: Timestamp::from_second(1_790_000_000).unwrap(),
+        hostname: "box".to_owned(),
+        paths: vec!["/home".to_owned()],
+        tags: vec!["x".to_owned()],
+        size_bytes: Some(n),
+        file_count: None,
+        added_bytes: Some(0),
+    }
+}
+
+fn digest(list: &[Snapshot]) -> String {
+    snapshots_digest(list.iter().map(|one| one.id.as_str()))
+}
+
+fn report(repository: RepositoryId, whole: &[Snapshot]) -> SnapshotsReport {
+    SnapshotsReport {
+        repository_id: Some(repository),
+        digest: Some(digest(whole)),
+        read_at: Some(Timestamp::from_second(1_790_000_000).unwrap()),
+        ..SnapshotsReport::default()
+    }
+}
+
+async fn until_digest(fleet: &Fleet, repository: RepositoryId, expected: &str) {
+    crate::double::soon(async {
+        let mut events = fleet.manager().events().subscribe();
+        while snapshots::digest(fleet.db().read(), repository).await.unwrap() != expected {
+            while events.recv().await.unwrap().topic != Topic::Repository(repository) {}
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn snapshots_are_compared_by_digest_fetched_in_pages_and_followed_by_deltas() {
+    let fleet = Fleet::start().await;
+    let (plan, repository) = fleet.plan().await;
+    let (_, foreign) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    fleet.assign(plan, agent.host()).await;
+    let (mut link, _) = agent.connect().await;
+    link.told().await;
+    link.told().await;
+
+    let list: Vec<Snapshot> = (0..600).map(snapshot).collect();
+    link.say(&FromAgent::SnapshotsReport(report(repository, &list))).await;
+    let ToAgent::SnapshotsWant(want) = link.told().await else { panic!() };
+    assert_eq!(want.repository_id, repository);
+    for (page, part, last) in [(1, &list[..500], false), (2, &list[500..], true)] {
+        let mut report = report(repository, &list);
+        report.snapshots = part.to_vec();
+        report.page = Some(page);
+        report.last = last;
+        link.say(&FromAgent::SnapshotsReport(report)).await;
+    }
+    until_digest(&fleet, repository, &digest(&list)).await;
+    assert_eq!(snapshots::list(fleet.db().read(), repository).await.unwrap().len(), 600);
+
+    let mut later = list[1..].to_vec();
+    later.push(snapshot(1000));
+    let mut delta = report(repository, &later);
+    delta.base = Some(digest(&list));
+    delta.snapshots = vec![snapshot(1000)];
+    delta.removed = vec![list[0].id.clone()];
+    link.say(&FromAgent::SnapshotsReport(delta.clone())).await;
+    until_digest(&fleet, repository, &digest(&later)).await;
+
+    // A delta whose result is not what it says leaves the list alone and asks for all of it.
+    delta.base = Some(digest(&later));
+    delta.snapshots = vec![snapshot(2000)];
+    delta.digest = Some("wrong".to_owned());
+    link.say(&FromAgent::SnapshotsReport(delta)).await;
+    assert!(matches!(link.told().await, ToAgent::SnapshotsWant(_)));
+    until_digest(&fleet, repository, &digest(&later)).await;
+
+    // Nobody reports on a repository that is not theirs.
+    let mut stolen = report(foreign, &list[..1]);
+    stolen.snapshots = list[..1].to_vec();
+    stolen.page = Some(1);
+    stolen.last = true;
+    link.say(&FromAgent::SnapshotsReport(stolen)).await;
+    link.settle(&mut agent).await;
+    assert!(snapshots::list(fleet.db().read(), foreign).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn facts_of_a_repository_are_kept_newest_first() {
+    let fleet = Fleet::start().await;
+    let (plan, repository) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    fleet.assign(plan, agent.host()).await;
+    let (mut link, _) = agent.connect().await;
+    link.told().await;
+    link.told().await;
+    let told = |size_bytes, second: i64| RepoStats {
+        size_bytes,
+        snapshot_count: 3,
+        dedup_ratio: 1.5,
+        last_check_at: None,
+        last_check_status: None,
+        lock_state: "unlocked".to_owned(),
+        repository_id: Some(repository),
+        read_at: Some(Timestamp::from_second(1_790_000_000 + second).unwrap()),
+        locks: Vec::new(),
+    };
+    let (newer, older) = (told(100, 10), told(50, 5));
+    link.say(&FromAgent::RepoStats(newer)).await;
+    link.say(&FromAgent::RepoStats(older)).await;
+    link.settle(&mut agent).await;
+    let facts = snapshots::facts(fleet.db().read(), repository).await.unwrap();
+    assert_eq!((facts.size_bytes, facts.snapshot_count), (Some(100), Some(3)));
+}
