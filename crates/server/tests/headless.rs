@@ -1,5 +1,9 @@
 //! The headless server as a process: how it is set up, started, stopped, and what it refuses.
 #![cfg(unix)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected should stop, and say where"
+)]
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::{

@@ -77,3 +77,34 @@ pub async fn newest_of_kinds(
     .await?;
     rows.into_iter().map(Run::try_from).collect()
 }
+
+/// The newest backup of each host and plan.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newest_backups(db: impl SqliteExecutor<'_>) -> Result<Vec<Run>, DbError> {
+    let rows = select_run!(
+        "WHERE id IN (SELECT newest FROM (SELECT id AS newest, row_number() OVER \
+         (PARTITION BY host_id, coalesce(plan_id, '') ORDER BY created_at DESC, id DESC) AS place \
+         FROM runs WHERE kind = 'backup') WHERE place = 1) ORDER BY created_at DESC, id DESC"
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Run::try_from).collect()
+}
+
+/// The newest backup of each host and plan that wrote its snapshot.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newest_good_backups(db: impl SqliteExecutor<'_>) -> Result<Vec<Run>, DbError> {
+    let rows = select_run!(
+        "WHERE id IN (SELECT newest FROM (SELECT id AS newest, row_number() OVER \
+         (PARTITION BY host_id, coalesce(plan_id, '') ORDER BY created_at DESC, id DESC) AS place \
+         FROM runs WHERE kind = 'backup' AND status IN ('succeeded', 'partial')) WHERE place = 1) \
+         ORDER BY created_at DESC, id DESC"
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Run::try_from).collect()
+}
