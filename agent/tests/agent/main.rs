@@ -16,6 +16,7 @@ mod crash;
 mod enrolment;
 mod hostile;
 mod journal;
+mod real;
 mod reports;
 mod restore;
 mod support;
