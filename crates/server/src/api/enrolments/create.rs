@@ -133,7 +133,7 @@ fn unix_block(
     let dial: String = addresses.iter().map(|address| format!("--address='{address}' ")).collect();
     let token = token.expose_secret();
     Ok(Secret::new(format!(
-        "sudo restic-manager-agent enroll {dial}--manager-key='{manager_key}' <<'TOKEN'\n\
+        "restic-manager-agent enroll {dial}--manager-key='{manager_key}' <<'TOKEN'\n\
          {token}\n\
          TOKEN\n"
     )))
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "sudo restic-manager-agent enroll --address='box:9781' --address='[::1]:9781' \
+                "restic-manager-agent enroll --address='box:9781' --address='[::1]:9781' \
                  --manager-key='KEY' <<'TOKEN'",
                 "t0ken",
                 "TOKEN",
