@@ -216,3 +216,132 @@ pub async fn touch_hosts(tx: &mut Tx, hosts: &[HostId]) -> Result<Vec<HostId>, D
     }
     Ok(changed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vault::FileKeyStore;
+    use jiff::Timestamp;
+    use protocol::{Incarnation, PlanId};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn vault(dir: &std::path::Path) -> Vault {
+        Vault::open(&FileKeyStore::new(dir.join("vault.key")), true).unwrap()
+    }
+
+    fn repository(vault: &Vault, seed: u8) -> Repository {
+        let id = RepositoryId::new(1, &[seed; 10]);
+        Repository {
+            id,
+            name: format!("repository {seed}"),
+            url: format!("rest:https://store.example.org/{seed}"),
+            username: Some("box".to_owned()),
+            password_sealed: vault.seal(&password_place(id), b"canary-password").unwrap(),
+            credential_sealed: Some(
+                vault.seal(&credential_place(id), b"canary-credential").unwrap(),
+            ),
+            ca_pem: None,
+            append_only: true,
+            created_at: at(1),
+            updated_at: at(1),
+            initialised_at: None,
+            revision: 0,
+        }
+    }
+
+    fn plan(seed: u8, repository: &Repository) -> Plan {
+        Plan {
+            id: PlanId::new(1, &[seed; 10]),
+            name: format!("plan {seed}"),
+            repository_id: repository.id,
+            paths: vec!["/home".to_owned()],
+            excludes: Vec::new(),
+            tags: Vec::new(),
+            retention: None,
+            enabled: true,
+            created_at: at(1),
+            updated_at: at(1),
+            revision: 0,
+        }
+    }
+
+    fn sources(vault: &Vault) -> Sources {
+        let repositories = vec![repository(vault, 1), repository(vault, 2)];
+        let plans = vec![plan(1, &repositories[0]), plan(2, &repositories[1])];
+        Sources { plans, repositories }
+    }
+
+    const fn generation(incarnation: Incarnation) -> Generation {
+        Generation { incarnation, n: 4 }
+    }
+
+    #[test]
+    fn the_digest_sees_every_change_and_no_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = vault(dir.path());
+        let before = sources(&vault);
+        // Sealing again gives other bytes for the same secret: that is no change.
+        assert_eq!(before.digest(), sources(&vault).digest());
+        let mut changed = Vec::new();
+        let mut change = |act: fn(&mut Sources)| {
+            let mut sources = before.clone();
+            act(&mut sources);
+            changed.push(sources.digest());
+        };
+        change(|sources| sources.repositories[0].updated_at = at(2));
+        change(|sources| sources.repositories[0].url.push('x'));
+        change(|sources| sources.repositories[0].credential_sealed = None);
+        change(|sources| sources.plans[0].enabled = false);
+        change(|sources| sources.plans[0].paths.clear());
+        change(|sources| drop(sources.plans.pop()));
+        changed.push(before.digest());
+        let all = changed.len();
+        changed.sort();
+        changed.dedup();
+        assert_eq!(changed.len(), all);
+    }
+
+    #[test]
+    fn a_version_1_agent_gets_one_repository_and_only_its_plans() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = vault(dir.path());
+        let sources = sources(&vault);
+        let generation = generation(Incarnation::new(1, &[1; 10]));
+        let state = compile_version_1(&sources, &vault, generation).unwrap();
+        assert_eq!(
+            state.config.repo_url,
+            Patch::Set("rest:https://store.example.org/1".to_owned())
+        );
+        assert!(
+            matches!(&state.config.repo_password, Patch::Set(it) if it.expose_secret() == "canary-password")
+        );
+        assert_eq!(state.schedules.schedules.len(), 1);
+        let nothing = Sources { plans: Vec::new(), repositories: Vec::new() };
+        let state = compile_version_1(&nothing, &vault, generation).unwrap();
+        assert_eq!(state.config.repo_password, Patch::Clear);
+        assert!(state.schedules.schedules.is_empty());
+    }
+
+    #[test]
+    fn a_compiled_state_shows_no_secret_when_it_is_printed() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = vault(dir.path());
+        let sources = sources(&vault);
+        let generation = generation(Incarnation::new(1, &[1; 10]));
+        let state = compile(&sources, &vault, generation, sources.digest()).unwrap();
+        let repositories = state.config.repositories.as_ref().unwrap();
+        assert_eq!(repositories[1].password.expose_secret(), "canary-password");
+        assert!(!format!("{state:?} {sources:?}").contains("canary"));
+    }
+
+    #[test]
+    fn secrets_that_do_not_open_are_an_error_and_not_an_empty_password() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let sources = sources(&vault(one.path()));
+        let generation = generation(Incarnation::new(1, &[1; 10]));
+        assert!(compile(&sources, &vault(two.path()), generation, String::new()).is_err());
+    }
+}

@@ -163,3 +163,33 @@ impl Links {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_older_of_two_connections_goes_and_its_goodbye_does_not_end_the_newer() {
+        let (links, actor) = LinksHandle::new();
+        let stop = CancellationToken::new();
+        let actor = tokio_util::task::AbortOnDropHandle::new(
+            tokio_util::task::TaskTracker::new().spawn(actor.run(stop.clone())),
+        );
+        let host = HostId::new(1, &[1; 10]);
+        let older = links.register(host).await.unwrap();
+        let newer = links.register(host).await.unwrap();
+        older.link.replaced().await;
+        assert!(!links.unregister(older).await);
+        assert_eq!(links.online().await, BTreeSet::from([host]));
+        // What is said before anyone listens is heard.
+        links.wake(host).await;
+        links.wake_all().await;
+        newer.link.woken().await;
+        assert!(links.unregister(newer).await);
+        assert!(links.online().await.is_empty());
+        stop.cancel();
+        actor.await.unwrap();
+        assert!(links.register(host).await.is_none());
+        links.wake(host).await;
+    }
+}
