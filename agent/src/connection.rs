@@ -12,7 +12,10 @@
 //! A task of its own owns the socket. It knows nothing of what the frames mean; the brain does. Both
 //! directions are bounded channels: a slow manager holds the sender back, a busy agent the manager.
 
-use crate::{core::Redial, tls};
+use crate::{
+    core::{Redial, redial_after},
+    tls,
+};
 use anyhow::{Context, Result};
 use futures_util::{
     SinkExt, StreamExt,
@@ -164,7 +167,8 @@ impl Keeper {
             }
             Err(_) if next + 1 < self.addresses.len() => State::Dialling { next: next + 1 },
             Err(problem) => {
-                self.down(End { problem: Some(problem), redial: Redial::Backoff }).await
+                let redial = redial_after(problem.code);
+                self.down(End { problem: Some(problem), redial }).await
             }
         }
     }

@@ -26,6 +26,7 @@ mod recovery;
 mod reports;
 mod runs;
 
+pub use link::redial_after;
 pub use order::{Order, Task};
 pub use recovery::Recovered;
 pub use reports::{Reading, View};

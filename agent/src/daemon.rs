@@ -12,10 +12,10 @@ use crate::{
     hooks::{self, Point},
     identity::{Enrolment, Identity, Settings},
     machine,
-    paths::StateDir,
+    paths::{StateDir, fill_reserve, lock_patiently},
     runner::{self, Runner, Tools, reading},
     status::{Link, Live},
-    store::{Store, StoreError},
+    store::Store,
     tls::{self, Epoch},
 };
 use anyhow::{Context, Result};
@@ -111,7 +111,7 @@ impl Daemon {
     pub async fn start(options: Options) -> Result<Self> {
         let Options { state, clock, executable } = options;
         state.check()?;
-        let lock = state.lock()?;
+        let lock = lock_patiently(&state).await?;
         let enrolment = Enrolment::load(&state)?;
         let identity = Identity::load(&state)?;
         let settings = Settings::load(&state)?;
@@ -454,8 +454,11 @@ impl Daemon {
             }
         }
         while let Err(error) = self.store.commit(&changes).await {
-            if !matches!(error, StoreError::Database(_)) {
+            if !error.is_passing() {
                 return Err(error.into());
+            }
+            if error.is_disk_full() {
+                let _ = std::fs::remove_file(self.state.reserve());
             }
             let error = anyhow::Error::from(error);
             tracing::error!(error = format!("{error:#}"), "The journal cannot be written");
@@ -478,6 +481,9 @@ impl Daemon {
         }
         if now >= self.upkeep_at {
             self.upkeep_at = now + UPKEEP;
+            if let Err(error) = fill_reserve(&self.state) {
+                tracing::warn!(%error, "No room could be reserved for outcomes");
+            }
             self.commit().await?;
             let (journal, gone) = self.store.prune(self.clock.now()).await?;
             self.brain.handle_pruned(&journal, &gone);

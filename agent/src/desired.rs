@@ -2,7 +2,7 @@
 //! as a whole; beside the key it is the one place of secrets.
 
 use crate::paths::{StateDir, keep_aside, replace_file};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use protocol::{
     ConfigUpdate, Generation, JobKind, PlanId, RepositoryConfig, RepositoryId, Schedule,
     ScheduleSet,
@@ -85,43 +85,35 @@ pub enum Found {
 /// # Errors
 /// When the file cannot be opened, or not be kept aside.
 pub fn load(state: &StateDir, stamp: &str) -> Result<Found> {
+    match peek(state)? {
+        None => Ok(Found::Nothing),
+        Some(Ok(desired)) => Ok(Found::Stored(desired)),
+        Some(Err(why)) => {
+            let path = state.desired();
+            let kept = keep_aside(&path, stamp)
+                .with_context(|| format!("Failed to keep {} aside", path.display()))?;
+            Ok(Found::Unreadable { kept, why })
+        }
+    }
+}
+
+/// Looks at the stored desired state and changes nothing: it, or what is wrong with it, or none.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn peek(state: &StateDir) -> Result<Option<Result<Box<Desired>, String>>> {
     let path = state.desired();
     let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => {
             return Err(error).with_context(|| format!("Failed to open {}", path.display()));
         }
     };
-    match serde_json::from_slice(&text) {
-        Ok(desired) => Ok(Found::Stored(desired)),
-        // Only the place of the fault is told: serde's own words may quote the content.
-        Err(error) => Ok(Found::Unreadable {
-            kept: keep_aside(&path, stamp)
-                .with_context(|| format!("Failed to keep {} aside", path.display()))?,
-            why: format!("it is damaged at line {}, column {}", error.line(), error.column()),
-        }),
-    }
-}
-
-/// The generation of the stored desired state; changes nothing.
-///
-/// # Errors
-/// When the file is there and cannot be read.
-pub fn peek(state: &StateDir) -> Result<Option<Generation>> {
-    #[derive(Deserialize)]
-    struct Head {
-        generation: Generation,
-    }
-    let path = state.desired();
-    match fs::read(&path) {
-        Ok(text) => match serde_json::from_slice::<Head>(&text) {
-            Ok(head) => Ok(Some(head.generation)),
-            Err(error) => bail!("{} is damaged at line {}", path.display(), error.line()),
-        },
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("Failed to open {}", path.display())),
-    }
+    // Only the place of the fault is told: serde's own words may quote the content.
+    Ok(Some(serde_json::from_slice(&text).map_err(|error| {
+        format!("it is damaged at line {}, column {}", error.line(), error.column())
+    })))
 }
 
 /// Writes the desired state, all or nothing.

@@ -2,13 +2,13 @@
 
 use crate::{
     connection::dial,
-    desired::{self, Found},
+    desired,
     identity::{Enrolment, Identity, Settings},
     paths::StateDir,
     runner::{Tools, locate, repository, verdict},
     tls::{self, Epoch},
 };
-use protocol::{Problem, RepositoryConfig};
+use protocol::{Code, Problem, RepositoryConfig};
 use restic::{CancelToken, Restic, SnapshotFilter, Timing, Version};
 use schedule::Clock;
 use serde::Serialize;
@@ -208,21 +208,17 @@ async fn repositories(
     settings: &Settings,
     restic: Option<Restic>,
 ) -> Vec<Finding> {
-    // Reading must not move a damaged file: that is the running agent's business.
     let desired = match desired::peek(state) {
-        Ok(None) => {
-            return vec![Finding::warning(
-                "Plans",
-                "none yet",
-                "They come with the first connection to the manager.",
-            )];
+        Ok(Some(Ok(desired))) => desired,
+        Ok(Some(Err(why))) => {
+            let problem = Problem::new(Code::Internal, format!("the stored plans: {why}"))
+                .guidance("Restart the agent: it keeps the file aside and gets the plans anew.");
+            return vec![Finding::bad("Plans", problem)];
         }
-        Ok(Some(_)) => desired::load(state, "doctor"),
-        Err(error) => Err(error),
-    };
-    let desired = match desired {
-        Ok(Found::Stored(desired)) => desired,
-        Ok(Found::Nothing | Found::Unreadable { .. }) => return Vec::new(),
+        Ok(None) => {
+            let guidance = "They come with the first connection to the manager.";
+            return vec![Finding::warning("Plans", "none yet", guidance)];
+        }
         Err(error) => return vec![Finding::broken("Plans", &error)],
     };
     let count = desired.schedules.len();
@@ -258,7 +254,7 @@ async fn look_into(config: &RepositoryConfig, tools: &Tools) -> Finding {
         Ok(Err(failure)) => Finding::bad(&about, verdict::problem(&failure)),
         Err(_) => Finding::bad(
             &about,
-            Problem::new(protocol::Code::RepositoryUnreachable, "it does not answer")
+            Problem::new(Code::RepositoryUnreachable, "it does not answer")
                 .guidance("Check the network and the repository's server."),
         ),
     }

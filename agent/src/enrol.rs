@@ -6,7 +6,7 @@
 use crate::{
     connection::{Stream, dial},
     identity::{Enrolment, Identity, Settings, set_aside},
-    paths::StateDir,
+    paths::{StateDir, lock_patiently},
     tls::{self, Epoch, ManagerKey},
 };
 use anyhow::{Context, Result, bail};
@@ -51,7 +51,7 @@ pub struct EnrolOptions {
 pub async fn enrol(options: EnrolOptions, now: Timestamp) -> Result<Enrolment> {
     let state = &options.state;
     state.create()?;
-    let _lock = state.lock()?;
+    let _lock = lock_patiently(state).await?;
     if state.is_enrolled() && !options.again {
         bail!(
             "This machine is enrolled already ({}). Nothing was changed. To enrol it anew, with a new key and a new journal, add --again; the old state is kept aside.",
@@ -81,10 +81,10 @@ pub async fn enrol(options: EnrolOptions, now: Timestamp) -> Result<Enrolment> {
         tracing::info!(kept = %kept.display(), "The old state was kept aside");
     }
     identity.save(state)?;
-    if let Some(root) = options.restore_root {
-        let settings = Settings { restore_root: Some(root), ..Settings::load(state)? };
-        settings.save(state)?;
-    }
+    // Written in any case, so that the administrator finds the file to fill in.
+    let mut settings = Settings::load(state)?;
+    settings.restore_root = options.restore_root.or(settings.restore_root);
+    settings.save(state)?;
     let enrolment = Enrolment {
         host_id: answer.host_id,
         manager_key: options.manager_key,

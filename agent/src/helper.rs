@@ -37,7 +37,7 @@ const GRACE: Duration = Duration::from_secs(90);
 struct Request {
     order: Order,
     state: PathBuf,
-    restic: PathBuf,
+    settings: Settings,
     target: PathBuf,
 }
 
@@ -70,7 +70,11 @@ async fn converse(
     let request = Request {
         order: order.clone(),
         state: tools.state.path().to_owned(),
-        restic: tools.restic.program().to_owned(),
+        // The very restic that the agent found, not whatever would be found now.
+        settings: Settings {
+            restic: Some(tools.restic.program().to_owned()),
+            ..tools.settings.clone()
+        },
         target: root.join(order.run_id.to_string()),
     };
     let mut child = spawn(&tools.executable)?;
@@ -202,8 +206,7 @@ async fn restore(
     include: &[String],
     cancel: &CancelToken,
 ) -> Result<Outcome, Problem> {
-    let settings = Settings { restic: Some(request.restic.clone()), ..Settings::default() };
-    let restic = locate(&settings).await?;
+    let restic = locate(&request.settings).await?;
     let state = StateDir::new(&request.state);
     let repository = repository::prepare(&request.order.repository, &state)?;
     make_target(&request.target)?;

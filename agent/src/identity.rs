@@ -157,6 +157,10 @@ pub struct Settings {
     /// The restic to run; found in the search path when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restic: Option<PathBuf>,
+    /// How long a repository may not answer before a run gives up, in seconds; five minutes when
+    /// absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository_patience_seconds: Option<u64>,
 }
 
 impl Settings {

@@ -101,6 +101,12 @@ impl StateDir {
         self.0.join("tmp")
     }
 
+    /// Room that is kept for outcomes when the disk is full.
+    #[must_use]
+    pub fn reserve(&self) -> PathBuf {
+        self.0.join("reserve")
+    }
+
     /// Where restores go when the settings do not say.
     #[must_use]
     pub fn restores(&self) -> PathBuf {
@@ -177,6 +183,22 @@ impl StateDir {
     }
 }
 
+/// Takes the folder for one agent, as [`StateDir::lock`] does, but waits a moment for whoever only
+/// looked whether an agent runs, or is just about to end.
+///
+/// # Errors
+/// When another agent holds it.
+pub async fn lock_patiently(state: &StateDir) -> Result<File> {
+    const STEP: std::time::Duration = std::time::Duration::from_millis(50);
+    for _ in 0..40 {
+        if let Ok(file) = state.lock() {
+            return Ok(file);
+        }
+        tokio::time::sleep(STEP).await;
+    }
+    state.lock()
+}
+
 /// Creates a folder that only this user can enter, with its parents. A folder that exists stays as
 /// it is.
 ///
@@ -211,6 +233,22 @@ pub fn replace_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     sync_parent(path)
+}
+
+/// The room that is kept free for outcomes.
+const RESERVE_BYTES: usize = 1024 * 1024;
+
+/// Occupies the reserve, if it is not there.
+///
+/// # Errors
+/// As the file system says.
+pub fn fill_reserve(state: &StateDir) -> std::io::Result<()> {
+    let path = state.reserve();
+    let is_there = fs::metadata(&path).is_ok_and(|about| about.len() == RESERVE_BYTES as u64);
+    // Not zeros: a file system that compresses would give them no room.
+    let pattern: Vec<u8> =
+        (0..RESERVE_BYTES as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    if is_there { Ok(()) } else { replace_file(&path, &pattern) }
 }
 
 /// Moves a file that could not be read out of the way, so that nothing writes over it.

@@ -19,10 +19,11 @@ use crate::{
 };
 use log_cap::{LogCap, Verdict};
 use protocol::{Code, JobProgress, JobStatus, LogStream, Problem, RunId};
-use restic::{Event, ItemError, LocateOptions, Restic, Stream};
+use restic::{Event, ItemError, LocateOptions, Restic, Stream, Timing};
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
+    time::Duration,
 };
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -160,7 +161,13 @@ async fn run(
 /// Why there is none that can be used, and what to do.
 pub async fn locate(settings: &Settings) -> Result<Restic, Problem> {
     let options = LocateOptions::from_environment(settings.restic.clone());
-    Restic::locate(&options).await.map_err(|failure| verdict::problem(&failure))
+    let found = Restic::locate(&options).await;
+    let restic = found.map_err(|failure| verdict::problem(&failure))?;
+    let mut timing = Timing::default();
+    if let Some(seconds) = settings.repository_patience_seconds {
+        timing.patience = Duration::from_secs(seconds);
+    }
+    Ok(restic.with_timing(timing))
 }
 
 /// Turns restic's events into the run's, and speaks them.

@@ -123,6 +123,15 @@ pub async fn gather(state: &StateDir) -> Result<Status> {
         Err(problem) => (None, Some(problem)),
     };
     let (journal, open_runs) = read_database(state).await?;
+    let desired = match desired::peek(state)? {
+        None => None,
+        Some(Ok(desired)) => Some(desired.generation),
+        Some(Err(why)) => {
+            let words = format!("The stored plans cannot be read ({why}).");
+            connection.warnings.push(words);
+            None
+        }
+    };
     Ok(Status {
         is_running,
         is_enrolled: enrolment.is_some(),
@@ -132,7 +141,7 @@ pub async fn gather(state: &StateDir) -> Result<Status> {
         connection,
         journal,
         open_runs,
-        desired: desired::peek(state)?,
+        desired,
         restic,
         restic_problem,
     })

@@ -50,6 +50,36 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether it may go away by itself or by making room: a full, busy or failing disk.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Io(_)) => true,
+            // SQLite's primary codes BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN.
+            Self::Database(error) => {
+                matches!(primary_code(error), Some(5 | 6 | 8 | 10 | 13 | 14))
+            }
+            Self::Migrate(_) | Self::Inconsistent { .. } => false,
+        }
+    }
+
+    /// Whether the disk is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Database(error) => primary_code(error) == Some(13),
+            Self::Migrate(_) | Self::Inconsistent { .. } => false,
+        }
+    }
+}
+
+/// The extended codes carry the primary one in their lowest byte.
+fn primary_code(error: &sqlx::Error) -> Option<i64> {
+    let code: i64 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}
+
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// The agent's database.

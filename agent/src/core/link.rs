@@ -340,10 +340,15 @@ fn frame_invalid(error: &protocol::FrameError) -> Problem {
         .guidance("Update the agent on this machine to the manager's version.")
 }
 
-/// What only a person can change is asked again slowly.
 fn refused_by_manager(problem: Problem) -> Vec<Effect> {
+    disconnect(redial_after(problem.code), Some(problem))
+}
+
+/// When to come back after a refusal: what only a person can change is asked again slowly.
+#[must_use]
+pub fn redial_after(code: Code) -> Redial {
     let needs_a_person = matches!(
-        problem.code,
+        code,
         Code::HostUnknown
             | Code::HostRevoked
             | Code::ClientKeyMissing
@@ -353,6 +358,5 @@ fn refused_by_manager(problem: Problem) -> Vec<Effect> {
             | Code::EnrolmentSuspect
             | Code::ConnectionReplaced
     );
-    let redial = if needs_a_person { Redial::Slowly } else { Redial::Backoff };
-    disconnect(redial, Some(problem))
+    if needs_a_person { Redial::Slowly } else { Redial::Backoff }
 }

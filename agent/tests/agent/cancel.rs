@@ -78,16 +78,13 @@ async fn a_finished_run_stays_as_it_is() {
     session.until_finished(run_id(1)).await;
     session.cancel(cancel(&manager, run_id(1), 1, CancelReason::Admin)).await;
     session.run(run_id(2), manager.number(2), backup()).await;
-    loop {
-        let finished = session
-            .until(|what| match what {
-                FromAgent::JobFinished(finished) => Some(*finished),
-                _ => None,
-            })
-            .await;
-        assert_eq!(finished.job_id, run_id(2), "the first run ended twice");
-        break;
-    }
+    let finished = session
+        .until(|what| match what {
+            FromAgent::JobFinished(finished) => Some(*finished),
+            _ => None,
+        })
+        .await;
+    assert_eq!(finished.job_id, run_id(2), "the first run ended twice");
     agent.stop().await;
     drop(bench);
 }

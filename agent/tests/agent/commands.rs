@@ -202,7 +202,6 @@ async fn an_older_desired_state_is_ignored() {
     let agent = bench.start().await;
     let mut session = manager.session().await;
     session.desire(&manager, 5, &bench.repository(), &bench.source()).await;
-    let elsewhere = bench.base.path().join("elsewhere");
     let generation = protocol::Generation { incarnation: manager.identity.incarnation, n: 4 };
     let config = protocol::ConfigUpdate {
         generation: Some(generation),
@@ -217,9 +216,8 @@ async fn an_older_desired_state_is_ignored() {
     };
     session.send(protocol::ToAgent::ConfigUpdate(Box::new(config))).await;
     session.send(protocol::ToAgent::ScheduleSet(set)).await;
-    drop(elsewhere);
     session.run(run_id(1), manager.number(1), backup()).await;
     session.until_finished(run_id(1)).await;
     agent.stop().await;
-    assert_eq!(agent::desired::peek(&bench.state).unwrap().unwrap().n, 5);
+    assert_eq!(agent::desired::peek(&bench.state).unwrap().unwrap().unwrap().generation.n, 5);
 }
