@@ -3,7 +3,7 @@
 //! The rules are in plain functions and structs that know no socket, clock or database: what a
 //! `hello` leads to ([`handshake`]), which record comes next ([`cursor`]), what a run's command needs
 //! now ([`commands`]), what a report of snapshots changes ([`snapshots`]), and which frame may come
-//! when ([`core`]). [`socket`] gives them bytes, time and the database.
+//! when ([`core`]). The socket around them gives them bytes, time and the database.
 //!
 //! ```text
 //!               hello              met
