@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::{
     ffi::{OsStr, OsString},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
@@ -98,15 +99,20 @@ impl Agent {
         Ok(())
     }
 
-    /// Sets a field of its configuration file, for its next start.
+    /// Sets a field of its settings, for its next start.
     ///
     /// # Errors
-    /// When the file is not there.
+    /// When they cannot be written.
     pub fn configure(&self, field: &str, value: &Value) -> Result<()> {
         let path = self.state().join("agent.json");
-        let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+        let mut config = match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)?,
+            Err(_) => Value::Object(serde_json::Map::new()),
+        };
         config[field] = value.clone();
-        Ok(std::fs::write(&path, config.to_string())?)
+        std::fs::write(&path, config.to_string())?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(())
     }
 
     /// The running process.

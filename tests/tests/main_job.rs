@@ -52,8 +52,8 @@ async fn chosen_names_are_restored_literally_and_nothing_else_is() {
     let fleet = Fleet::initialised(dir.path(), &Tools::of_workspace(), &source, Deletes::Allowed)
         .await
         .unwrap();
-    let snapshot = fleet.run(&fleet.backup()).await.unwrap().expect("succeeded").unwrap();
-    let mut request = fleet.restore(&snapshot.snapshot().unwrap());
+    let backup = fleet.run(&fleet.backup()).await.unwrap().expect("succeeded").unwrap();
+    let mut request = fleet.restore(&backup.snapshot().unwrap());
     request["include"] = json!([source.join("we[ird]*na?me")]);
     let restored = fleet.run(&request).await.unwrap().expect("succeeded").unwrap();
     let target = restored.target().unwrap().join(source.strip_prefix("/").unwrap());
@@ -158,7 +158,10 @@ async fn failures_come_back_with_a_code_and_with_guidance() {
     expect(fleet.backup(), "repository_missing").await;
     fleet.run(&fleet.init()).await.unwrap().expect("succeeded").unwrap();
     expect(fleet.init(), "repository_exists").await;
-    expect(fleet.restore(&"0".repeat(64)), "snapshot_unknown").await;
+    let runs = format!("/api/hosts/{}/runs", fleet.host);
+    let unknown = fleet.restore(&"0".repeat(64));
+    let problem = fleet.api.refused(Method::POST, &runs, &unknown).await.unwrap();
+    assert_eq!(problem["code"], "snapshot_unknown");
 
     let repository = format!("/api/repositories/{}", fleet.repository);
     for (change, code) in [

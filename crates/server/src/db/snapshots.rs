@@ -60,27 +60,28 @@ pub async fn list(
     rows.into_iter().map(Snapshot::try_from).collect()
 }
 
-/// One snapshot by its full id.
+/// Whether a repository has this snapshot: by the last reading, or because a run has written it
+/// since. Both times are of the agent's clock.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn find(
+pub async fn is_known(
     db: impl SqliteExecutor<'_>,
     repository: RepositoryId,
     snapshot: &str,
-) -> Result<Option<Snapshot>, DbError> {
+) -> Result<bool, DbError> {
     let repository = repository.to_string();
-    sqlx::query_as!(
-        SnapshotRow,
-        "SELECT id, time, hostname, paths, tags, size_bytes, file_count, added_bytes \
-         FROM snapshots WHERE repository_id = ? AND id = ?",
+    let known = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM snapshots WHERE repository_id = ?1 AND id = ?2)
+            OR EXISTS (SELECT 1 FROM runs r LEFT JOIN repository_facts f USING (repository_id)
+                       WHERE r.repository_id = ?1 AND r.snapshot_id = ?2
+                         AND r.finished_at >= coalesce(f.snapshots_read_at, 0)) AS "known!: bool""#,
         repository,
         snapshot
     )
-    .fetch_optional(db)
-    .await?
-    .map(Snapshot::try_from)
-    .transpose()
+    .fetch_one(db)
+    .await?;
+    Ok(known)
 }
 
 /// The digest over the snapshots that are stored.

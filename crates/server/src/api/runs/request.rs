@@ -217,10 +217,10 @@ impl Scope<'_> {
     }
 
     async fn check_snapshot(&mut self, repository: RepositoryId, id: &str) -> ApiResult<()> {
-        if snapshots::find(&mut **self.tx, repository, id).await?.is_some() {
+        if snapshots::is_known(&mut **self.tx, repository, id).await? {
             return Ok(());
         }
-        Err(Problem::new(Code::SnapshotUnknown, "There is no such snapshot in the last reading.")
+        Err(Problem::new(Code::SnapshotUnknown, "The repository has no such snapshot.")
             .guidance("Read the repository anew, and choose the snapshot by its full id.")
             .field("snapshot_id")
             .into())
