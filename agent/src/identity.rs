@@ -8,13 +8,13 @@ use crate::{
     paths::{StateDir, create_private_dir, replace_file},
     tls::ManagerKey,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use protocol::{HostId, ManagerIdentity};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
-use std::{fmt, fs, path::PathBuf};
+use std::{fmt, fs, io::ErrorKind, path::PathBuf};
 
 /// The agent's key pair and the certificate that shows it.
 pub struct Identity {
@@ -125,12 +125,16 @@ impl Enrolment {
     /// When the machine is not enrolled, or the file cannot be read.
     pub fn load(state: &StateDir) -> Result<Self> {
         let path = state.enrolment();
-        let text = fs::read(&path).with_context(|| {
-            format!(
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => bail!(
                 "This machine is not enrolled ({} is missing). Enrol it first: restic-manager-agent enroll …",
                 path.display()
-            )
-        })?;
+            ),
+            Err(error) => {
+                return Err(error).with_context(|| format!("Failed to open {}", path.display()));
+            }
+        };
         serde_json::from_slice(&text).with_context(|| {
             format!("{} is damaged. Enrol this machine again with --again", path.display())
         })
@@ -173,7 +177,7 @@ impl Settings {
         match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text)
                 .with_context(|| format!("Failed to read the settings in {}", path.display())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error)
                 .with_context(|| format!("Failed to open the settings in {}", path.display())),
         }
@@ -223,7 +227,7 @@ pub fn set_aside(state: &StateDir, stamp: &str) -> Result<PathBuf> {
         let Some(name) = file.file_name() else { continue };
         match fs::rename(&file, aside.join(name)) {
             Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 return Err(error)
                     .with_context(|| format!("Failed to set {} aside", file.display()));

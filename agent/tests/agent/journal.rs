@@ -14,6 +14,9 @@ async fn what_was_not_acknowledged_is_told_again_after_a_restart_and_the_rest_is
     session.run(run_id(1), manager.number(1), backup()).await;
     session.until_finished(run_id(1)).await;
     agent.stop().await;
+    let status = agent::status::gather(&bench.state).await.unwrap();
+    assert!(!status.is_running && status.open_runs.is_empty());
+    assert!(status.journal.unwrap().head >= 3);
 
     let agent = bench.start().await;
     let mut session = manager.accept().await;

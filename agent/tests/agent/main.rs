@@ -19,4 +19,5 @@ mod journal;
 mod real;
 mod reports;
 mod restore;
+mod store;
 mod support;
