@@ -176,6 +176,45 @@ async fn a_manager_killed_in_the_middle_learns_the_outcome_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_dies_at_any_named_point_of_a_run_ends_it_once_and_rightly() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fleet = fleet(dir.path()).await;
+    for point in [
+        "after-sent-before-write",
+        "after-going-before-write",
+        "after-outcome-before-commit",
+        "after-outcome-before-ack",
+    ] {
+        fleet.manager.stop().await.unwrap();
+        fleet.manager.environment =
+            vec![("RESTIC_MANAGER_TEST_CRASH_AT".to_owned(), point.to_owned())];
+        fleet.manager.start().await.unwrap();
+        fleet.api = fleet.manager.api().await.unwrap();
+        fleet.in_sync().await.unwrap();
+        // The crash may be faster than the answer, so the run is looked up afterwards.
+        let _ = fleet.ask(&fleet.backup()).await;
+        fleet.manager.crashed().await.unwrap();
+        fleet.manager.environment.clear();
+        fleet.manager.start().await.unwrap();
+        fleet.api = fleet.manager.api().await.unwrap();
+        let runs = fleet.api.get(&format!("/api/hosts/{}/runs", fleet.host)).await.unwrap();
+        assert_eq!(runs[0]["kind"], "backup", "{runs:#}");
+        let run = runs[0]["id"].as_str().unwrap().to_owned();
+        let shown = fleet.reaches(&run, &["succeeded"]).await.unwrap();
+        stays(&mut fleet, &run, &shown).await;
+        // Once: the snapshots of this run are one.
+        let snapshot = shown["snapshot_id"].as_str().unwrap();
+        fleet.lists(snapshot).await.unwrap();
+        let path = format!("/api/repositories/{}/snapshots", fleet.repository);
+        let list = fleet.api.get(&path).await.unwrap();
+        let tag = json!(format!("run:{run}"));
+        let of_run = list["snapshots"].as_array().unwrap().iter();
+        let of_run = of_run.filter(|one| one["tags"].as_array().unwrap().contains(&tag));
+        assert_eq!(of_run.count(), 1, "{point}: {list:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_whose_server_died_is_cancelled_within_restics_grace() {
     let dir = tempfile::tempdir().unwrap();
     let mut fleet = fleet(dir.path()).await;

@@ -98,14 +98,18 @@ async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), DbError> {
             copy_aside(writer, path, present).await?;
         }
     }
-    MIGRATIONS.run(writer).await.map_err(|source| DbError::Migrate { path: path.display().to_string(), source })
+    MIGRATIONS
+        .run(writer)
+        .await
+        .map_err(|source| DbError::Migrate { path: path.display().to_string(), source })
 }
 
 async fn present_version(writer: &SqlitePool) -> Result<Option<i64>, DbError> {
-    let known: Option<String> =
-        sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
-            .fetch_optional(writer)
-            .await?;
+    let known: Option<String> = sqlx::query_scalar(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
+    )
+    .fetch_optional(writer)
+    .await?;
     if known.is_none() {
         return Ok(None);
     }

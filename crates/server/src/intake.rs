@@ -6,6 +6,7 @@ mod apply;
 use crate::{
     db::{Tx, error::DbError, hosts, journals, notices},
     events::Topic,
+    hooks::{self, Point},
     manager::Manager,
     session::{
         core::Record,
@@ -14,7 +15,7 @@ use crate::{
     },
 };
 use apply::Applied;
-use protocol::{FromAgent, HostId, JournalId};
+use protocol::{FromAgent, HostId, JournalId, journal::kind};
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
@@ -58,6 +59,12 @@ struct Item {
     content: Content,
     progress: Arc<watch::Sender<Progress>>,
     _bytes: OwnedSemaphorePermit,
+}
+
+impl Item {
+    fn is_outcome(&self) -> bool {
+        matches!(&self.content, Content::Record { record, .. } if record.kind == kind::JOB_FINISHED)
+    }
 }
 
 /// The way to the intake. Cheap to clone.
@@ -203,7 +210,14 @@ async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
         journals::advance(&mut tx, host, journal, position.seq, position.hash).await?;
         journals::prune_marks(&mut tx, host, journal, position.seq).await?;
     }
+    let holds_outcome = items.iter().any(Item::is_outcome);
+    if holds_outcome {
+        hooks::reach(Point::AfterOutcomeBeforeCommit);
+    }
     tx.commit().await?;
+    if holds_outcome {
+        hooks::reach(Point::AfterOutcomeBeforeAck);
+    }
     for (index, result) in batch.told {
         match result {
             Ok(seq) => items[index].progress.send_modify(|it| it.acked = it.acked.max(seq)),

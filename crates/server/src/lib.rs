@@ -7,6 +7,7 @@ pub mod db;
 pub mod desired;
 pub mod events;
 pub mod headless;
+pub mod hooks;
 pub mod identity;
 pub mod intake;
 pub mod links;

@@ -56,13 +56,17 @@ pub enum VaultError {
         place: String,
     },
     /// Others can read the key file.
-    #[error("{place} can be read by other users; make it readable by its owner only (chmod 600) and start again")]
+    #[error(
+        "{place} can be read by other users; make it readable by its owner only (chmod 600) and start again"
+    )]
     Exposed {
         /// The file.
         place: String,
     },
     /// The database has sealed secrets but there is no key.
-    #[error("the database holds sealed secrets, but there is no vault key; restore the key, or start with a new data folder")]
+    #[error(
+        "the database holds sealed secrets, but there is no vault key; restore the key, or start with a new data folder"
+    )]
     KeyMissing,
     /// A box does not open: another key, another place, or damage.
     #[error("a sealed secret in {place} does not open with this vault key")]
@@ -105,7 +109,8 @@ impl KeyStore for FileKeyStore {
         let bytes = data_encoding::BASE64
             .decode(text.expose_secret().trim().as_bytes())
             .map_err(|_| malformed())?;
-        let key: [u8; KEY_LEN] = Secret::new(bytes).expose_secret().as_slice().try_into().map_err(|_| malformed())?;
+        let key: [u8; KEY_LEN] =
+            Secret::new(bytes).expose_secret().as_slice().try_into().map_err(|_| malformed())?;
         Ok(Some(Secret::new(key)))
     }
 
@@ -130,7 +135,8 @@ impl KeyStore for FileKeyStore {
 fn refuse_exposed(path: &Path) -> Result<(), VaultError> {
     use std::os::unix::fs::PermissionsExt as _;
     let place = path.display().to_string();
-    let meta = fs::metadata(path).map_err(|source| VaultError::Store { place: place.clone(), source })?;
+    let meta =
+        fs::metadata(path).map_err(|source| VaultError::Store { place: place.clone(), source })?;
     if meta.permissions().mode() & 0o077 != 0 {
         return Err(VaultError::Exposed { place });
     }
@@ -173,7 +179,8 @@ impl Vault {
             }
             None => return Err(VaultError::KeyMissing),
         };
-        let unbound = UnboundKey::new(&CHACHA20_POLY1305, key.expose_secret()).map_err(|_| VaultError::Random)?;
+        let unbound = UnboundKey::new(&CHACHA20_POLY1305, key.expose_secret())
+            .map_err(|_| VaultError::Random)?;
         Ok(Self { key: LessSafeKey::new(unbound), random: SystemRandom::new() })
     }
 
@@ -186,7 +193,11 @@ impl Vault {
         self.random.fill(&mut nonce).map_err(|_| VaultError::Random)?;
         let mut sealed = secret.to_vec();
         self.key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place.as_bytes()), &mut sealed)
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(place.as_bytes()),
+                &mut sealed,
+            )
             .map_err(|_| VaultError::Random)?;
         let mut boxed = Vec::with_capacity(1 + NONCE_LEN + sealed.len());
         boxed.push(FORMAT);
@@ -243,7 +254,10 @@ mod tests {
         let vault = vault(dir.path());
         let boxed = vault.seal("repositories.password.a", b"hunter2").unwrap();
         assert!(!boxed.windows(7).any(|w| w == b"hunter2"));
-        assert_eq!(vault.unseal("repositories.password.a", &boxed).unwrap().expose_secret(), b"hunter2");
+        assert_eq!(
+            vault.unseal("repositories.password.a", &boxed).unwrap().expose_secret(),
+            b"hunter2"
+        );
         assert!(vault.unseal("repositories.password.b", &boxed).is_err());
         for at in 0..boxed.len() {
             let mut damaged = boxed.clone();
@@ -293,6 +307,9 @@ mod tests {
         vault(dir.path());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(Vault::open(&FileKeyStore::new(&path), false), Err(VaultError::Exposed { .. })));
+        assert!(matches!(
+            Vault::open(&FileKeyStore::new(&path), false),
+            Err(VaultError::Exposed { .. })
+        ));
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     },
     desired::{self, DesiredState, Sources},
     events::Topic,
+    hooks::{self, Point},
 };
 use protocol::{
     CancelReason, Code, CommandCancel, CommandGo, CommandNumber, CommandRun, Problem, RunId,
@@ -174,6 +175,7 @@ impl Connection {
             expires_at: run.expires_at,
             signature: None,
         };
+        hooks::reach(Point::AfterSentBeforeWrite);
         self.write(&ToAgent::CommandRun(Box::new(command))).await
     }
 
@@ -189,6 +191,7 @@ impl Connection {
         let Some(live) = self.live.as_mut().filter(|_| may_go) else { return Ok(()) };
         live.written.insert(run, Written { go: true, ..written });
         manager.events().publish(Topic::Run(run));
+        hooks::reach(Point::AfterGoingBeforeWrite);
         self.write(&ToAgent::CommandGo(CommandGo { job_id: run })).await
     }
 
