@@ -1,7 +1,8 @@
 //! The connection to the manager: dialled, kept alive, and dialled again.
 //!
 //! ```text
-//!            ┌───────────── every address failed, or the connection ended ──────────────┐
+//!            ┌──── every address failed, or the connection ended; the agent says ──────┐
+//!            │      how long the pause is                                              │
 //!            ▼                                                                          │
 //!  Waiting{until} ──time is up──▶ Dialling{address} ──TLS, pin, WebSocket──▶ Open{socket}
 //!                                    ▲        │                                         │
@@ -12,10 +13,7 @@
 //! A task of its own owns the socket. It knows nothing of what the frames mean; the brain does. Both
 //! directions are bounded channels: a slow manager holds the sender back, a busy agent the manager.
 
-use crate::{
-    core::{Redial, redial_after},
-    tls,
-};
+use crate::{core::Redial, tls};
 use anyhow::{Context, Result};
 use futures_util::{
     SinkExt, StreamExt,
@@ -23,7 +21,7 @@ use futures_util::{
 };
 use protocol::{Frame, MAX_FRAME_BYTES, Problem};
 use rustls::ClientConfig;
-use std::{sync::Arc, time::Duration};
+use std::{io::ErrorKind, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,
     sync::mpsc,
@@ -66,13 +64,9 @@ pub enum Event {
     Up(String),
     /// A frame came.
     Frame(Box<Frame>),
-    /// The connection is gone, or could not be made: why, and how long the pause is.
-    Down {
-        /// Why, when it was not our own doing.
-        problem: Option<Problem>,
-        /// The pause.
-        pause: Duration,
-    },
+    /// The connection is gone, or could not be made: why, when it was not our own doing. Answered
+    /// with [`Order::Pause`], after whatever the manager said last was looked at.
+    Ended(Option<Problem>),
 }
 
 /// What the connection is told.
@@ -83,7 +77,9 @@ pub enum Order {
     /// The manager took us in: the next pause is a short one again.
     Settled,
     /// End the connection.
-    Close(Redial),
+    Close,
+    /// The answer to [`Event::Ended`]: when to dial again.
+    Pause(Redial),
 }
 
 /// The handle of the connection's task.
@@ -128,12 +124,6 @@ struct Keeper {
     backoff: Backoff,
 }
 
-/// Why a state ended in "down".
-struct End {
-    problem: Option<Problem>,
-    redial: Redial,
-}
-
 impl Keeper {
     async fn keep(mut self) {
         let mut state = State::Dialling { next: 0 };
@@ -146,8 +136,8 @@ impl Keeper {
                 }
                 State::Dialling { next } => self.dial(next).await,
                 State::Open { socket } => {
-                    let end = self.talk(*socket).await;
-                    self.down(end).await
+                    let problem = self.talk(*socket).await;
+                    self.pause(problem).await
                 }
             };
         }
@@ -155,31 +145,36 @@ impl Keeper {
 
     async fn dial(&mut self, next: usize) -> State {
         let Some(address) = self.addresses.get(next).cloned() else {
-            return self.down(End { problem: None, redial: Redial::Backoff }).await;
+            return self.pause(None).await;
         };
         let _ = self.events.send(Event::Dialling(address.clone())).await;
         match open(&address, self.config.clone()).await {
             Ok(socket) => {
-                // What was meant for the connection before is void.
-                while self.orders.try_recv().is_ok() {}
                 let _ = self.events.send(Event::Up(address)).await;
                 State::Open { socket: Box::new(socket) }
             }
             Err(_) if next + 1 < self.addresses.len() => State::Dialling { next: next + 1 },
-            Err(problem) => {
-                let redial = redial_after(problem.code);
-                self.down(End { problem: Some(problem), redial }).await
-            }
+            Err(problem) => self.pause(Some(problem)).await,
         }
     }
 
-    async fn down(&mut self, end: End) -> State {
-        let pause = self.backoff.pause(end.redial, random_fraction());
-        let _ = self.events.send(Event::Down { problem: end.problem, pause }).await;
+    /// The agent decides how long the pause is: the manager may have said why it ended.
+    async fn pause(&mut self, problem: Option<Problem>) -> State {
+        let _ = self.events.send(Event::Ended(problem)).await;
+        let redial = loop {
+            match self.orders.recv().await {
+                Some(Order::Pause(redial)) => break redial,
+                // Meant for the connection that is gone.
+                Some(Order::Send(_) | Order::Settled | Order::Close) => {}
+                None => break Redial::Slowly,
+            }
+        };
+        let pause = self.backoff.pause(redial, random_fraction());
+        tracing::debug!(seconds = pause.as_secs(), "Pausing before the next attempt");
         State::Waiting { until: Instant::now() + pause }
     }
 
-    async fn talk(&mut self, socket: WebSocketStream<Stream>) -> End {
+    async fn talk(&mut self, socket: WebSocketStream<Stream>) -> Option<Problem> {
         let (sink, stream) = socket.split();
         tokio::select! {
             end = hear(stream, &self.events) => end,
@@ -191,14 +186,14 @@ impl Keeper {
 async fn hear(
     mut stream: SplitStream<WebSocketStream<Stream>>,
     events: &mpsc::Sender<Event>,
-) -> End {
+) -> Option<Problem> {
     loop {
         let text = match timeout(IDLE_TIMEOUT, stream.next()).await {
             Err(_) => {
                 return lost("The manager has not been heard for 90 seconds.".to_owned());
             }
             Ok(None) => return lost("The manager ended the connection.".to_owned()),
-            Ok(Some(Err(error))) => return lost(format!("The connection broke: {error}.")),
+            Ok(Some(Err(error))) => return lost(broken(&error)),
             Ok(Some(Ok(Message::Text(text)))) => text,
             Ok(Some(Ok(Message::Close(_)))) => {
                 return lost("The manager ended the connection.".to_owned());
@@ -210,7 +205,7 @@ async fn hear(
         match Frame::decode(&text) {
             Ok(frame) => {
                 if events.send(Event::Frame(Box::new(frame))).await.is_err() {
-                    return End { problem: None, redial: Redial::Slowly };
+                    return None;
                 }
             }
             Err(error) => return lost(format!("The manager sent something unreadable: {error}.")),
@@ -222,7 +217,7 @@ async fn speak(
     mut sink: SplitSink<WebSocketStream<Stream>, Message>,
     orders: &mut mpsc::Receiver<Order>,
     backoff: &mut Backoff,
-) -> End {
+) -> Option<Problem> {
     let mut ping = Instant::now() + PING;
     loop {
         let message = tokio::select! {
@@ -232,11 +227,13 @@ async fn speak(
                     backoff.reset();
                     continue;
                 }
-                Some(Order::Close(redial)) => {
+                Some(Order::Close) => {
                     let _ = timeout(Duration::from_secs(1), sink.close()).await;
-                    return End { problem: None, redial };
+                    return None;
                 }
-                None => return End { problem: None, redial: Redial::Slowly },
+                // A pause is asked for only after the end.
+                Some(Order::Pause(_)) => continue,
+                None => return None,
             },
             () = sleep_until(ping) => {
                 ping = Instant::now() + PING;
@@ -244,13 +241,23 @@ async fn speak(
             }
         };
         if let Err(error) = sink.send(message).await {
-            return lost(format!("The connection broke: {error}."));
+            return lost(broken(&error));
         }
     }
 }
 
-fn lost(message: String) -> End {
-    End { problem: Some(unreachable(message)), redial: Redial::Backoff }
+fn broken(error: &tungstenite::Error) -> String {
+    if let tungstenite::Error::Io(io) = error
+        && io.kind() == ErrorKind::UnexpectedEof
+    {
+        return "The manager went away in the middle of the connection.".to_owned();
+    }
+    format!("The connection broke: {error}.")
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the end of a conversation may have no problem")]
+fn lost(message: String) -> Option<Problem> {
+    Some(unreachable(message))
 }
 
 fn unreachable(message: String) -> Problem {

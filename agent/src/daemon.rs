@@ -6,7 +6,10 @@
 
 use crate::{
     connection::{self, Connection, random_bytes},
-    core::{Brain, Change, Effect, Memory, Now, Process, Reading, Recovered, Redial, RunEvent},
+    core::{
+        Brain, Change, Effect, Memory, Now, Process, Reading, Recovered, Redial, RunEvent,
+        redial_after,
+    },
     desired::{self, Desired, Found},
     enrol::stamp,
     hooks::{self, Point},
@@ -67,6 +70,8 @@ pub struct Daemon {
     runner: Runner,
     side_tasks: JoinSet<SideResult>,
     outbox: VecDeque<connection::Order>,
+    /// Set while a connection ends by our own decision: when to come back.
+    closing: Option<Redial>,
     pending: Vec<Change>,
     commit_at: Option<Instant>,
     upkeep_at: Instant,
@@ -136,6 +141,7 @@ impl Daemon {
             runner: Runner::default(),
             side_tasks: JoinSet::new(),
             outbox: VecDeque::new(),
+            closing: None,
             pending: Vec::new(),
             commit_at: None,
             upkeep_at: started,
@@ -248,23 +254,36 @@ impl Daemon {
                 self.live.address = Some(address);
                 self.live.since = since;
                 self.outbox.clear();
+                self.closing = None;
                 self.find_tools().await;
                 let effects = self.brain.handle_connected();
                 self.execute(effects).await
             }
             connection::Event::Frame(frame) => self.handle_frame(&frame).await,
-            connection::Event::Down { problem, pause } => {
-                self.brain.handle_disconnected();
-                self.outbox.clear();
-                self.live.link = Link::Waiting;
-                self.live.since = since;
-                if let Some(problem) = problem {
-                    tracing::warn!(%problem, pause = pause.as_secs(), "Not connected");
-                    self.live.problem = Some(problem);
-                }
+            connection::Event::Ended(problem) => {
+                self.ended(problem, since);
                 Ok(())
             }
         }
+    }
+
+    /// The connection is gone. What the manager said last counts more than how it went.
+    fn ended(&mut self, problem: Option<Problem>, since: Option<Timestamp>) {
+        self.brain.handle_disconnected();
+        self.outbox.clear();
+        self.live.link = Link::Waiting;
+        self.live.since = since;
+        let redial = match (self.closing.take(), problem) {
+            (Some(redial), _) => redial,
+            (None, Some(problem)) => {
+                tracing::warn!(%problem, "Not connected");
+                let redial = redial_after(problem.code);
+                self.live.problem = Some(problem);
+                redial
+            }
+            (None, None) => Redial::Backoff,
+        };
+        self.outbox.push_back(connection::Order::Pause(redial));
     }
 
     async fn handle_frame(&mut self, frame: &Frame) -> Result<()> {
@@ -375,7 +394,8 @@ impl Daemon {
             tracing::warn!(%problem, "Ending the connection");
             self.live.problem = Some(problem);
         }
-        self.outbox.push_back(connection::Order::Close(redial));
+        self.closing = Some(redial);
+        self.outbox.push_back(connection::Order::Close);
     }
 
     async fn renew(&mut self, reason: Code, after_seq: u64) -> Result<Vec<Effect>> {

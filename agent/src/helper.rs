@@ -221,10 +221,23 @@ async fn restore(
     Ok(match done {
         Ok(done) => restored(done, target),
         Err(failure) => Outcome {
-            restore: Some(RestoreReport { target, files: 0, bytes: 0, missing: Vec::new() }),
+            restore: Some(RestoreReport {
+                target,
+                files: 0,
+                bytes: 0,
+                missing: missing(&request.target, include),
+            }),
             ..verdict::failed(&failure)
         },
     })
+}
+
+/// What was chosen and is not there after a restore that failed.
+fn missing(target: &std::path::Path, include: &[String]) -> Vec<String> {
+    let is_missing = |path: &&String| {
+        std::fs::symlink_metadata(target.join(path.trim_start_matches('/'))).is_err()
+    };
+    include.iter().filter(is_missing).cloned().collect()
 }
 
 /// A fresh folder that only this user can enter: what comes out of a snapshot may be anything.

@@ -126,6 +126,8 @@ async fn a_refused_agent_comes_back_slowly_and_its_status_says_why() {
         let mut session = manager.accept().await;
         let problem = Problem::new(code, "No.").guidance("Ask the admin.");
         session.send(ToAgent::Refused(Refused(problem.clone()))).await;
+        // The manager hangs up at once: what it said must not be lost over that.
+        drop(session);
         let status = status_when(&bench.state, |status| {
             status.connection.link == Link::Waiting && status.connection.problem.is_some()
         })

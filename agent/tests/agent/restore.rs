@@ -34,6 +34,21 @@ async fn a_restore_lands_in_a_fresh_closed_folder_and_what_is_missing_is_named()
 }
 
 #[tokio::test]
+async fn a_restore_of_nothing_but_missing_names_fails_and_names_them() {
+    let manager = FakeManager::start(&Authority::new()).await;
+    let bench = Bench::new();
+    manager.enrol(&bench.state).await;
+    let agent = bench.start().await;
+    let mut session = manager.session().await;
+    session.desire(&manager, 1, &bench.repository(), &bench.source()).await;
+    session.run(run_id(1), manager.number(1), restore(&["/gone"])).await;
+    let finished = session.until_finished(run_id(1)).await;
+    assert_eq!(finished.status, JobStatus::Failed, "{finished:?}");
+    assert_eq!(finished.restore.unwrap().missing, ["/gone"]);
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn a_restore_is_cancelled() {
     let manager = FakeManager::start(&Authority::new()).await;
     let bench = Bench::new();
