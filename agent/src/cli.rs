@@ -79,7 +79,8 @@ struct Enroll {
     #[arg(long = "address", required = true)]
     addresses: Vec<String>,
     /// The manager's key, as the manager shows it.
-    #[arg(long)]
+    // Its alphabet has a hyphen, which may come first.
+    #[arg(long, allow_hyphen_values = true)]
     manager_key: ManagerKey,
     /// Read the one-time token from this file instead of standard input.
     #[arg(long)]

@@ -341,6 +341,8 @@ pub struct Brain {
     live: BTreeMap<RunId, Live>,
     queue: VecDeque<RunId>,
     views: BTreeMap<RepositoryId, View>,
+    /// When the last check of each repository ended, and how, until its next reading keeps it.
+    checks: BTreeMap<RepositoryId, (Timestamp, String)>,
     /// Repositories that are being read; true when they must be read once more.
     reading: BTreeMap<RepositoryId, bool>,
     desired: Option<Desired>,
@@ -369,6 +371,7 @@ impl Brain {
             live: BTreeMap::new(),
             queue: VecDeque::new(),
             views: memory.views.into_iter().collect(),
+            checks: BTreeMap::new(),
             reading: BTreeMap::new(),
             desired,
             link: Link::Down,

@@ -221,9 +221,7 @@ impl Daemon {
                 }
                 self.brain.handle_run_event(run_id, event, now)
             }
-            Tick::Side(SideResult::Read(id, reading)) => {
-                self.brain.handle_reading(id, reading, now)
-            }
+            Tick::Side(SideResult::Read(id, reading)) => self.brain.handle_reading(id, reading),
             Tick::Side(SideResult::Recovered(run_id, found)) => {
                 self.brain.handle_recovered(run_id, found, now)
             }

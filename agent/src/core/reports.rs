@@ -29,6 +29,8 @@ pub struct View {
 /// What came of reading a repository.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
+    /// When the reading began: what came later may be missing in it.
+    pub read_at: Timestamp,
     /// All snapshots; absent when they could not be read.
     pub snapshots: Option<Vec<Snapshot>>,
     /// Its facts; absent when they could not be read.
@@ -68,16 +70,11 @@ impl Brain {
     }
 
     /// What came of an [`Effect::Read`].
-    pub fn handle_reading(
-        &mut self,
-        id: RepositoryId,
-        reading: Option<Reading>,
-        now: Now,
-    ) -> Vec<Effect> {
+    pub fn handle_reading(&mut self, id: RepositoryId, reading: Option<Reading>) -> Vec<Effect> {
         let again = self.reading.remove(&id).unwrap_or(false);
         let mut effects = Vec::new();
         if let Some(reading) = reading {
-            effects.extend(self.take_reading(id, reading, now));
+            effects.extend(self.take_reading(id, reading));
         }
         if again {
             effects.extend(self.read(id));
@@ -85,22 +82,25 @@ impl Brain {
         effects
     }
 
-    fn take_reading(&mut self, id: RepositoryId, reading: Reading, now: Now) -> Vec<Effect> {
+    fn take_reading(&mut self, id: RepositoryId, reading: Reading) -> Vec<Effect> {
         let before = self.views.get(&id);
         let known = before.and_then(|view| view.stats.as_ref());
         let stats = reading.stats.map(|mut stats| {
             // restic does not know when a check ended; the run that did it told.
-            stats.last_check_at =
-                stats.last_check_at.or(known.and_then(|known| known.last_check_at));
-            stats.last_check_status = stats
-                .last_check_status
-                .or_else(|| known.and_then(|known| known.last_check_status.clone()));
+            let told = self.checks.get(&id).cloned();
+            let stored = known.and_then(|known| {
+                Some((known.last_check_at?, known.last_check_status.clone().unwrap_or_default()))
+            });
+            if let Some((at, word)) = told.or(stored) {
+                stats.last_check_at = Some(at);
+                stats.last_check_status = Some(word);
+            }
             stats
         });
         let has_list = reading.snapshots.is_some();
         let snapshots = reading.snapshots.map(|list| list.into_iter().map(shorten).collect());
         let view = View {
-            read_at: now.wall,
+            read_at: reading.read_at,
             snapshots: snapshots
                 .or_else(|| before.map(|view| view.snapshots.clone()))
                 .unwrap_or_default(),
@@ -139,24 +139,7 @@ impl Brain {
             | JobStatus::Unknown => return,
         };
         let (Some(id), Some(JobKind::Check)) = (id, kind) else { return };
-        let view = self.views.entry(id).or_insert_with(|| View {
-            read_at: now.wall,
-            snapshots: Vec::new(),
-            stats: None,
-        });
-        let stats = view.stats.get_or_insert_with(|| RepoStats {
-            size_bytes: 0,
-            snapshot_count: 0,
-            dedup_ratio: 0.0,
-            last_check_at: None,
-            last_check_status: None,
-            lock_state: "unlocked".to_owned(),
-            repository_id: Some(id),
-            read_at: Some(now.wall),
-            locks: Vec::new(),
-        });
-        stats.last_check_at = Some(now.wall);
-        stats.last_check_status = Some(word.to_owned());
+        self.checks.insert(id, (now.wall, word.to_owned()));
     }
 
     /// After a reconnect: do both sides hold the same lists?

@@ -480,6 +480,20 @@ fn a_wanted_list_that_was_never_read_is_read() {
     assert!(matches!(effects.as_slice(), [Effect::Read(_)]), "{effects:?}");
     // While it is being read, one more wish is remembered and no second reading begins.
     assert!(world.brain.handle_frame(&want, world.now).is_empty());
-    let effects = world.brain.handle_reading(repository_id, None, world.now);
+    let effects = world.brain.handle_reading(repository_id, None);
     assert!(matches!(effects.as_slice(), [Effect::Read(_)]), "{effects:?}");
+}
+
+#[test]
+fn a_list_is_as_old_as_the_beginning_of_its_reading() {
+    let mut world = World::new();
+    world.connect();
+    world.now.wall = Timestamp::from_second(1_000).unwrap();
+    let began = Timestamp::from_second(900).unwrap();
+    let reading = Reading { read_at: began, snapshots: Some(Vec::new()), stats: None };
+    let effects = world.brain.handle_reading(RepositoryId::new(2, &[2; 10]), Some(reading));
+    world.execute(effects);
+    let report = world.wire.iter().find(|frame| frame.kind == "snapshots.report").unwrap();
+    let told: protocol::SnapshotsReport = report.payload().unwrap();
+    assert_eq!(told.read_at, Some(began));
 }

@@ -57,7 +57,7 @@ async fn read_all(
         read_at: Some(now),
         locks,
     });
-    Some(Reading { snapshots: Some(snapshots), stats })
+    Some(Reading { read_at: now, snapshots: Some(snapshots), stats })
 }
 
 /// Bytes of all snapshots' files by the bytes that they take; 0 when one does not say its size.
