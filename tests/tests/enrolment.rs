@@ -143,9 +143,10 @@ async fn a_copy_of_a_state_folder_is_noticed_and_both_are_held() {
     notice(&fleet.api, "clone_suspected").await;
     let host = &hosts(&fleet.api).await[0];
     assert_eq!(host["hold"]["code"], "clone_suspected", "{host:#}");
-    // Held means held: a command waits.
-    let run = fleet.ask(&fleet.backup()).await.unwrap();
-    assert_eq!(fleet.show(&run).await.unwrap()["status"], "queued");
+    // Held means held: nothing is even queued for it.
+    let runs = format!("/api/hosts/{}/runs", fleet.host);
+    let problem = fleet.api.refused(Method::POST, &runs, &fleet.backup()).await.unwrap();
+    assert_eq!(problem["code"], "conflict");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use serde_json::json;
 use std::fs;
 use testkit::{
     agent::Rights,
+    canary::{Canary, names_in, search},
     fleet::{Fleet, text},
     proxy::Mode,
     rest_server::Deletes,
@@ -180,6 +181,16 @@ async fn failures_come_back_with_a_code_and_with_guidance() {
     fleet.api.call(Method::PUT, &repository, Some(&restored)).await.unwrap();
     fleet.in_sync().await.unwrap();
     expect(fleet.backup(), "source_missing").await;
+
+    // None of these failures carried a secret away.
+    let desired = fleet.agent.state().join("desired.json");
+    let canaries = [
+        Canary::new("the password", &fleet.secrets.repository, std::slice::from_ref(&desired)),
+        Canary::new("the credential", &fleet.secrets.credential, &[desired]),
+        Canary::new("the token", &fleet.secrets.token, &[]),
+    ];
+    assert_eq!(search(dir.path(), &canaries).unwrap(), Vec::<String>::new());
+    assert_eq!(names_in(&fleet.api.answers(), &canaries).unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
