@@ -1,15 +1,9 @@
 //! Every way in which an enrolment or a greeting can go wrong, and the words for it.
 
-use crate::support::{Authority, Bench, FakeManager, PATIENCE};
-use agent::{
-    enrol::enrol,
-    identity::Enrolment,
-    paths::StateDir,
-    status::{self, Link, Status},
-};
+use crate::support::{Authority, Bench, FakeManager, status_when};
+use agent::{enrol::enrol, identity::Enrolment, status::Link};
 use protocol::{Code, Hold, PROTOCOL_VERSION, Problem, Refused, ToAgent, Welcome};
 use schedule::{Clock, SystemClock};
-use tokio::time::timeout;
 
 /// What a person reads when the manager refuses the token.
 async fn refusal(code: Code) -> (String, Bench) {
@@ -100,20 +94,6 @@ async fn a_machine_is_enrolled_anew_only_on_request_and_the_old_state_is_kept() 
         .filter_map(|entry| entry.ok()?.path().join("agent.key").canonicalize().ok())
         .collect();
     assert_eq!(std::fs::read(&kept[0]).unwrap(), key);
-}
-
-/// Waits until the status file says this.
-async fn status_when(state: &StateDir, fits: impl Fn(&Status) -> bool) -> Status {
-    let waiting = async {
-        loop {
-            let status = status::gather(state).await.unwrap();
-            if fits(&status) {
-                return status;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, waiting).await.expect("the status never said it")
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The journal across restarts, lost acknowledgements and restored copies.
 
-use crate::support::{Authority, Bench, FakeManager, backup, run_id};
+use crate::support::{Authority, Bench, FakeManager, backup, run_id, status_when};
 use protocol::{Code, Cursor, FromAgent, JobStatus, ToAgent, Welcome, journal::ChainHash};
 
 #[tokio::test]
@@ -14,8 +14,8 @@ async fn what_was_not_acknowledged_is_told_again_after_a_restart_and_the_rest_is
     session.run(run_id(1), manager.number(1), backup()).await;
     session.until_finished(run_id(1)).await;
     agent.stop().await;
-    let status = agent::status::gather(&bench.state).await.unwrap();
-    assert!(!status.is_running && status.open_runs.is_empty());
+    let status = status_when(&bench.state, |status| !status.is_running).await;
+    assert!(status.open_runs.is_empty());
     assert!(status.journal.unwrap().head >= 3);
 
     let agent = bench.start().await;

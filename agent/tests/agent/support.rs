@@ -7,6 +7,7 @@ use agent::{
     enrol::{EnrolOptions, enrol},
     identity::{Enrolment, Settings},
     paths::StateDir,
+    status::{self, Status},
     tls::{MANAGER_NAME, ManagerKey, ROOT_NAME},
 };
 use futures_util::{SinkExt, StreamExt};
@@ -518,6 +519,21 @@ impl Bench {
         let task = tokio::spawn(daemon.run(stop.clone()));
         Agent { stop, task }
     }
+}
+
+/// Waits until the status says this. A process that another test starts may hold a copy of the
+/// lock for a moment.
+pub async fn status_when(state: &StateDir, fits: impl Fn(&Status) -> bool) -> Status {
+    let waiting = async {
+        loop {
+            let status = status::gather(state).await.unwrap();
+            if fits(&status) {
+                return status;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.expect("the status never said it")
 }
 
 /// An agent that runs.
