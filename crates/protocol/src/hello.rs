@@ -126,7 +126,8 @@ pub struct Hello {
     /// The ticket of the last session, absent on the first (since 2).
     #[serde(default, serialize_with = "expose", skip_serializing_if = "Option::is_none")]
     pub ticket: Option<Secret<String>>,
-    /// The runs that have begun and have not ended (since 2).
+    /// The runs that have not ended: those that have begun, and those that have their `go` and wait
+    /// for their turn (since 2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open_runs: Vec<RunId>,
 }
