@@ -4,10 +4,15 @@
 //! on macOS, where a plain sync stops at the drive's cache), because what was committed is told to
 //! the manager as done.
 
+mod error;
+
+pub use error::StoreError;
+
 use crate::{
     core::{Change, Memory, Process, Run, RunState, Series, View},
     journal::{Journal, Record, Room},
 };
+use error::{Result, chain_hash, inconsistent, json, parse, signed, time, unsigned};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
     Code, CommandNumber, FromAgent, Incarnation, JournalId, JournalState, RepoStats, RepositoryId,
@@ -18,69 +23,13 @@ use sqlx::{
     Connection, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
-use std::{fmt::Display, path::Path, str::FromStr};
-use thiserror::Error;
+use std::path::Path;
 
 /// How long acknowledged records and ended runs stay, so that a rebuilt manager gets them back.
 pub const HISTORY: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// The most acknowledged records that stay, whatever their age.
 pub const HISTORY_RECORDS: u64 = 300_000;
-
-/// Why the store did not answer.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// SQLite's own reason.
-    #[error("the journal's database failed")]
-    Database(#[from] sqlx::Error),
-    /// The schema could not be brought up to date, or is of a newer agent.
-    #[error("the journal's database does not fit this agent")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
-    /// Something in it makes no sense.
-    #[error("the journal's database is inconsistent: {table}.{column} of {row}: {why}")]
-    Inconsistent {
-        /// The table.
-        table: &'static str,
-        /// The column.
-        column: &'static str,
-        /// The row's key.
-        row: String,
-        /// What is wrong.
-        why: String,
-    },
-}
-
-impl StoreError {
-    /// Whether it may go away by itself or by making room: a full, busy or failing disk.
-    #[must_use]
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::Database(sqlx::Error::Io(_)) => true,
-            // SQLite's primary codes BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN.
-            Self::Database(error) => {
-                matches!(primary_code(error), Some(5 | 6 | 8 | 10 | 13 | 14))
-            }
-            Self::Migrate(_) | Self::Inconsistent { .. } => false,
-        }
-    }
-
-    /// Whether the disk is full.
-    #[must_use]
-    pub fn is_disk_full(&self) -> bool {
-        match self {
-            Self::Database(error) => primary_code(error) == Some(13),
-            Self::Migrate(_) | Self::Inconsistent { .. } => false,
-        }
-    }
-}
-
-/// The extended codes carry the primary one in their lowest byte.
-fn primary_code(error: &sqlx::Error) -> Option<i64> {
-    let code: i64 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
-}
-
-type Result<T> = std::result::Result<T, StoreError>;
 
 /// The agent's database.
 #[derive(Debug)]
@@ -661,48 +610,4 @@ fn state_of(word: &str) -> Option<RunState> {
         "finished" => RunState::Finished,
         _ => return None,
     })
-}
-
-fn json(
-    table: &'static str,
-    column: &'static str,
-    row: &str,
-    value: &impl serde::Serialize,
-) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| inconsistent(table, column, row, error))
-}
-
-fn parse<T: FromStr<Err: Display>>(
-    table: &'static str,
-    column: &'static str,
-    row: &str,
-    text: &str,
-) -> Result<T> {
-    text.parse().map_err(|error| inconsistent(table, column, row, error))
-}
-
-fn chain_hash(table: &'static str, bytes: &[u8]) -> Result<ChainHash> {
-    ChainHash::try_from(bytes).map_err(|error| inconsistent(table, "hash", "?", error))
-}
-
-fn time(table: &'static str, column: &'static str, row: &str, ms: i64) -> Result<Timestamp> {
-    Timestamp::from_millisecond(ms).map_err(|error| inconsistent(table, column, row, error))
-}
-
-fn inconsistent(
-    table: &'static str,
-    column: &'static str,
-    row: &str,
-    why: impl Display,
-) -> StoreError {
-    StoreError::Inconsistent { table, column, row: row.to_owned(), why: why.to_string() }
-}
-
-/// SQLite's integers are signed. Numbers here count from zero and never come near the end.
-fn signed(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-fn unsigned(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or(0)
 }
