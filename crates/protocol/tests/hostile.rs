@@ -92,3 +92,17 @@ proptest! {
         prop_assert_eq!(again.seq, Some(seq));
     }
 }
+
+#[test]
+fn a_number_keeps_its_value_however_often_it_goes_around() {
+    for number in ["5555555555555555555555555555555.5", "31.245270191439438", "1e308", "0.1"] {
+        let text = format!(
+            r#"{{"type":"schedule.set","payload":{{"version":1,"schedules":[{{"id":
+            "01890a5d-ac96-774b-bcce-b302099a8058","kind":"backup","cron_expr":"","enabled":true,
+            "options":{{"x":{number}}}}}]}}}}"#
+        );
+        let message = ToAgent::decode(&Frame::decode(&text).unwrap()).unwrap();
+        let again = ToAgent::decode(&message.encode().unwrap()).unwrap();
+        assert_eq!(again, message, "{number}");
+    }
+}
