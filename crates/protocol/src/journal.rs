@@ -121,7 +121,8 @@ pub struct JournalGap {
     pub journal_id: crate::JournalId,
     /// The last number that is certain to be known on this side; what came after it may be missing.
     pub after_seq: u64,
-    /// Why: `agent_behind`, `journal_forked` or `clone_suspected`.
+    /// Why: `agent_behind`, `journal_forked`, or `manager_behind` for a hole that only a restored
+    /// manager can have.
     pub reason: crate::Code,
 }
 
