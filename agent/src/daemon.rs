@@ -129,6 +129,9 @@ impl Daemon {
         let memory: Memory = store.load().await.context("Failed to read the journal")?;
         let epoch = Epoch::new(store.epoch().await?.max(enrolment.manager.epoch));
         let tools = find_tools(&state, &settings, &executable).await;
+        if let Err(problem) = &tools {
+            tracing::warn!(%problem, "No run can be done yet");
+        }
         let facts = machine::facts(enrolment.host_id, version_of(&tools));
         let brain = Brain::new(facts, memory, desired, epoch.highest());
         let config = tls::client_config(enrolment.manager_key, &identity, epoch.clone())
@@ -364,7 +367,6 @@ impl Daemon {
             Effect::SaveDesired(desired) => return Ok(self.save_desired(*desired)),
             Effect::Start(order) => {
                 hooks::reach(Point::AfterStartedJournalled);
-                tracing::info!(run = %order.run_id, "Starting a run");
                 self.runner.start(*order, self.tools.clone());
             }
             Effect::Cancel(run_id) => self.runner.cancel(run_id),

@@ -5,7 +5,8 @@ use crate::{
     desired,
     identity::{Enrolment, Identity, Settings},
     paths::StateDir,
-    runner::{Tools, locate, repository, verdict},
+    runner::{Tools, locate, repository, verdict, words::count},
+    status::{Link, Live},
     tls::{self, Epoch},
 };
 use protocol::{Code, Problem, RepositoryConfig};
@@ -133,9 +134,19 @@ fn running(state: &StateDir) -> Finding {
         Ok(_) => Finding::warning(
             "Agent",
             "it does not run on this state folder",
-            "Start its service, or: restic-manager-agent run",
+            &format!(
+                "Start its service, or: restic-manager-agent run --state-dir '{}'",
+                state.path().display()
+            ),
         ),
-        Err(_) => Finding::well("Agent", "it runs"),
+        Err(_) => match Live::load(state) {
+            Live { problem: Some(problem), link, .. }
+                if link == Link::Held || problem.code == Code::HostRevoked =>
+            {
+                Finding::bad("Agent", problem)
+            }
+            _ => Finding::well("Agent", "it runs"),
+        },
     }
 }
 
@@ -151,7 +162,7 @@ fn clock_finding(clock: &dyn Clock) -> Finding {
             guidance: Some("Set the clock, and let it be kept by NTP.".to_owned()),
         };
     }
-    Finding::well("Clock", now.to_string())
+    Finding::well("Clock", format!("{now:.0}"))
 }
 
 fn restic_finding(restic: &Result<Restic, Problem>) -> Finding {
@@ -250,7 +261,7 @@ async fn look_into(config: &RepositoryConfig, tools: &Tools) -> Finding {
     let all = SnapshotFilter::default();
     let looking = tools.restic.snapshots(&repository, &all, &mut sink, &cancel);
     match tokio::time::timeout(PATIENCE, looking).await {
-        Ok(Ok(snapshots)) => Finding::well(&about, format!("{} snapshots", snapshots.len())),
+        Ok(Ok(snapshots)) => Finding::well(&about, count(snapshots.len(), "snapshot")),
         Ok(Err(failure)) => Finding::bad(&about, verdict::problem(&failure)),
         Err(_) => Finding::bad(
             &about,

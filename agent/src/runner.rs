@@ -10,6 +10,7 @@ pub mod process;
 pub mod reading;
 pub mod repository;
 pub mod verdict;
+pub(crate) mod words;
 
 use crate::{
     core::{Order, Outcome, Process, RunEvent, Task},
@@ -25,7 +26,7 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How much may wait for the brain.
@@ -136,6 +137,10 @@ async fn run(
     mut voice: Voice,
     cancel: CancellationToken,
 ) {
+    let began = Instant::now();
+    let begins = words::one_line(&words::begins(&order));
+    tracing::info!(run = %order.run_id, "{begins}");
+    voice.log(LogStream::Event, begins);
     let outcome = match tools {
         Err(problem) => Outcome::plain(JobStatus::Failed, Some(problem)),
         Ok(tools) => match &order.task {
@@ -152,7 +157,16 @@ async fn run(
             }
         },
     };
-    voice.finish(outcome).await;
+    if let Some(report) = &outcome.restore {
+        voice.log(LogStream::Event, words::one_line(&words::restored(report, outcome.status)));
+    }
+    let ends = words::one_line(&words::ends(&outcome, began.elapsed()));
+    if outcome.status == JobStatus::Failed {
+        tracing::warn!(run = %order.run_id, "{ends}");
+    } else {
+        tracing::info!(run = %order.run_id, "{ends}");
+    }
+    voice.finish(ends, outcome).await;
 }
 
 /// Finds restic.
@@ -215,14 +229,12 @@ impl Voice {
         }
     }
 
-    async fn finish(self, outcome: Outcome) {
-        let ends = self
-            .cap
-            .last_words()
-            .map(|words| RunEvent::Log(LogStream::Event, words))
-            .into_iter()
+    async fn finish(self, ends: String, outcome: Outcome) {
+        let lines = self.cap.last_words().into_iter().chain([ends]);
+        let events = lines
+            .map(|line| RunEvent::Log(LogStream::Event, line))
             .chain([RunEvent::Finished(Box::new(outcome))]);
-        for event in ends {
+        for event in events {
             // When nobody listens any more the agent is gone, and its next start decides.
             let _ = self.sender.send((self.run_id, event)).await;
         }

@@ -5,7 +5,7 @@ use crate::{
     desired,
     identity::{Enrolment, Settings},
     paths::{StateDir, replace_file},
-    runner::locate,
+    runner::{locate, words::count},
     store::Store,
 };
 use anyhow::{Context, Result};
@@ -59,7 +59,8 @@ impl Live {
         Ok(())
     }
 
-    fn load(state: &StateDir) -> Self {
+    /// What the agent wrote last; nothing when it never ran.
+    pub(crate) fn load(state: &StateDir) -> Self {
         fs::read(state.status())
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
@@ -179,8 +180,8 @@ impl fmt::Display for Status {
         match &self.journal {
             Some(journal) => writeln!(
                 f,
-                "Journal     {} records, {} not yet with the manager",
-                journal.head,
+                "Journal     {}, {} not yet with the manager",
+                count(journal.head, "record"),
                 journal.head.saturating_sub(journal.acked)
             )?,
             None => writeln!(f, "Journal     empty")?,
@@ -218,7 +219,7 @@ fn write_connection(f: &mut fmt::Formatter<'_>, live: &Live) -> fmt::Result {
         write!(f, ", {address}")?;
     }
     if let Some(since) = &live.since {
-        write!(f, ", since {since}")?;
+        write!(f, ", since {since:.0}")?;
     }
     writeln!(f)?;
     if let Some(problem) = &live.problem {

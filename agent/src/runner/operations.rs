@@ -1,6 +1,9 @@
 //! Each kind of run as calls of restic.
 
-use super::{Tools, repository, verdict};
+use super::{
+    Tools, repository, verdict,
+    words::{count, short, size},
+};
 use crate::core::{Order, Outcome, Task};
 use protocol::{Code, JobStatus, PlanId, Problem, Retention};
 use restic::{
@@ -68,12 +71,13 @@ async fn backup(
     say(
         sink,
         format!(
-            "Snapshot {}: {} files, {} new, {} changed; {} bytes added.",
-            summary.snapshot_id.as_deref().map_or("without id", |id| id.get(..8).unwrap_or(id)),
-            summary.total_files_processed,
+            "Snapshot {}: {}, {}, of which {} new and {} changed; {} added to the repository.",
+            summary.snapshot_id.as_deref().map_or("without id", short),
+            count(summary.total_files_processed, "file"),
+            size(summary.total_bytes_processed),
             summary.files_new,
             summary.files_changed,
-            summary.data_added,
+            size(summary.data_added),
         ),
     );
     Ok(Outcome {
@@ -118,9 +122,11 @@ async fn forget(
     let removed: Vec<&str> = done.removed().collect();
     let verb = if dry_run { "would go" } else { "went" };
     for id in &removed {
-        say(sink, format!("Snapshot {} {verb}.", id.get(..8).unwrap_or(id)));
+        say(sink, format!("Snapshot {} {verb}.", short(id)));
     }
-    say(sink, format!("{} snapshots {verb}, {} stay.", removed.len(), done.kept_count()));
+    let sum = count(removed.len(), "snapshot");
+    let stays = if dry_run { "would stay" } else { "stayed" };
+    say(sink, format!("{sum} {verb}, {} {stays}.", done.kept_count()));
     let listed: Vec<&str> = removed.iter().copied().take(1_000).collect();
     Ok(succeeded(json!({
         "dry_run": dry_run,
@@ -234,7 +240,7 @@ async fn unlock(
             succeeded(Value::Null)
         }
         UnlockOutcome::Removed { locks } => {
-            say(sink, format!("{} locks of this agent's were removed.", locks.len()));
+            say(sink, format!("Removed: {}.", count(locks.len(), "lock")));
             succeeded(Value::Null)
         }
         UnlockOutcome::LeftToOthers { locks } => {
@@ -248,9 +254,10 @@ async fn unlock(
                 holders.join(", ")
             ))
         }
-        UnlockOutcome::StillThere { locks } => {
-            still_locked(format!("{} locks of this agent's could not be removed.", locks.len()))
-        }
+        UnlockOutcome::StillThere { locks } => still_locked(format!(
+            "This agent could not remove {} of its own.",
+            count(locks.len(), "lock")
+        )),
     };
     Ok(Outcome { stats, ..outcome })
 }
@@ -270,9 +277,9 @@ async fn stats(
     sink: Sink<'_>,
     cancel: &CancelToken,
 ) -> Result<Outcome, Failure> {
-    let size = tools.restic.raw_data_stats(repository, sink, cancel).await?;
-    say(sink, format!("{} snapshots, {} bytes.", size.snapshots_count, size.total_size));
-    Ok(succeeded(serde_json::to_value(size).unwrap_or(Value::Null)))
+    let done = tools.restic.raw_data_stats(repository, sink, cancel).await?;
+    say(sink, format!("{}, {}.", count(done.snapshots_count, "snapshot"), size(done.total_size)));
+    Ok(succeeded(serde_json::to_value(done).unwrap_or(Value::Null)))
 }
 
 /// A restic that had to be killed may have left its lock behind; it is ours to remove.

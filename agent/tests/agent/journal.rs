@@ -140,13 +140,13 @@ async fn a_slow_manager_is_not_flooded() {
     session.desire(&manager, 1, &bench.repository(), &bench.source()).await;
     session.run(run_id(1), manager.number(1), backup()).await;
     let mut lines = 0;
-    let mut last = String::new();
+    let (mut second_to_last, mut last) = (String::new(), String::new());
     let finished = session
         .until(|what| match what {
             FromAgent::LogLine(line) => {
                 lines += 1;
                 assert_eq!(line.seq, lines);
-                last = line.payload;
+                second_to_last = std::mem::replace(&mut last, line.payload);
                 None
             }
             FromAgent::JobFinished(finished) => Some(*finished),
@@ -154,7 +154,8 @@ async fn a_slow_manager_is_not_flooded() {
         })
         .await;
     assert_eq!(finished.log_lines, lines);
-    assert_eq!(lines, 10_001);
-    assert!(last.contains("more lines were left out"), "{last}");
+    assert_eq!(lines, 10_002);
+    assert!(second_to_last.contains("more lines were left out"), "{second_to_last}");
+    assert!(last.starts_with("Done after"), "{last}");
     agent.stop().await;
 }

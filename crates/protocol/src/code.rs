@@ -198,7 +198,9 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.message)?;
         if let Some(guidance) = &self.guidance {
-            write!(f, " {guidance}")?;
+            // What other programs say seldom ends as a sentence does.
+            let ends = self.message.trim_end().ends_with(['.', '!', '?', ':']);
+            write!(f, "{} {guidance}", if ends { "" } else { "." })?;
         }
         Ok(())
     }

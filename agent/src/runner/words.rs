@@ -1,0 +1,200 @@
+//! What a run's log says for people at its beginning and at its end, and how numbers are said.
+
+use crate::core::{Order, Outcome, Task};
+use protocol::{JobStatus, RestoreReport};
+use std::{fmt::Write as _, time::Duration};
+
+/// How many names a line shows.
+const MAX_NAMES: usize = 5;
+
+/// The first line of a run.
+pub fn begins(order: &Order) -> String {
+    let name = &order.repository.name;
+    let dry = |is_dry: bool| if is_dry { " Nothing will be changed." } else { "" };
+    match &order.task {
+        Task::Backup { paths, excludes, .. } => {
+            let left_out = match excludes.len() {
+                0 => String::new(),
+                n => format!("; {} leave things out", count(n, "pattern")),
+            };
+            format!("Backing up into the repository {name}: {}{left_out}.", names(paths))
+        }
+        Task::Init => format!("Creating the repository {name} at {}.", order.repository.url),
+        Task::Forget { dry_run, .. } => format!(
+            "Removing this machine's snapshots from the repository {name} that the plan does not keep.{}",
+            dry(*dry_run)
+        ),
+        Task::Prune { dry_run } => format!(
+            "Removing data from the repository {name} that no snapshot needs.{}",
+            dry(*dry_run)
+        ),
+        Task::Check { read_data: true } => {
+            format!("Verifying the repository {name}, and reading all of its data.")
+        }
+        Task::Check { read_data: false } => format!("Verifying the structure of {name}."),
+        Task::Unlock { .. } => {
+            format!("Removing the locks that this agent's runs left in the repository {name}.")
+        }
+        Task::Stats => format!("Reading what is in the repository {name}."),
+        Task::Restore { snapshot_id, include } => {
+            let what = if include.is_empty() { "everything".to_owned() } else { names(include) };
+            format!("Restoring from snapshot {} of {name}: {what}.", short(snapshot_id))
+        }
+    }
+}
+
+/// The last line of a run.
+pub fn ends(outcome: &Outcome, took: Duration) -> String {
+    let took = span(took);
+    let mut line = match outcome.status {
+        JobStatus::Succeeded => format!("Done after {took}."),
+        JobStatus::Partial => format!("Done in part after {took}."),
+        // Why it was told to end is not known here.
+        JobStatus::Cancelled => return format!("Stopped after {took}, before it was done."),
+        JobStatus::Queued
+        | JobStatus::Running
+        | JobStatus::Failed
+        | JobStatus::Interrupted
+        | JobStatus::Lost
+        | JobStatus::Expired
+        | JobStatus::Unknown => match outcome.exit_code {
+            0 | -1 => format!("Failed after {took}."),
+            code => format!("Failed after {took}; restic's exit code was {code}."),
+        },
+    };
+    if let Some(problem) = &outcome.problem {
+        let _ = write!(line, " {problem}");
+    }
+    line
+}
+
+/// What a restore did and where.
+pub fn restored(report: &RestoreReport, status: JobStatus) -> String {
+    if !matches!(status, JobStatus::Succeeded | JobStatus::Partial) {
+        return format!("What was restored until then lies in {}.", report.target);
+    }
+    let files = match report.files {
+        1 => "1 file or folder".to_owned(),
+        n => format!("{n} files and folders"),
+    };
+    let mut line = format!("Restored {files}, {}, into {}.", size(report.bytes), report.target);
+    if !report.missing.is_empty() {
+        let _ = write!(line, " Not found there: {}.", names(&report.missing));
+    }
+    line
+}
+
+/// The text on one line, since names may hold anything.
+pub fn one_line(text: &str) -> String {
+    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    plain.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `1 file`, `2 files`.
+pub fn count(n: impl TryInto<u64>, what: &str) -> String {
+    match n.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
+}
+
+/// `512 bytes`, `1.5 MiB`.
+#[expect(clippy::cast_precision_loss, reason = "one digit after the point is shown")]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return count(bytes, "byte");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = UNITS[0];
+    for next in &UNITS[1..] {
+        // What would be rounded up to 1024.0 is the next unit's.
+        if value < 1023.95 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
+}
+
+/// `80 ms`, `1.4 s`, `3 min 5 s`, `2 h 3 min`.
+fn span(took: Duration) -> String {
+    let seconds = took.as_secs();
+    match seconds {
+        0 => format!("{} ms", took.as_millis()),
+        1..60 => format!("{}.{} s", seconds, took.subsec_millis() / 100),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// The first digits of an identifier, as restic itself shows it.
+pub fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
+fn names(names: &[String]) -> String {
+    let mut text = names.iter().take(MAX_NAMES).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > MAX_NAMES {
+        let _ = write!(text, " and {} more", names.len() - MAX_NAMES);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::{Code, Problem};
+
+    #[test]
+    fn numbers_are_said_in_units_that_fit() {
+        assert_eq!(size(0), "0 bytes");
+        assert_eq!(size(1), "1 byte");
+        assert_eq!(size(1023), "1023 bytes");
+        assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(1024 * 1024 - 1), "1.0 MiB");
+        assert_eq!(size(u64::MAX), "16384.0 PiB");
+        assert_eq!(span(Duration::from_millis(1_449)), "1.4 s");
+        assert_eq!(span(Duration::from_secs(185)), "3 min 5 s");
+        assert_eq!(span(Duration::from_secs(7_380)), "2 h 3 min");
+    }
+
+    #[test]
+    fn the_end_of_a_run_says_why_and_what_to_do_on_one_line() {
+        let problem = Problem::new(Code::RepositoryMissing, "there is no repository:\nno config")
+            .guidance("Initialise it first.");
+        let failed = Outcome { exit_code: 10, ..Outcome::plain(JobStatus::Failed, Some(problem)) };
+        assert_eq!(
+            one_line(&ends(&failed, Duration::from_millis(80))),
+            "Failed after 80 ms; restic's exit code was 10. there is no repository: no config. \
+             Initialise it first."
+        );
+        let done = Outcome::plain(JobStatus::Succeeded, None);
+        assert_eq!(ends(&done, Duration::from_secs(2)), "Done after 2.0 s.");
+    }
+
+    #[test]
+    fn a_restore_says_where_it_went_and_what_was_not_found() {
+        let report = RestoreReport {
+            target: "/restores/1".to_owned(),
+            files: 5,
+            bytes: 6,
+            missing: vec!["/nope".to_owned()],
+        };
+        assert_eq!(
+            restored(&report, JobStatus::Partial),
+            "Restored 5 files and folders, 6 bytes, into /restores/1. Not found there: /nope."
+        );
+        assert_eq!(
+            restored(&report, JobStatus::Failed),
+            "What was restored until then lies in /restores/1."
+        );
+    }
+
+    #[test]
+    fn many_names_are_cut_short() {
+        let many: Vec<String> = (1..=7).map(|n| format!("/{n}")).collect();
+        assert_eq!(names(&many), "/1, /2, /3, /4, /5 and 2 more");
+    }
+}
