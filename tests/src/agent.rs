@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::{
     ffi::{OsStr, OsString},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
@@ -84,7 +84,7 @@ impl Agent {
     pub fn start(&mut self, rights: Rights) -> Result<()> {
         let program = built("restic-manager-agent")?;
         let mut line: Vec<OsString> = Vec::new();
-        if rights == Rights::NoOverride {
+        if rights == Rights::NoOverride && is_root() {
             let drop = "-dac_override,-dac_read_search";
             line.extend(
                 ["setpriv", "--inh-caps", drop, "--bounding-set", drop].map(OsString::from),
@@ -167,4 +167,10 @@ impl Agent {
     pub fn printed(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.root.join("agent.log"))?)
     }
+}
+
+/// Whether this process may read every file; what it starts may then too, unless it is told
+/// otherwise.
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }

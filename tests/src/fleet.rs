@@ -54,8 +54,8 @@ pub struct Fleet {
 pub struct Watched {
     /// The run as it ended.
     pub run: Value,
-    /// How many log lines its stream carried.
-    pub lines: usize,
+    /// The log lines that its stream carried.
+    pub lines: Vec<String>,
     /// How many progress reports its stream carried.
     pub progress: usize,
 }
@@ -188,12 +188,12 @@ impl Fleet {
     /// When it is refused or its stream breaks.
     pub async fn run(&self, request: &Value) -> Result<Watched> {
         let id = self.ask(request).await?;
-        let (mut lines, mut progress) = (0, 0);
+        let (mut lines, mut progress) = (Vec::new(), 0);
         let path = format!("/api/runs/{id}/stream?after_line=0");
         self.api
             .stream(&path, |event, data| {
                 match event {
-                    "line" => lines += data["lines"].as_array().map_or(0, Vec::len),
+                    "line" => lines.extend(texts(data)),
                     "progress" => progress += 1,
                     _ => {}
                 }
@@ -252,6 +252,12 @@ impl Watched {
 pub async fn enrolment_token(api: &Api, name: &str, plan: Option<&str>) -> Result<String> {
     let enrolment = api.post("/api/enrolments", &json!({ "name": name, "plan_id": plan })).await?;
     text(&enrolment, "token")
+}
+
+/// The texts of an event's log lines.
+fn texts(data: &Value) -> impl Iterator<Item = String> {
+    let lines = data["lines"].as_array().map(Vec::as_slice).unwrap_or_default();
+    lines.iter().filter_map(|line| line["text"].as_str()).map(str::to_owned)
 }
 
 /// A text field of a JSON object.

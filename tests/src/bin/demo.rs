@@ -61,19 +61,21 @@ async fn demo(root: &Path, tools: &Tools) -> Result<Value> {
     }
     fs::create_dir_all(root)?;
     let root = &root.canonicalize()?;
+    say(&format!("Everything happens below {}.", root.display()));
     let watch = ArgumentWatch::start();
     let source = root.join("source");
     tree::make(&source)?;
     let size = tree::size(&source)?;
     say(&format!(
-        "A tree of {} files, {} bytes, with awkward names and shapes.",
-        size.files, size.bytes
+        "To be backed up: {} files, {} MiB, some with awkward names and shapes.",
+        size.files,
+        size.bytes >> 20
     ));
 
     let mut fleet = Fleet::start(root, tools, &source, Deletes::Allowed).await?;
     let host = fleet.in_sync().await?;
     say(&format!("The manager is ready; agents dial {}.", fleet.manager.ready().agent));
-    say(&format!("rest-server listens with TLS at {}", fleet.server.url(MACHINE)));
+    say(&format!("rest-server listens with TLS at {}.", fleet.server.url(MACHINE)));
     say(&format!("{} is enrolled and connected.", text(&host, "name")?));
 
     fleet.run(&fleet.init()).await?.expect("succeeded")?;
@@ -85,7 +87,12 @@ async fn demo(root: &Path, tools: &Tools) -> Result<Value> {
     fleet.agent.stop().await?;
     fleet.manager.stop().await?;
     no_secret_escaped(root, &fleet, watch)?;
-    say("No planted secret lies anywhere but in its place.");
+    say("Every file, answer and process argument was searched for the passwords, keys and tokens");
+    say("in use: each lies in its own place and nowhere else.");
+    say("All of it has been stopped again. What it wrote is still there: manager/manager.log,");
+    say(
+        "agent/agent.log, the repository and the restored files. README.md shows the same by hand.",
+    );
     Ok(json!({
         "ok": true, "restic": host["restic_version"], "host": host["name"], "snapshot": snapshot,
         "files": size.files, "bytes": size.bytes, "restored_identical": true, "partial_seen": true,
@@ -94,11 +101,17 @@ async fn demo(root: &Path, tools: &Tools) -> Result<Value> {
 
 async fn back_up(fleet: &Fleet) -> Result<String> {
     let backup = fleet.run(&fleet.backup()).await?.expect("succeeded")?;
-    ensure!(backup.lines > 0, "the backup wrote no log");
+    ensure!(
+        backup.lines.iter().any(|line| line.starts_with("Done after")),
+        "the backup's log has no end: {:?}",
+        backup.lines
+    );
     ensure!(backup.progress > 0, "the backup showed no progress");
     let snapshot = backup.snapshot()?;
-    let (lines, progress) = (backup.lines, backup.progress);
-    say(&format!("Backed up as {snapshot}: {lines} live log lines, {progress} progress reports."));
+    say(&format!("Backed up as snapshot {}. Its log, as it was watched:", &snapshot[..8]));
+    for line in &backup.lines {
+        println!("    {line}");
+    }
     fleet.lists(&snapshot).await?;
     Ok(snapshot)
 }
