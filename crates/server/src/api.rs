@@ -35,7 +35,7 @@ use axum::{
     response::Response,
 };
 use error::{ApiError, answer, internal};
-use protocol::{Code, HostId};
+use protocol::{Code, HostId, Problem};
 use serde::Deserialize;
 use std::any::Any;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
@@ -57,7 +57,12 @@ pub struct ConfirmForm {
 pub fn ui_router(manager: Manager) -> Router {
     let (router, _) = routes().split_for_parts();
     router
-        .fallback(async || ApiError::refused(Code::NotFound, "There is nothing at this address."))
+        .fallback(async || {
+            ApiError::from(
+                Problem::new(Code::NotFound, "There is nothing at this address.")
+                    .guidance("What there is, /api/openapi.json says, once one is signed in."),
+            )
+        })
         .method_not_allowed_fallback(async || {
             ApiError::refused(Code::NotFound, "This address does not take that method.")
         })
