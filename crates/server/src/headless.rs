@@ -51,7 +51,12 @@ pub async fn init(
     let server = start_server(data_dir, nowhere, agent_addresses).await?;
     let set = store_password(server.manager().db(), password, "password.first").await;
     server.shutdown(DEADLINE).await;
-    set
+    set?;
+    let dir = data_dir.display();
+    tracing::info!(
+        "The manager in {dir} is made. Start it: restic-manager-headless serve --data-dir '{dir}'"
+    );
+    Ok(())
 }
 
 /// Changes the password, and ends all sessions. The server may be running.
@@ -146,10 +151,15 @@ impl Running {
             config.agent_addresses = rows::addresses(db.read()).await?;
         }
         db.close().await;
+        let is_findable = !config.agent_addresses.is_empty();
         let server =
             start_server(&config.data_dir, config.agent_listen, config.agent_addresses).await?;
         match Self::start_ui(&server, &config.data_dir, &config.ui).await {
-            Ok((ui, ca_file)) => Ok(Self { server, ui, ca_file }),
+            Ok((ui, ca_file)) => {
+                let running = Self { server, ui, ca_file };
+                running.announce(is_findable);
+                Ok(running)
+            }
             Err(error) => {
                 server.shutdown(DEADLINE).await;
                 Err(error)
@@ -168,6 +178,22 @@ impl Running {
             .with_context(|| format!("failed to write {}", ca_file.display()))?;
         let ui = ui_listener::start(server.manager().clone(), config).await?;
         Ok((ui, ca_file))
+    }
+
+    /// Says what is up and what is next, for people.
+    fn announce(&self, is_findable: bool) {
+        tracing::info!(
+            "Serving the admin at https://{}; its certificate is signed by {}. Sign in at \
+             /api/session; /api/openapi.json describes the rest",
+            self.ui.address(),
+            self.ca_file.display()
+        );
+        if !is_findable {
+            tracing::warn!(
+                "No machine can be enrolled before this manager knows how agents find it: start \
+                 it with --agent-address host:port"
+            );
+        }
     }
 
     /// Where everything is.
