@@ -155,7 +155,8 @@ fn resolve_forget(
     Ok(order(repository, Task::Forget { plan: plan.id, retention, dry_run }))
 }
 
-/// The identifier reaches a command line, and the paths lead below the target.
+/// The identifier reaches a command line, and the paths lead below the target: one that led out of
+/// it would also tell, by what is missing, which files this machine has.
 fn check_restore(snapshot_id: &str, include: &[String]) -> Result<(), Problem> {
     let is_id = (8..=64).contains(&snapshot_id.len())
         && snapshot_id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -165,7 +166,12 @@ fn check_restore(snapshot_id: &str, include: &[String]) -> Result<(), Problem> {
             "This is no snapshot's identifier; nothing was restored.",
         ));
     }
-    if include.iter().any(|path| path.is_empty() || path.contains('\0')) {
+    let is_inside = |path: &String| {
+        path.starts_with('/')
+            && !path.contains('\0')
+            && !path.split('/').any(|part| part == ".." || part == ".")
+    };
+    if !include.iter().all(is_inside) {
         return Err(Problem::new(
             Code::InvalidInput,
             "One of the chosen paths is not valid; nothing was restored.",

@@ -1,7 +1,7 @@
 //! A manager that went mad, a restic that will not stop talking, and secrets that must not be seen.
 
-use crate::support::{Authority, Bench, FakeManager, backup, run_id};
-use protocol::{FromAgent, JobStatus, MAX_FRAME_BYTES, MAX_LOG_LINE_BYTES};
+use crate::support::{Authority, Bench, FakeManager, backup, repository_id, run_id};
+use protocol::{FromAgent, JobStatus, MAX_FRAME_BYTES, MAX_LOG_LINE_BYTES, RunSpec};
 use std::path::Path;
 
 #[tokio::test]
@@ -23,6 +23,58 @@ async fn an_unreadable_or_endless_frame_ends_the_connection_and_nothing_else() {
     let mut session = manager.session().await;
     session.send_text(r#"{"type":"from.the.future","payload":{"x":1}}"#.to_owned()).await;
     session.desire(&manager, 1, &bench.repository(), &bench.source()).await;
+    agent.stop().await;
+}
+
+/// restic would hand the host to ssh as an option, and the remote to rclone as a command.
+#[tokio::test]
+async fn a_manager_cannot_run_programs_by_way_of_a_location() {
+    let manager = FakeManager::start(&Authority::new()).await;
+    let bench = Bench::new();
+    manager.enrol(&bench.state).await;
+    let agent = bench.start().await;
+    let mut session = manager.session().await;
+    let locations = [
+        "sftp:-oProxyCommand=touch${IFS}trap:/srv",
+        "sftp://u@-oProxyCommand=trap/srv",
+        "rclone::sftp,ssh=trap:srv",
+        "rclone:-trap:srv",
+        "trap",
+    ];
+    for (n, location) in (1..).zip(locations) {
+        session.desire(&manager, n, Path::new(location), &bench.source()).await;
+        session.run(run_id(n as u8), manager.number(n), backup()).await;
+        let finished = session.until_finished(run_id(n as u8)).await;
+        assert_eq!(finished.status, JobStatus::Failed, "{location}: {finished:?}");
+        assert_eq!(finished.code, Some(protocol::Code::RepositoryUrlInvalid), "{location}");
+    }
+    agent.stop().await;
+    assert!(!bench.restic.read("environment").contains("trap"), "restic was asked");
+}
+
+/// What is missing is told, so a path that leads out would tell which files the machine has.
+#[tokio::test]
+async fn a_restore_is_asked_for_paths_of_the_snapshot_only() {
+    let manager = FakeManager::start(&Authority::new()).await;
+    let bench = Bench::new();
+    manager.enrol(&bench.state).await;
+    let agent = bench.start().await;
+    let mut session = manager.session().await;
+    session.desire(&manager, 1, &bench.repository(), &bench.source()).await;
+    let ids = [("latest", "/a"), ("--target=/", "/a")];
+    let paths = ["../../etc/passwd", "/../etc/passwd", "/a/./b", "etc", "/a\0", "", "--target=/"];
+    let whole = "ab".repeat(32);
+    let cases = ids.into_iter().chain(paths.iter().map(|path| (whole.as_str(), *path)));
+    for (n, (snapshot, path)) in (1_u64..).zip(cases) {
+        let spec = RunSpec::Restore {
+            repository_id: Some(repository_id()),
+            snapshot_id: snapshot.to_owned(),
+            include: vec![path.to_owned()],
+        };
+        session.command(run_id(n as u8), manager.number(n), spec).await;
+        let answer = session.until_answered(run_id(n as u8)).await;
+        assert!(!answer.accepted, "{snapshot} {path:?}");
+    }
     agent.stop().await;
 }
 

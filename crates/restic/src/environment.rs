@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::failure::{Failure, FailureKind};
+use crate::location::check_location;
 use crate::redact::Redactor;
 use crate::secret::Secret;
 
@@ -64,16 +65,8 @@ impl Repository {
 
     /// Whether it can be handed to restic at all.
     pub(crate) fn validate(&self) -> Result<(), Failure> {
-        let refuse = |why: &str| Err(Failure::new(FailureKind::BadLocation, why));
-        if self.location.trim().is_empty() {
-            return refuse("the repository has no location");
-        }
-        if self.location.contains(char::is_control) {
-            return refuse("the location of the repository contains control characters");
-        }
-        if has_password(&self.location) {
-            return refuse("the location of the repository contains a password");
-        }
+        check_location(&self.location)
+            .map_err(|error| Failure::new(FailureKind::BadLocation, error.to_string()))?;
         if self.password.expose().is_empty() {
             return Err(Failure::invalid("the password of the repository is empty"));
         }
@@ -110,17 +103,6 @@ impl Repository {
         }
         environment
     }
-}
-
-/// Whether the location carries `user:password@` before its host, or something that is cut off
-/// from the host by an `@` and may be meant as that.
-fn has_password(location: &str) -> bool {
-    let Some((scheme, rest)) = location.split_once("://") else {
-        return false;
-    };
-    // `sftp://user@host` is how a user is named there, and is no secret.
-    rest.rsplit_once('@')
-        .is_some_and(|(user_part, _)| user_part.contains(':') || scheme.contains("http"))
 }
 
 /// Variables of this process that restic may have: to find its helpers, its home, the way out of
@@ -241,8 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn a_location_with_a_password_is_refused() {
+    fn a_location_with_a_password_or_a_program_is_refused() {
         for location in [
+            "sftp:-oProxyCommand=id:/srv",
+            "rclone::sftp,ssh=id:/srv",
             "rest:http://user:secret@host/",
             "rest:https://user@host/",
             "rest:http://web9:pa/ss@host/",

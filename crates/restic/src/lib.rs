@@ -41,6 +41,7 @@ mod forget;
 mod init;
 pub mod lines;
 mod locate;
+mod location;
 mod locks;
 mod ls;
 pub mod messages;
@@ -68,6 +69,7 @@ pub use forget::{
 };
 pub use init::InitOutcome;
 pub use locate::{LocateOptions, VARIABLE};
+pub use location::{LocationError, check_location, is_absolute_path};
 pub use locks::Lock;
 pub use ls::{Listing, LsRequest};
 pub use messages::{Node, Snapshot, SnapshotSummary};

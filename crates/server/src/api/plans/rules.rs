@@ -3,9 +3,9 @@
 use crate::api::{
     check,
     error::{ApiError, ApiResult},
-    repositories::location::is_absolute_path,
 };
 use protocol::{Code, Problem, Retention};
+use restic::is_absolute_path;
 
 const MAX_ENTRIES: usize = 500;
 const MAX_CHARS: usize = 4096;
