@@ -8,7 +8,7 @@
 use crate::{
     core::{Order, Outcome, RunEvent, Task},
     identity::Settings,
-    paths::{StateDir, create_private_dir},
+    paths::{StateDir, create_fresh_dir, create_private_dir},
     runner::{Tools, Voice, locate, no_progress, repository, translate, verdict},
 };
 use anyhow::{Context, Result, bail};
@@ -242,13 +242,8 @@ fn missing(target: &std::path::Path, include: &[String]) -> Vec<String> {
 
 /// A fresh folder that only this user can enter: what comes out of a snapshot may be anything.
 fn make_target(target: &std::path::Path) -> Result<(), Problem> {
-    let made = match target.exists() {
-        true => Err(std::io::Error::from(std::io::ErrorKind::AlreadyExists)),
-        false => target
-            .parent()
-            .map_or(Ok(()), create_private_dir)
-            .and_then(|()| create_private_dir(target)),
-    };
+    let made =
+        target.parent().map_or(Ok(()), create_private_dir).and_then(|()| create_fresh_dir(target));
     made.map_err(|error| {
         Problem::new(
             Code::Internal,

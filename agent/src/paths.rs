@@ -206,16 +206,46 @@ pub async fn lock_patiently(state: &StateDir) -> Result<File> {
 /// As the file system says.
 pub fn create_private_dir(path: &Path) -> std::io::Result<()> {
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
+        private_dirs().recursive(true).create(parent)?;
     }
+    match create_fresh_dir(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
+/// Creates a folder that only this user can enter, in a folder that is there. What is there under
+/// this name already, be it a folder or a link to one, may be somebody's trap and is refused.
+///
+/// # Errors
+/// As the file system says.
+pub fn create_fresh_dir(path: &Path) -> std::io::Result<()> {
+    private_dirs().create(path)?;
+    close_to_others(path)
+}
+
+/// Parents that are missing are made for this user too, whatever the umask says: in a folder that
+/// others may write to, nothing below it is safe.
+fn private_dirs() -> fs::DirBuilder {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "the mode is a word of Unix"))]
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    match builder.create(path) {
-        Ok(()) => close_to_others(path),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(error) => Err(error),
-    }
+    builder
+}
+
+/// Makes a file that only this user can read where it is missing, and closes it to others where it
+/// is not: for files that a library opens, which knows nothing of rights.
+///
+/// # Errors
+/// As the file system says.
+pub fn close_file(path: &Path) -> std::io::Result<()> {
+    let file = private_options().create(true).append(true).open(path)?;
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    #[cfg(not(unix))]
+    drop(file);
+    Ok(())
 }
 
 /// Replaces a file by way of a temporary one, so that there is always the old or the new content
@@ -372,6 +402,41 @@ mod tests {
         assert!(words.contains("Another agent"), "{words}");
         drop(held);
         state.lock().unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_fresh_folder_is_never_one_that_somebody_laid_out() {
+        use std::os::unix::fs::PermissionsExt;
+        let base = tempfile::tempdir().unwrap();
+        let elsewhere = base.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        let (link, dangling) = (base.path().join("link"), base.path().join("dangling"));
+        std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+        std::os::unix::fs::symlink(base.path().join("nowhere"), &dangling).unwrap();
+        for taken in [&elsewhere, &link, &dangling] {
+            let error = create_fresh_dir(taken).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{}", taken.display());
+        }
+        let fresh = base.path().join("a/b/c");
+        create_private_dir(&fresh).unwrap();
+        for folder in ["a", "a/b", "a/b/c"] {
+            let mode = fs::metadata(base.path().join(folder)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{folder}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_others_could_read_is_closed_and_keeps_its_content() {
+        use std::os::unix::fs::PermissionsExt;
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("journal.db");
+        fs::write(&path, "kept").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        close_file(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
     }
 
     #[cfg(unix)]

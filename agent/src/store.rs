@@ -11,6 +11,7 @@ pub use error::StoreError;
 use crate::{
     core::{Change, Memory, Process, Run, RunState, Series, View},
     journal::{Journal, Record, Room},
+    paths::close_file,
 };
 use error::{Result, chain_hash, inconsistent, json, parse, signed, time, unsigned};
 use jiff::{SignedDuration, Timestamp};
@@ -44,6 +45,8 @@ impl Store {
     /// # Errors
     /// When SQLite says so, or when the database belongs to a newer agent.
     pub async fn open(path: &Path, fresh: JournalId) -> Result<Self> {
+        // SQLite gives its files beside the database the rights of the database.
+        close_file(path).map_err(sqlx::Error::Io)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)

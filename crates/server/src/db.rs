@@ -44,6 +44,7 @@ impl Db {
     /// # Errors
     /// When it cannot be opened, or was written by a newer version of this product.
     pub async fn open(path: &Path) -> Result<Self, DbError> {
+        close_file(path).map_err(|source| DbError::open(path, source.into()))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -117,12 +118,34 @@ async fn present_version(writer: &SqlitePool) -> Result<Option<i64>, DbError> {
 }
 
 async fn copy_aside(writer: &SqlitePool, path: &Path, present: i64) -> Result<(), DbError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".before-{present}"));
-    let copy = PathBuf::from(name);
+    let beside = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".before-{present}{suffix}"));
+        PathBuf::from(name)
+    };
+    let (copy, half) = (beside(""), beside(".new"));
     if copy.exists() {
         return Ok(());
     }
-    sqlx::query("VACUUM INTO ?").bind(copy.display().to_string()).execute(writer).await?;
+    let failed = |source: std::io::Error| DbError::open(&copy, source.into());
+    // What an attempt that was cut off left there; SQLite wants a file that is empty.
+    let _ = std::fs::remove_file(&half);
+    close_file(&half).map_err(failed)?;
+    sqlx::query("VACUUM INTO ?").bind(half.display().to_string()).execute(writer).await?;
+    std::fs::rename(&half, &copy).map_err(failed)
+}
+
+/// Makes a file that only its owner can read where it is missing, and closes it to others where it
+/// is not, whatever the umask says. SQLite gives its files beside the database the same rights.
+fn close_file(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    #[cfg(not(unix))]
+    drop(file);
     Ok(())
 }

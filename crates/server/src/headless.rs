@@ -104,6 +104,18 @@ async fn start_server(
     Ok(Server::start(config, deps).await?)
 }
 
+/// Writes a file that everyone may read and only its owner may change, whatever the umask says.
+fn write_public(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).write(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
+    let mut file = options.open(path)?;
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    std::io::Write::write_all(&mut file, text.as_bytes())
+}
+
 /// What the server is told.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
@@ -174,7 +186,7 @@ impl Running {
     ) -> anyhow::Result<(UiHandle, PathBuf)> {
         let ca_file = data_dir.join("ca.pem");
         let pem = server.manager().identity().root_cert_pem();
-        std::fs::write(&ca_file, pem)
+        write_public(&ca_file, &pem)
             .with_context(|| format!("failed to write {}", ca_file.display()))?;
         let ui = ui_listener::start(server.manager().clone(), config).await?;
         Ok((ui, ca_file))

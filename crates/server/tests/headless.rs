@@ -84,6 +84,40 @@ fn its_folder_is_the_owners_and_holds_no_password() {
     }
 }
 
+/// Runs under a mask that takes no right away, so that every right that is there was chosen.
+#[test]
+fn its_files_are_the_owners_whatever_the_mask_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let unmasked = |arguments: &[&str]| {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "umask 000; exec \"$0\" \"$@\""]);
+        command.arg(env!("CARGO_BIN_EXE_restic-manager-headless")).args(arguments);
+        command.arg("--data-dir").arg(&data);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    assert!(unmasked(&["init"]).wait_with_output().unwrap().status.success());
+    let listen = ["serve", "--ui-listen", "127.0.0.1:0", "--agent-listen", "127.0.0.1:0"];
+    let mut child = unmasked(&listen);
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(&data).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let expected = if name == "ca.pem" { 0o644 } else { 0o600 };
+        assert_eq!(mode(&path), expected, "{name}");
+        seen.push(name);
+    }
+    signal(&child, Signal::TERM);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(mode(&data), 0o700);
+    for name in ["server.db", "server.db-wal", "server.db-shm", "vault.key", "ca.pem"] {
+        assert!(seen.iter().any(|one| one == name), "{name}: {seen:?}");
+    }
+}
+
 #[test]
 fn it_refuses_what_would_end_badly_and_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();

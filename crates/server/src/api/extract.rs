@@ -42,7 +42,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 fn malformed(error: &serde_json::Error) -> Problem {
     let text = error.to_string();
     let quoted = ["invalid type: ", "invalid value: "].iter().any(|start| text.starts_with(start));
-    let message = match text.split_once(", expected ") {
+    // The last one: what was sent may hold these very words.
+    let message = match text.rsplit_once(", expected ") {
         Some((_, expected)) if quoted => format!("a value has the wrong type, expected {expected}"),
         _ => text.clone(),
     };
@@ -97,12 +98,27 @@ mod tests {
         password: String,
     }
 
+    #[derive(Debug, Deserialize)]
+    struct Switch {
+        #[expect(dead_code, reason = "only its type matters")]
+        append_only: bool,
+    }
+
     #[test]
     fn a_value_of_the_wrong_type_is_not_quoted() {
         let error = serde_json::from_str::<Form>(r#"{"password": 748201}"#).unwrap_err();
         let problem = malformed(&error);
         assert!(!problem.message.contains("748201"), "{}", problem.message);
         assert!(problem.message.contains("expected a string"), "{}", problem.message);
+    }
+
+    #[test]
+    fn a_value_that_looks_like_the_end_of_the_quote_is_not_quoted_either() {
+        let sent = r#"{"append_only": "hunter1, expected hunter2"}"#;
+        let error = serde_json::from_str::<Switch>(sent).unwrap_err();
+        let problem = malformed(&error);
+        assert!(!problem.message.contains("hunter"), "{}", problem.message);
+        assert!(problem.message.contains("expected a boolean"), "{}", problem.message);
     }
 
     #[test]

@@ -14,7 +14,10 @@ use std::{
     process::ExitCode,
     time::Duration,
 };
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    EnvFilter, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// Protects a fleet of machines with restic: the coordinating server without a desktop.
 #[derive(Debug, Parser)]
@@ -113,15 +116,21 @@ fn main() -> ExitCode {
 }
 
 fn start_log(form: LogForm) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let wanted = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
+    let log = tracing_subscriber::registry().with(wanted).with(filter_fn(shows_no_frames));
     match form {
-        LogForm::Text => log.init(),
-        LogForm::Json => log.json().init(),
+        LogForm::Text => log.with(lines).init(),
+        LogForm::Json => log.with(lines.json()).init(),
     }
+}
+
+/// At its finer levels the WebSocket library writes every frame down, with the secrets in it. No
+/// setting may ask for that.
+fn shows_no_frames(about: &Metadata<'_>) -> bool {
+    *about.level() <= Level::INFO || !about.target().contains("tungstenite")
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {
