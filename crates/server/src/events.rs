@@ -20,6 +20,13 @@ use tokio::sync::broadcast;
 
 /// How many events a slow watcher may fall behind before it must read everything again.
 const BACKLOG: usize = 1024;
+/// The same for the news of one run, which carry their payload.
+const RUN_BACKLOG: usize = 64;
+/// Lines of more bytes than this are not carried: watchers read them from the database, and who
+/// reads slowly holds no more than a few of these.
+const CARRIED_BYTES: usize = 256 * 1024;
+/// Runs whose progress is kept. A machine may invent runs without end.
+const KEPT_RUNS: usize = 1024;
 
 /// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -119,7 +126,9 @@ impl Events {
 
     /// Tells the watchers of a run about committed log lines.
     pub fn lines(&self, run: RunId, lines: Arc<[LogLine]>) {
-        self.tell(run, RunNews::Lines(lines));
+        let size: usize = lines.iter().map(|line| line.payload.len()).sum();
+        let is_carried = size <= CARRIED_BYTES;
+        self.tell(run, if is_carried { RunNews::Lines(lines) } else { RunNews::Changed });
     }
 
     /// Keeps the newest progress of a run and tells its watchers.
@@ -127,6 +136,9 @@ impl Events {
         let run = progress.job_id;
         let progress = Arc::new(progress);
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if !runs.contains_key(&run) && runs.len() >= KEPT_RUNS && !make_room(&mut runs) {
+            return;
+        }
         let live = runs.entry(run).or_insert_with(Live::new);
         live.progress = Some(Arc::clone(&progress));
         let _ = live.news.send(RunNews::Progress(progress));
@@ -154,8 +166,73 @@ impl Events {
     }
 }
 
+/// Forgets a run that nobody watches. What is forgotten comes again with its next progress.
+fn make_room(runs: &mut HashMap<RunId, Live>) -> bool {
+    let unwatched = runs.iter().find(|(_, live)| live.news.receiver_count() == 0);
+    let Some(run) = unwatched.map(|(run, _)| *run) else { return false };
+    runs.remove(&run).is_some()
+}
+
 impl Live {
     fn new() -> Self {
-        Self { news: broadcast::channel(BACKLOG).0, progress: None }
+        Self { news: broadcast::channel(RUN_BACKLOG).0, progress: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::LogStream;
+
+    fn run(n: u64) -> RunId {
+        RunId::new(n, &[1; 10])
+    }
+
+    fn progress(n: u64) -> JobProgress {
+        JobProgress {
+            job_id: run(n),
+            percent_done: 0.5,
+            files_done: n,
+            total_files: 0,
+            bytes_done: 0,
+            total_bytes: 0,
+            eta_seconds: 0,
+            throughput_bps: 0,
+            current_files: Vec::new(),
+            unreachable: None,
+        }
+    }
+
+    #[test]
+    fn progress_of_invented_runs_is_bounded_and_what_is_watched_stays() {
+        let events = Events::default();
+        let mut watched = events.subscribe_run(run(1));
+        for n in 1..=(KEPT_RUNS as u64 * 3) {
+            events.progress(progress(n));
+        }
+        assert!(events.runs.lock().unwrap().len() <= KEPT_RUNS);
+        assert!(matches!(watched.try_recv(), Ok(RunNews::Progress(_))));
+        assert!(events.last_progress(run(1)).is_some());
+        assert!(events.last_progress(run(KEPT_RUNS as u64 * 3)).is_some(), "the newest is kept");
+    }
+
+    #[test]
+    fn lines_too_large_to_be_carried_are_read_instead() {
+        let events = Events::default();
+        let mut watched = events.subscribe_run(run(1));
+        let lines = |count: usize| -> Arc<[LogLine]> {
+            let line = |seq| LogLine {
+                job_id: run(1),
+                seq,
+                ts: jiff::Timestamp::UNIX_EPOCH,
+                stream: LogStream::Stdout,
+                payload: "x".repeat(1024),
+            };
+            (1..=count as u64).map(line).collect()
+        };
+        events.lines(run(1), lines(3));
+        assert!(matches!(watched.try_recv(), Ok(RunNews::Lines(_))));
+        events.lines(run(1), lines(500));
+        assert_eq!(watched.try_recv(), Ok(RunNews::Changed));
     }
 }

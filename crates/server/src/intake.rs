@@ -25,6 +25,8 @@ const BATCH: usize = 500;
 const QUEUE: usize = 1_000;
 /// Bytes of records that may wait, over all sessions.
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
+/// What an item takes beside its content.
+const ITEM_BYTES: usize = 512;
 
 /// How far the records of one session are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,17 +112,20 @@ impl Lane {
     /// its socket: that is the back-pressure. Says whether the intake still runs.
     pub async fn record(&self, record: Record) -> bool {
         let Some(journal) = self.journal else { return true };
-        let size = record.payload.get().len();
+        let size = record.size();
         self.hand_over(Content::Record { journal, record }, size).await
     }
 
-    /// Hands over what has no number.
-    pub async fn direct(&self, message: Box<FromAgent>) -> bool {
-        self.hand_over(Content::Direct(message), 1024).await
+    /// Hands over what has no number, and came in a frame of this size.
+    pub async fn direct(&self, message: Box<FromAgent>, size: usize) -> bool {
+        self.hand_over(Content::Direct(message), size).await
     }
 
     async fn hand_over(&self, content: Content, size: usize) -> bool {
-        let size = u32::try_from(size.clamp(1, QUEUE_BYTES / 4)).unwrap_or(u32::MAX);
+        // Everything that is kept until it is stored counts, or a machine could fill the memory by
+        // what does not.
+        let size = size.saturating_add(ITEM_BYTES).min(QUEUE_BYTES / 4);
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
         let Ok(bytes) = Arc::clone(&self.intake.bytes).acquire_many_owned(size).await else {
             return false;
         };

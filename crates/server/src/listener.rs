@@ -4,6 +4,7 @@
 mod connect;
 mod enrol;
 mod rate;
+mod sockets;
 mod tls;
 
 use crate::{manager::Manager, session::socket::Shared};
@@ -21,6 +22,7 @@ use hyper_util::{
 };
 use protocol::{Code, Problem};
 use rate::Attempts;
+use sockets::Sockets;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tls::Fingerprint;
 use tokio::{
@@ -55,6 +57,7 @@ pub(crate) struct Peer {
 pub(crate) struct AgentState {
     shared: Shared,
     attempts: Attempts,
+    sockets: Sockets,
     /// Upgraded connections live on as their own tasks.
     tasks: TaskTracker,
     hard: CancellationToken,
@@ -118,6 +121,7 @@ impl AgentListener {
             router: agent_router(AgentState {
                 shared: self.shared.clone(),
                 attempts: Attempts::default(),
+                sockets: Sockets::default(),
                 tasks: self.tasks.clone(),
                 hard: self.hard.clone(),
             }),

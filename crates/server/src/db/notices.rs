@@ -11,6 +11,9 @@ use protocol::{Code, HostId};
 use sqlx::SqliteExecutor;
 use uuid::Uuid;
 
+/// Notices of one host that may be open at once.
+const OPEN_OF_HOST: i64 = 100;
+
 /// A notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
@@ -112,7 +115,8 @@ impl NewNotice {
     }
 }
 
-/// Opens a notice under a new id, or counts up the open one of the same host, code and subject.
+/// Opens a notice under a new id, or counts up the open one of the same host, code and subject. A
+/// host that has very many open ones gets no more: a machine must not bury the admin.
 ///
 /// # Errors
 /// When the database fails.
@@ -126,7 +130,9 @@ pub async fn open(
     let host = notice.host_id.map(|host| host.to_string());
     sqlx::query!(
         "INSERT INTO notices (id, host_id, code, subject, message, guidance, opened_at, last_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7) \
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7 WHERE ?2 IS NULL OR EXISTS (SELECT 1 FROM notices \
+         WHERE host_id = ?2 AND code = ?3 AND subject = ?4 AND resolved_at IS NULL) \
+         OR (SELECT count(*) FROM notices WHERE host_id = ?2 AND resolved_at IS NULL) < ?8 \
          ON CONFLICT (coalesce(host_id, ''), code, subject) WHERE resolved_at IS NULL \
          DO UPDATE SET times = times + 1, last_at = excluded.last_at, \
          message = excluded.message, guidance = excluded.guidance",
@@ -136,7 +142,8 @@ pub async fn open(
         notice.subject,
         notice.message,
         notice.guidance,
-        now
+        now,
+        OPEN_OF_HOST
     )
     .execute(&mut **tx)
     .await?;

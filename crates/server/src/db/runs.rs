@@ -483,7 +483,13 @@ pub enum Reported {
     Unchanged,
     /// The run belongs to another host, and the report to nobody.
     Foreign,
+    /// The host has told of very many runs that have not ended; this one is not taken.
+    TooMany,
 }
+
+/// Runs of its own that a host may have open at once. All of them are read when its session asks
+/// what is to be done.
+const OPEN_OF_AGENT: i64 = 1_000;
 
 async fn owner(tx: &mut Tx, id: &str) -> Result<Option<String>, DbError> {
     let owner = sqlx::query_scalar!("SELECT host_id FROM runs WHERE id = ?", id)
@@ -508,6 +514,7 @@ pub async fn apply_started(
     match owner(tx, &id).await? {
         Some(owner) if owner != host => return Ok(Reported::Foreign),
         Some(_) => {}
+        None if open_told(tx, &host).await? >= OPEN_OF_AGENT => return Ok(Reported::TooMany),
         None => {
             insert_told(tx, &id, &host, &Told::of(started), now).await?;
         }
@@ -522,6 +529,17 @@ pub async fn apply_started(
     .execute(&mut **tx)
     .await?;
     Ok(changed(done.rows_affected()))
+}
+
+async fn open_told(tx: &mut Tx, host: &str) -> Result<i64, DbError> {
+    let open = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM runs
+           WHERE host_id = ? AND finished_at IS NULL AND dispatch = 'agent'"#,
+        host
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(open)
 }
 
 /// What is known of a run that only the agent told of.

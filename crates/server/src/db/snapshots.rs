@@ -40,20 +40,44 @@ impl TryFrom<SnapshotRow> for Snapshot {
     }
 }
 
-/// The snapshots of a repository, newest first.
+/// How many snapshots of a repository are stored.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count_of(
+    db: impl SqliteExecutor<'_>,
+    repository: RepositoryId,
+) -> Result<usize, DbError> {
+    let repository = repository.to_string();
+    let found = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM snapshots WHERE repository_id = ?"#,
+        repository
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(usize::try_from(found).unwrap_or(usize::MAX))
+}
+
+/// One page of the snapshots of a repository, newest first.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn list(
     db: impl SqliteExecutor<'_>,
     repository: RepositoryId,
+    offset: usize,
+    limit: usize,
 ) -> Result<Vec<Snapshot>, DbError> {
     let repository = repository.to_string();
+    let page = |number| i64::try_from(number).unwrap_or(i64::MAX);
+    let (offset, limit) = (page(offset), page(limit));
     let rows = sqlx::query_as!(
         SnapshotRow,
         "SELECT id, time, hostname, paths, tags, size_bytes, file_count, added_bytes \
-         FROM snapshots WHERE repository_id = ? ORDER BY time DESC, id",
-        repository
+         FROM snapshots WHERE repository_id = ? ORDER BY time DESC, id LIMIT ? OFFSET ?",
+        repository,
+        limit,
+        offset
     )
     .fetch_all(db)
     .await?;
@@ -61,7 +85,8 @@ pub async fn list(
 }
 
 /// Whether a repository has this snapshot: by the last reading, or because a run has written it
-/// since. Both times are of the agent's clock.
+/// since, of a host that has the repository: any host may name any repository in what it reports of
+/// itself. Both times are of the agent's clock.
 ///
 /// # Errors
 /// When the database fails.
@@ -74,7 +99,8 @@ pub async fn is_known(
     let known = sqlx::query_scalar!(
         r#"SELECT EXISTS (SELECT 1 FROM snapshots WHERE repository_id = ?1 AND id = ?2)
             OR EXISTS (SELECT 1 FROM runs r LEFT JOIN repository_facts f USING (repository_id)
-                       WHERE r.repository_id = ?1 AND r.snapshot_id = ?2
+                       JOIN plan_hosts USING (host_id) JOIN plans p ON p.id = plan_hosts.plan_id
+                       WHERE r.repository_id = ?1 AND p.repository_id = ?1 AND r.snapshot_id = ?2
                          AND r.finished_at >= coalesce(f.snapshots_read_at, 0)) AS "known!: bool""#,
         repository,
         snapshot

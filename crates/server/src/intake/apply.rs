@@ -18,6 +18,7 @@ use protocol::{
     Code, Frame, FromAgent, HostId, JobFinished, JobKind, JobStarted, JobStatus, LogLine,
     RepositoryId, RunId, ScheduleAck, UnreadableFile, journal::is_durable,
 };
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a transaction has changed, to be told after its commit.
@@ -139,7 +140,18 @@ async fn job_started(
         }
         Reported::Unchanged => Ok(()),
         Reported::Foreign => tell(manager, tx, &foreign(host, started.job_id), applied).await,
+        Reported::TooMany => tell(manager, tx, &too_many(host), applied).await,
     }
+}
+
+fn too_many(host: HostId) -> NewNotice {
+    NewNotice::of_host(
+        host,
+        Code::FrameInvalid,
+        "The machine reported more runs than can be going at once; not all were taken.",
+    )
+    .subject("runs")
+    .guidance("Look at the machine: its agent is broken, or somebody else speaks in its place.")
 }
 
 fn foreign(host: HostId, run: RunId) -> NewNotice {
@@ -166,10 +178,10 @@ async fn job_finished(
             applied.ended.insert(run);
             applied.hosts.insert(host);
         }
-        Reported::Unchanged => return Ok(()),
+        Reported::Unchanged | Reported::TooMany => return Ok(()),
         Reported::Foreign => return tell(manager, tx, &foreign(host, run), applied).await,
     }
-    if let Some(repository) = repository_that_exists(tx, finished).await?
+    if let Some(repository) = repository_that_exists(tx, host, finished).await?
         && repositories::note_initialised(tx, repository, manager.now()).await?
     {
         applied.repositories.insert(repository);
@@ -191,12 +203,30 @@ fn cleaned(finished: &JobFinished) -> JobFinished {
             error: text::sentence(&file.error),
         })
         .collect();
+    cleaned.stats.iter_mut().for_each(clean_value);
+    if let Some(restore) = &mut cleaned.restore {
+        restore.target = text::sentence(&restore.target);
+        restore.missing.truncate(JobFinished::MAX_UNREADABLE);
+        restore.missing.iter_mut().for_each(|path| *path = text::sentence(path));
+    }
     cleaned
 }
 
-/// The repository that a run proves to exist: a snapshot was written, or it was created.
+/// restic's summary, of which only the numbers and some names are ever shown.
+fn clean_value(value: &mut Value) {
+    match value {
+        Value::String(words) => *words = text::sentence(words),
+        Value::Array(items) => items.iter_mut().for_each(clean_value),
+        Value::Object(fields) => fields.values_mut().for_each(clean_value),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// The repository that a run proves to exist: a snapshot was written, or it was created. A host
+/// proves nothing about what it does not have.
 async fn repository_that_exists(
     tx: &mut Tx,
+    host: HostId,
     finished: &JobFinished,
 ) -> Result<Option<RepositoryId>, DbError> {
     if !matches!(finished.status, JobStatus::Succeeded | JobStatus::Partial) {
@@ -206,11 +236,14 @@ async fn repository_that_exists(
     if !matches!(run.kind, JobKind::Backup | JobKind::Init) {
         return Ok(None);
     }
-    if run.repository_id.is_some() {
-        return Ok(run.repository_id);
-    }
-    let Some(plan) = run.plan_id else { return Ok(None) };
-    Ok(plans::find(&mut **tx, plan).await?.map(|plan| plan.repository_id))
+    let named = match (run.repository_id, run.plan_id) {
+        (Some(repository), _) => Some(repository),
+        (None, Some(plan)) => plans::find(&mut **tx, plan).await?.map(|plan| plan.repository_id),
+        (None, None) => None,
+    };
+    let Some(named) = named else { return Ok(None) };
+    let assigned = repositories::of_host(&mut **tx, host).await?;
+    Ok(assigned.iter().any(|one| one.id == named).then_some(named))
 }
 
 async fn log_line(

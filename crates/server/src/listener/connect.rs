@@ -43,6 +43,13 @@ pub(super) async fn connect(
         let problem = Problem::new(Code::Internal, "The manager could not look the agent up.");
         Refusal(StatusCode::INTERNAL_SERVER_ERROR, problem)
     })?;
+    let admission = admission.and_then(|host| match state.sockets.take(host) {
+        Some(place) => Ok((host, place)),
+        None => Err(Problem::new(
+            Code::TooManyAttempts,
+            "This machine has too many connections open already.",
+        )),
+    });
     let upgrade = upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
@@ -57,7 +64,7 @@ pub(super) async fn connect(
         let _token = token;
         let serve = async {
             match admission {
-                Ok(host) => session::socket::run(state.shared, socket, host).await,
+                Ok((host, _place)) => session::socket::run(state.shared, socket, host).await,
                 Err(problem) => refuse(socket, problem).await,
             }
         };

@@ -33,6 +33,14 @@ pub struct Record {
     pub payload: Box<RawValue>,
 }
 
+impl Record {
+    /// The bytes that it takes while it waits.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.kind.len() + self.payload.get().len()
+    }
+}
+
 /// What is to be done about a frame.
 #[derive(Debug)]
 pub enum Effect {
@@ -40,8 +48,8 @@ pub enum Effect {
     Meet(Box<Hello>),
     /// Take a record in.
     Record(Record),
-    /// Take in what a version 1 agent said, which has no number.
-    Direct(Box<FromAgent>),
+    /// Take in what a version 1 agent said, which has no number, and the size of its frame.
+    Direct(Box<FromAgent>, usize),
     /// The agent's answer to a command.
     CommandAnswered(CommandResult),
     /// How far a run is.
@@ -130,9 +138,11 @@ impl AgentSession {
         }
     }
 
-    /// Takes in a pong or ping: the agent is there.
+    /// Takes in a pong or ping: the agent is there. Before its hello that says nothing.
     pub fn handle_sign_of_life(&mut self, now: Duration) {
-        self.heard_at = now;
+        if !matches!(self.phase, Phase::Greeting) {
+            self.heard_at = now;
+        }
     }
 
     /// Takes in a message that is no text.
@@ -257,7 +267,9 @@ impl AgentSession {
             FromAgent::JobStarted(_)
             | FromAgent::JobFinished(_)
             | FromAgent::LogLine(_)
-            | FromAgent::ScheduleAck(_) => Some(Effect::Direct(Box::new(message))),
+            | FromAgent::ScheduleAck(_) => {
+                Some(Effect::Direct(Box::new(message), frame.payload.get().len()))
+            }
             // Each of these is a write, and an honest agent sends one an answer: who sends hundreds a
             // second is broken.
             FromAgent::CommandResult(_) | FromAgent::TicketConfirm(_) if !self.may_pass(now) => {

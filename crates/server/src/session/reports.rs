@@ -3,7 +3,7 @@
 
 use super::{
     commands::Written,
-    snapshots::{self, Assembly, SnapshotsStep, Stored},
+    snapshots::{self, Assembly, MAX_SNAPSHOTS, SnapshotsStep, Stored},
     socket::{Connection, Ended},
 };
 use crate::{
@@ -110,6 +110,7 @@ impl Connection {
 
     pub(super) async fn snapshots_told(&mut self, report: SnapshotsReport) -> Result<(), Ended> {
         let Some(repository) = self.reported(report.repository_id).await? else { return Ok(()) };
+        let report = snapshots::cleaned(report);
         let manager = self.shared.manager.clone();
         let Some(live) = self.live.as_mut() else { return Ok(()) };
         let now = manager.now();
@@ -141,6 +142,9 @@ impl Connection {
             SnapshotsStep::Delta { snapshots, removed, digest } => {
                 rows::remove(&mut tx, repository, &removed).await?;
                 rows::add(&mut tx, repository, &snapshots).await?;
+                if rows::count_of(&mut *tx, repository).await? > MAX_SNAPSHOTS {
+                    return Ok(());
+                }
                 if rows::digest(&mut *tx, repository).await? != digest {
                     drop(tx);
                     return self.want(repository).await;

@@ -1,11 +1,16 @@
 //! What a report of snapshots changes: pages are put together within a bound, and nothing is swapped
 //! before all of them are there and agree with the digest.
 
+use crate::text;
 use jiff::Timestamp;
 use protocol::{RepositoryId, Snapshot, SnapshotsReport, snapshots_digest};
 
 /// The longest list that is taken in.
 pub const MAX_SNAPSHOTS: usize = 200_000;
+/// The memory that a list may take while its pages come in.
+const MAX_LIST_BYTES: usize = 64 * 1024 * 1024;
+/// The longest paths or tags of one snapshot that are kept, in bytes.
+const MAX_TEXTS_BYTES: usize = 16 * 1024;
 
 /// What the manager has of the repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +57,7 @@ struct Pages {
     digest: String,
     next: u32,
     snapshots: Vec<Snapshot>,
+    bytes: usize,
 }
 
 /// The pages that have come so far; of one list at a time.
@@ -98,11 +104,15 @@ impl Assembly {
     ) -> SnapshotsStep {
         if page == 1 {
             let snapshots = Vec::new();
-            self.0 = Some(Pages { repository, digest: digest.clone(), next: 1, snapshots });
+            let digest = digest.clone();
+            self.0 = Some(Pages { repository, digest, next: 1, snapshots, bytes: 0 });
         }
         let Some(mut pages) = self.0.take() else { return SnapshotsStep::Nothing };
         let fits = pages.repository == repository && pages.digest == digest && pages.next == page;
-        if !fits || pages.snapshots.len() + report.snapshots.len() > MAX_SNAPSHOTS {
+        pages.bytes += report.snapshots.iter().map(bytes_of).sum::<usize>();
+        let is_too_long = pages.snapshots.len() + report.snapshots.len() > MAX_SNAPSHOTS
+            || pages.bytes > MAX_LIST_BYTES;
+        if !fits || is_too_long {
             return SnapshotsStep::Nothing;
         }
         pages.snapshots.extend(report.snapshots);
@@ -118,6 +128,42 @@ impl Assembly {
         }
         SnapshotsStep::Replace { snapshots: pages.snapshots, digest }
     }
+}
+
+/// The memory that a snapshot takes.
+fn bytes_of(snapshot: &Snapshot) -> usize {
+    let texts = snapshot.paths.iter().chain(&snapshot.tags);
+    let texts: usize = texts.map(|text| size_of::<String>() + text.len()).sum();
+    let names = snapshot.id.len() + snapshot.short_id.len() + snapshot.hostname.len();
+    size_of::<Snapshot>() + names + texts
+}
+
+/// A report whose texts are safe to show, and of which no snapshot is out of proportion.
+#[must_use]
+pub fn cleaned(report: SnapshotsReport) -> SnapshotsReport {
+    let clean = |snapshot: Snapshot| Snapshot {
+        short_id: text::name(&snapshot.short_id),
+        hostname: text::name(&snapshot.hostname),
+        paths: texts(&snapshot.paths),
+        tags: texts(&snapshot.tags),
+        ..snapshot
+    };
+    SnapshotsReport { snapshots: report.snapshots.into_iter().map(clean).collect(), ..report }
+}
+
+fn texts(texts: &[String]) -> Vec<String> {
+    let mut room = MAX_TEXTS_BYTES;
+    let mut kept = Vec::new();
+    for text in texts {
+        let text = text::sentence(text);
+        let Some(left) = room.checked_sub(size_of::<String>() + text.len()) else {
+            kept.push(format!("[… {} more]", texts.len() - kept.len()));
+            break;
+        };
+        room = left;
+        kept.push(text);
+    }
+    kept
 }
 
 /// restic's ids are 64 hex digits; what is none would reach command lines as one.
@@ -192,6 +238,35 @@ mod tests {
         // The list changed between the pages.
         step(page(&all[..1], 1, false, &whole));
         assert_eq!(step(page(&all[1..], 2, true, &digest(&all[1..]))), SnapshotsStep::Nothing);
+    }
+
+    #[test]
+    fn a_list_that_outgrows_its_memory_is_dropped_whatever_its_pages_hold() {
+        let stored = Stored::default();
+        let mut assembly = Assembly::default();
+        let large = Snapshot { paths: vec!["x".repeat(1_000_000)], ..snapshot(1) };
+        let pages = (MAX_LIST_BYTES / 1_000_000) as u32 + 1;
+        for number in 1..=pages {
+            let step = assembly.handle(
+                repository(),
+                page(std::slice::from_ref(&large), number, false, "d"),
+                &stored,
+            );
+            assert_eq!(step, SnapshotsStep::Nothing);
+            assert_eq!(assembly.0.is_some(), number < pages, "page {number}");
+        }
+    }
+
+    #[test]
+    fn the_texts_of_a_snapshot_are_harmless_and_in_proportion() {
+        let paths: Vec<String> = (0..10_000).map(|n| format!("/srv/{n}\u{1b}[2J")).collect();
+        let wild = Snapshot { hostname: "box\u{202e}".to_owned(), paths, ..snapshot(1) };
+        let report = SnapshotsReport { snapshots: vec![wild], ..SnapshotsReport::default() };
+        let kept = &cleaned(report).snapshots[0];
+        assert_eq!((kept.hostname.as_str(), kept.paths[0].as_str()), ("box", "/srv/0"));
+        assert!(bytes_of(kept) < 2 * MAX_TEXTS_BYTES);
+        let (last, shown) = kept.paths.split_last().unwrap();
+        assert_eq!(last, &format!("[… {} more]", 10_000 - shown.len()));
     }
 
     #[test]

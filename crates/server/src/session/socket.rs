@@ -200,9 +200,9 @@ impl Connection {
                 let Some(live) = &self.live else { return Ok(()) };
                 keep_going(live.lane.record(record).await)
             }
-            Effect::Direct(message) => {
+            Effect::Direct(message, size) => {
                 let Some(live) = &self.live else { return Ok(()) };
-                keep_going(live.lane.direct(message).await)
+                keep_going(live.lane.direct(message, size).await)
             }
             Effect::CommandAnswered(result) => self.command_answered(&result).await,
             Effect::Progress(progress) => self.progress_told(progress).await,

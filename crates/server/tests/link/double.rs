@@ -373,7 +373,12 @@ impl Agent {
 
     /// Finds the manager again after it was restarted.
     pub fn redial(&mut self, fleet: &Fleet) {
-        self.address = fleet.handle().agent_addr();
+        self.dials(fleet.handle().agent_addr());
+    }
+
+    /// Dials this address from now on.
+    pub fn dials(&mut self, address: std::net::SocketAddr) {
+        self.address = address;
     }
 
     fn config(&self, shows_key: bool) -> ClientConfig {

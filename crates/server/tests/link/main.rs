@@ -10,6 +10,8 @@
 
 mod double;
 mod enrolment;
+#[cfg(target_os = "linux")]
+mod flood;
 mod hostile;
 mod journal;
 mod restored;

@@ -90,11 +90,10 @@ pub async fn snapshots(
 ) -> ApiResult<Json<SnapshotsView>> {
     let db = manager.db().read();
     find(db, id).await?;
-    let all = snapshots::list(db, id).await?;
+    let total = snapshots::count_of(db, id).await?;
     let read_at = snapshots::facts(db, id).await?.snapshots_read_at;
-    let total = all.len();
     let limit = query.limit.unwrap_or(100).clamp(1, 500);
-    let page = all.into_iter().skip(query.offset.unwrap_or(0)).take(limit);
-    let snapshots = page.map(SnapshotView::from).collect();
+    let page = snapshots::list(db, id, query.offset.unwrap_or(0), limit).await?;
+    let snapshots = page.into_iter().map(SnapshotView::from).collect();
     Ok(Json(SnapshotsView { snapshots, total, read_at }))
 }

@@ -73,6 +73,8 @@ fn who_says_no_hello_in_time_is_cut_off() {
     let mut session = AgentSession::new(START);
     assert_eq!(session.poll_timeout(), HELLO_WITHIN);
     assert!(session.handle_timeout(HELLO_WITHIN - Duration::from_millis(1)).is_none());
+    // A ping is no hello.
+    session.handle_sign_of_life(HELLO_WITHIN / 2);
     assert_eq!(closed_with(session.handle_timeout(HELLO_WITHIN)), Some(Code::HelloExpected));
     assert!(session.handle_timeout(Duration::from_secs(3600)).is_none());
     assert!(session.handle_text(&hello(), START).is_none(), "what is closed stays closed");
