@@ -44,6 +44,10 @@ const LOCATE_PAUSE: Duration = Duration::from_mins(5);
 /// How long running restics get to end when the agent is told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(80);
 
+/// How long a manager that listens gets to acknowledge the last outcomes. What it does not is kept
+/// and sent at the next start.
+const FAREWELL: Duration = Duration::from_secs(3);
+
 /// The pause before a failed commit is tried again.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
@@ -170,11 +174,15 @@ impl Daemon {
         let effects = self.brain.handle_start(self.now());
         self.execute(effects).await?;
         let mut deadline = None;
+        let mut is_farewell = false;
         loop {
             self.show();
-            let is_stopped = deadline
-                .is_some_and(|deadline| self.runner.is_idle() || Instant::now() >= deadline);
-            if is_stopped {
+            if deadline.is_some() && !is_farewell && self.runner.is_idle() {
+                is_farewell = true;
+                deadline = Some(Instant::now() + FAREWELL);
+            }
+            let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if is_over || (is_farewell && self.is_all_told()) {
                 break;
             }
             let tick = self.tick(&stop, deadline).await;
@@ -189,6 +197,13 @@ impl Daemon {
         self.commit().await?;
         self.store.close().await?;
         Ok(())
+    }
+
+    /// Whether nothing is left to say to the manager, or nobody listens.
+    fn is_all_told(&self) -> bool {
+        let journal = self.brain.journal().state();
+        let is_acknowledged = journal.acked == journal.head && self.pending.is_empty();
+        self.live.link != Link::Connected || (is_acknowledged && self.outbox.is_empty())
     }
 
     async fn tick(&mut self, stop: &CancellationToken, deadline: Option<Instant>) -> Tick {
