@@ -6,11 +6,30 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Child;
 
-/// Puts the process into a group of its own and, on Linux, ties its life to ours.
+/// Puts the process into a group of its own that can be interrupted and, on Linux, ties its life to
+/// ours.
 pub(super) fn isolate(command: &mut Command) {
     command.process_group(0);
+    hear_interrupts(command);
     #[cfg(target_os = "linux")]
     interrupt_when_parent_dies(command);
+}
+
+/// Whoever was started in the background of a script ignores SIGINT, and so would all that it
+/// starts: restic could not be cancelled.
+fn hear_interrupts(command: &mut Command) {
+    let in_child = || {
+        #[expect(unsafe_code, reason = "no safe wrapper restores a signal's default")]
+        // SAFETY: `signal` is async-signal-safe, and the default is no handler of this program.
+        let before = unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        if before == libc::SIG_ERR { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    };
+    #[expect(unsafe_code, reason = "the only way to run code between fork and exec")]
+    // SAFETY: the closure runs in the child between fork and exec and makes one system call, which
+    // is async-signal-safe. It allocates nothing and takes no lock.
+    unsafe {
+        command.pre_exec(in_child);
+    }
 }
 
 /// Asks the whole group to end. restic removes its lock on SIGINT; SIGTERM does not have that

@@ -66,6 +66,19 @@ async fn an_operation_that_is_dropped_interrupts_its_process() {
     restic.settled().await;
 }
 
+#[test]
+fn an_interrupt_reaches_restic_even_where_its_parent_ignores_interrupts() {
+    let test = "processes::an_operation_that_is_dropped_interrupts_its_process";
+    let ended = Command::new("/bin/sh")
+        .args(["-c", "trap '' INT; exec \"$0\" --exact \"$1\""])
+        .arg(std::env::current_exe().unwrap())
+        .arg(test)
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(ended.success());
+}
+
 #[tokio::test]
 async fn nothing_is_started_for_an_operation_that_was_cancelled_before() {
     let folder = tempfile::tempdir().unwrap();
