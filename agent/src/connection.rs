@@ -4,7 +4,7 @@
 //!            ┌──── every address failed, or the connection ended; the agent says ──────┐
 //!            │      how long the pause is                                              │
 //!            ▼                                                                          │
-//!  Waiting{until} ──time is up──▶ Dialling{address} ──TLS, pin, WebSocket──▶ Open{socket}
+//!  Waiting{until} ──time is up──▶ Dialling{addresses} ──TLS, pin, WebSocket──▶ Open{socket}
 //!                                    ▲        │                                         │
 //!                                    └────────┘ next address            ended at once, ─┘
 //!                                                                       by ourselves
@@ -21,10 +21,10 @@ use futures_util::{
 };
 use protocol::{Frame, MAX_FRAME_BYTES, Problem};
 use rustls::ClientConfig;
-use std::{io::ErrorKind, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io::ErrorKind, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
@@ -85,6 +85,7 @@ pub enum Order {
 /// The handle of the connection's task.
 #[derive(Debug)]
 pub struct Connection {
+    addresses: watch::Sender<Vec<String>>,
     orders: mpsc::Sender<Order>,
     events: mpsc::Receiver<Event>,
     /// The task ends with its handle.
@@ -95,13 +96,24 @@ impl Connection {
     /// Begins to dial.
     #[must_use]
     pub fn start(addresses: Vec<String>, config: Arc<ClientConfig>) -> Self {
+        let (addresses, listed) = watch::channel(addresses);
         let (orders, taken) = mpsc::channel(WAITING_FRAMES);
         let (told, events) = mpsc::channel(WAITING_FRAMES);
-        let keeper =
-            Keeper { addresses, config, orders: taken, events: told, backoff: Backoff::default() };
+        let keeper = Keeper {
+            addresses: listed,
+            config,
+            orders: taken,
+            events: told,
+            backoff: Backoff::default(),
+        };
         let mut task = JoinSet::new();
         task.spawn(keeper.keep());
-        Self { orders, events, _task: task }
+        Self { addresses, orders, events, _task: task }
+    }
+
+    /// Where to dial from the next attempt on, best first.
+    pub fn set_addresses(&self, addresses: Vec<String>) {
+        self.addresses.send_replace(addresses);
     }
 
     /// Both directions, to be waited for at the same time.
@@ -112,12 +124,12 @@ impl Connection {
 
 enum State {
     Waiting { until: Instant },
-    Dialling { next: usize },
+    Dialling { left: VecDeque<String> },
     Open { socket: Box<WebSocketStream<Stream>> },
 }
 
 struct Keeper {
-    addresses: Vec<String>,
+    addresses: watch::Receiver<Vec<String>>,
     config: Arc<ClientConfig>,
     orders: mpsc::Receiver<Order>,
     events: mpsc::Sender<Event>,
@@ -126,15 +138,15 @@ struct Keeper {
 
 impl Keeper {
     async fn keep(mut self) {
-        let mut state = State::Dialling { next: 0 };
+        let mut state = self.dial_all();
         // Ends when nobody listens any more.
         while !self.events.is_closed() {
             state = match state {
                 State::Waiting { until } => {
                     sleep_until(until).await;
-                    State::Dialling { next: 0 }
+                    self.dial_all()
                 }
-                State::Dialling { next } => self.dial(next).await,
+                State::Dialling { left } => self.dial(left).await,
                 State::Open { socket } => {
                     let problem = self.talk(*socket).await;
                     self.pause(problem).await
@@ -143,8 +155,12 @@ impl Keeper {
         }
     }
 
-    async fn dial(&mut self, next: usize) -> State {
-        let Some(address) = self.addresses.get(next).cloned() else {
+    fn dial_all(&self) -> State {
+        State::Dialling { left: self.addresses.borrow().iter().cloned().collect() }
+    }
+
+    async fn dial(&mut self, mut left: VecDeque<String>) -> State {
+        let Some(address) = left.pop_front() else {
             return self.pause(None).await;
         };
         let _ = self.events.send(Event::Dialling(address.clone())).await;
@@ -153,7 +169,7 @@ impl Keeper {
                 let _ = self.events.send(Event::Up(address)).await;
                 State::Open { socket: Box::new(socket) }
             }
-            Err(_) if next + 1 < self.addresses.len() => State::Dialling { next: next + 1 },
+            Err(_) if !left.is_empty() => State::Dialling { left },
             Err(problem) => self.pause(Some(problem)).await,
         }
     }

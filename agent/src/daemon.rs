@@ -54,6 +54,9 @@ const STORE_PAUSE: Duration = Duration::from_secs(2);
 /// The most frames that wait for the connection; beyond it what may be lost is lost.
 const MAX_OUTBOX: usize = 1024;
 
+/// The most addresses that are taken from a manager: each may cost ten seconds before the next.
+const MAX_ADDRESSES: usize = 20;
+
 /// What the agent is started with.
 #[derive(Debug)]
 pub struct Options {
@@ -70,6 +73,8 @@ pub struct Options {
 pub struct Daemon {
     brain: Brain,
     store: Store,
+    /// The addresses of the enrolment.
+    enrolled_at: Vec<String>,
     connection: Connection,
     runner: Runner,
     side_tasks: JoinSet<SideResult>,
@@ -121,6 +126,7 @@ impl Daemon {
         let Options { state, clock, executable } = options;
         state.check()?;
         let lock = lock_patiently(&state).await?;
+        state.sweep_temporary();
         let enrolment = Enrolment::load(&state)?;
         let identity = Identity::load(&state)?;
         let settings = Settings::load(&state)?;
@@ -142,9 +148,10 @@ impl Daemon {
             .context("Failed to set up TLS")?;
         let started = Instant::now();
         Ok(Self {
+            connection: Connection::start(addresses(brain.desired(), &enrolment.addresses), config),
+            enrolled_at: enrolment.addresses,
             brain,
             store,
-            connection: Connection::start(enrolment.addresses, config),
             runner: Runner::default(),
             side_tasks: JoinSet::new(),
             outbox: VecDeque::new(),
@@ -425,6 +432,7 @@ impl Daemon {
         match desired::save(&self.state, &desired) {
             Ok(()) => {
                 tracing::info!(generation = desired.generation.n, "Took the desired state");
+                self.connection.set_addresses(addresses(Some(&desired), &self.enrolled_at));
                 self.brain.handle_desired_stored(desired, self.now())
             }
             // Without an acknowledgement the manager sends it again after the next connection.
@@ -546,6 +554,19 @@ impl Daemon {
     fn now(&self) -> Now {
         Now { wall: self.clock.now(), mono: self.started.elapsed() }
     }
+}
+
+/// Where to dial: what the manager says now, then what the enrolment said, so that a list by which
+/// nobody can be reached is not the last one.
+pub(crate) fn addresses(desired: Option<&Desired>, enrolled: &[String]) -> Vec<String> {
+    let told = desired.map_or(&[][..], |desired| &desired.addresses);
+    let mut all: Vec<String> = told.iter().take(MAX_ADDRESSES).cloned().collect();
+    for address in enrolled {
+        if !all.contains(address) {
+            all.push(address.clone());
+        }
+    }
+    all
 }
 
 fn load_desired(state: &StateDir, now: Timestamp, live: &mut Live) -> Result<Option<Desired>> {

@@ -23,6 +23,9 @@ pub struct Desired {
     pub repositories: Vec<RepositoryConfig>,
     /// All plans.
     pub schedules: Vec<Schedule>,
+    /// Where the manager says that it can be dialled, best first.
+    #[serde(default)]
+    pub addresses: Vec<String>,
 }
 
 impl Desired {
@@ -39,6 +42,7 @@ impl Desired {
             version: set.version,
             repositories: config.repositories?,
             schedules: set.schedules,
+            addresses: config.addresses,
         })
     }
 
@@ -147,6 +151,7 @@ mod tests {
                 ca_pem: None,
             }],
             schedules: Vec::new(),
+            addresses: Vec::new(),
         }
     }
 

@@ -95,10 +95,23 @@ impl StateDir {
         self.0.join("authorities")
     }
 
-    /// restic's temporary files.
+    /// restic's temporary files; empty after the agent's start.
     #[must_use]
     pub fn temporary(&self) -> PathBuf {
         self.0.join("tmp")
+    }
+
+    /// Removes the temporary files that a restic which was killed left behind. What cannot be
+    /// removed is in somebody's hands, and goes at a later start.
+    pub fn sweep_temporary(&self) {
+        let Ok(left) = fs::read_dir(self.temporary()) else { return };
+        for path in left.flatten().map(|entry| entry.path()) {
+            let is_dir = path.symlink_metadata().is_ok_and(|about| about.is_dir());
+            let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            if let Err(error) = removed {
+                tracing::warn!(path = %path.display(), %error, "A temporary file stays behind");
+            }
+        }
     }
 
     /// Room that is kept for outcomes when the disk is full.
@@ -391,6 +404,21 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let words = StateDir::new(base.path().join("none")).check().unwrap_err().to_string();
         assert!(words.contains("enroll"), "{words}");
+    }
+
+    #[test]
+    fn temporary_files_of_an_earlier_life_go_and_nothing_beside_them() {
+        let base = tempfile::tempdir().unwrap();
+        let state = StateDir::new(base.path());
+        state.sweep_temporary();
+        fs::create_dir_all(state.temporary().join("check-1/deep")).unwrap();
+        fs::write(state.temporary().join("restic-temp-pack-1"), "half").unwrap();
+        fs::write(state.settings(), "{}").unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(base.path(), state.temporary().join("link")).unwrap();
+        state.sweep_temporary();
+        assert_eq!(fs::read_dir(state.temporary()).unwrap().count(), 0);
+        assert_eq!(fs::read_to_string(state.settings()).unwrap(), "{}");
     }
 
     #[test]

@@ -2,15 +2,19 @@
 
 use crate::{
     core::RunState,
-    desired,
+    daemon::addresses,
+    desired::{self, Desired},
     identity::{Enrolment, Settings},
     paths::{StateDir, replace_file},
-    runner::{locate, words::count},
+    runner::{
+        locate,
+        words::{count, one_line},
+    },
     store::Store,
 };
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use protocol::{Generation, HostId, JournalId, Problem, RunId};
+use protocol::{Generation, HostId, JobKind, JournalId, Problem, RunId};
 use serde::{Deserialize, Serialize};
 use std::{fmt, fs};
 
@@ -86,13 +90,28 @@ pub struct Status {
     /// The journal.
     pub journal: Option<JournalStatus>,
     /// Runs that have begun or wait for their repository.
-    pub open_runs: Vec<RunId>,
+    pub open_runs: Vec<OpenRun>,
     /// The desired state that is in force.
     pub desired: Option<Generation>,
     /// The restic that would be run.
     pub restic: Option<String>,
     /// Why there is none.
     pub restic_problem: Option<Problem>,
+}
+
+/// A run that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OpenRun {
+    /// The run.
+    pub id: RunId,
+    /// What it does.
+    pub kind: JobKind,
+    /// The repository it works on, by name where the plans know it.
+    pub repository: Option<String>,
+    /// Whether it has begun; otherwise it waits for its repository.
+    pub has_begun: bool,
+    /// When the agent heard of it.
+    pub since: Timestamp,
 }
 
 /// Where the journal stands.
@@ -123,32 +142,37 @@ pub async fn gather(state: &StateDir) -> Result<Status> {
         Ok(restic) => (Some(restic.version().to_string()), None),
         Err(problem) => (None, Some(problem)),
     };
-    let (journal, open_runs) = read_database(state).await?;
     let desired = match desired::peek(state)? {
         None => None,
-        Some(Ok(desired)) => Some(desired.generation),
+        Some(Ok(desired)) => Some(desired),
         Some(Err(why)) => {
             let words = format!("The stored plans cannot be read ({why}).");
             connection.warnings.push(words);
             None
         }
     };
+    let enrolled = enrolment.as_ref().map_or(&[][..], |enrolment| &enrolment.addresses);
+    let addresses = addresses(desired.as_deref(), enrolled);
+    let (journal, open_runs) = read_database(state, desired.as_deref()).await?;
     Ok(Status {
         is_running,
         is_enrolled: enrolment.is_some(),
         host_id: enrolment.as_ref().map(|enrolment| enrolment.host_id),
         manager_key: enrolment.as_ref().map(|enrolment| enrolment.manager_key.to_string()),
-        addresses: enrolment.map(|enrolment| enrolment.addresses).unwrap_or_default(),
+        addresses,
         connection,
         journal,
         open_runs,
-        desired,
+        desired: desired.map(|desired| desired.generation),
         restic,
         restic_problem,
     })
 }
 
-async fn read_database(state: &StateDir) -> Result<(Option<JournalStatus>, Vec<RunId>)> {
+async fn read_database(
+    state: &StateDir,
+    desired: Option<&Desired>,
+) -> Result<(Option<JournalStatus>, Vec<OpenRun>)> {
     if !state.database().exists() {
         return Ok((None, Vec::new()));
     }
@@ -158,7 +182,15 @@ async fn read_database(state: &StateDir) -> Result<(Option<JournalStatus>, Vec<R
         .runs
         .iter()
         .filter(|run| matches!(run.state, RunState::Running | RunState::Queued))
-        .map(|run| run.id)
+        .map(|run| OpenRun {
+            id: run.id,
+            kind: run.spec.kind(),
+            repository: run
+                .repository_id
+                .and_then(|id| Some(desired?.repository(Some(id))?.name.clone())),
+            has_begun: run.state == RunState::Running,
+            since: run.created_at,
+        })
         .collect();
     let journal = memory.journal;
     store.close().await?;
@@ -202,6 +234,17 @@ impl fmt::Display for Status {
             writeln!(f, "Warning     {warning}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for OpenRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.as_str())?;
+        if let Some(repository) = &self.repository {
+            write!(f, " of {}", one_line(repository))?;
+        }
+        let state = if self.has_begun { "going on" } else { "waiting for its repository" };
+        write!(f, ", {state}, asked for at {:.0} ({})", self.since, self.id)
     }
 }
 

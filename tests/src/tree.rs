@@ -1,6 +1,6 @@
 //! Trees of awkward files, and their comparison after a restore.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
@@ -106,6 +106,11 @@ pub fn make_big(root: &Path) -> Result<()> {
 /// The files that git tracks, so that build output stays out.
 fn copy_sources(from: &Path, to: &Path) -> Result<()> {
     let listed = Command::new("git").arg("-C").arg(from).args(["ls-files", "-z"]).output()?;
+    ensure!(
+        listed.status.success(),
+        "failed to list the sources: {}",
+        String::from_utf8_lossy(&listed.stderr)
+    );
     for name in listed.stdout.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
         let name = PathBuf::from(String::from_utf8_lossy(name).into_owned());
         let target = to.join(&name);

@@ -15,16 +15,18 @@ impl Brain {
                 Code::FrameInvalid,
                 "The command has no number of this manager's; it was not taken.",
             );
-            return send(&refusal(command.job_id, problem)).into_iter().collect();
+            let answer = CommandResult::refused(command.job_id, problem);
+            return send(&FromAgent::CommandResult(answer)).into_iter().collect();
         };
         let mut effects = self.see(number);
         effects.extend(match self.runs.get(&command.job_id) {
             Some(run) => {
-                let answer = run.refusal.clone().unwrap_or_else(|| accepted(command.job_id));
+                let answer =
+                    run.refusal.clone().unwrap_or_else(|| CommandResult::accepted(command.job_id));
                 self.answer(answer)
             }
             // Struck off before it was seen: its end is in the journal already.
-            None if self.is_struck(number) => self.answer(accepted(command.job_id)),
+            None if self.is_struck(number) => self.answer(CommandResult::accepted(command.job_id)),
             None => self.take(command, number, now),
         });
         effects
@@ -47,16 +49,11 @@ impl Brain {
         match self.check(&run) {
             Ok(repository_id) => {
                 let mut effects = vec![self.put(Run { repository_id: Some(repository_id), ..run })];
-                effects.extend(self.answer(accepted(command.job_id)));
+                effects.extend(self.answer(CommandResult::accepted(command.job_id)));
                 effects
             }
             Err(problem) => {
-                let answer = CommandResult {
-                    job_id: run.id,
-                    accepted: false,
-                    error: Some(problem.to_string()),
-                    code: Some(problem.code),
-                };
+                let answer = CommandResult::refused(run.id, problem);
                 let mut effects = self.strike(number);
                 effects.push(self.put(Run {
                     state: RunState::Refused,
@@ -196,19 +193,6 @@ impl Brain {
     fn is_struck(&self, number: CommandNumber) -> bool {
         self.numbers.get(&number.incarnation).is_some_and(|numbers| numbers.is_struck(number.n))
     }
-}
-
-fn accepted(job_id: RunId) -> CommandResult {
-    CommandResult { job_id, accepted: true, error: None, code: None }
-}
-
-fn refusal(job_id: RunId, problem: Problem) -> FromAgent {
-    FromAgent::CommandResult(CommandResult {
-        job_id,
-        accepted: false,
-        error: Some(problem.message),
-        code: Some(problem.code),
-    })
 }
 
 fn words_of(reason: CancelReason) -> (JobStatus, Problem) {

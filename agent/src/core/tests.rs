@@ -45,6 +45,7 @@ fn desired() -> Desired {
         generation: Generation { incarnation: incarnation(), n: 1 },
         digest: None,
         version: 1,
+        addresses: Vec::new(),
         repositories: vec![RepositoryConfig {
             id: repository_id,
             name: "store".to_owned(),

@@ -40,7 +40,14 @@ pub async fn perform(
             forget(order, *plan, retention, *dry_run, &repository, tools, sink, cancel).await
         }
         Task::Prune { dry_run } => prune(*dry_run, &repository, tools, sink, cancel).await,
-        Task::Check { read_data } => check(*read_data, &repository, tools, sink, cancel).await,
+        Task::Check { read_data } => {
+            // A check fills a cache of its own, which a restic that is killed leaves behind.
+            let cache_dir = tools.state.temporary().join(format!("check-{}", order.run_id));
+            let repository = Repository { cache_dir: cache_dir.clone(), ..repository };
+            let done = check(*read_data, &repository, tools, sink, cancel).await;
+            let _ = tokio::fs::remove_dir_all(&cache_dir).await;
+            done
+        }
         Task::Unlock { pids } => {
             let ours = OurProcesses { hostname: tools.hostname.clone(), pids: pids.clone() };
             unlock(&ours, &repository, tools, sink, cancel).await

@@ -1,6 +1,6 @@
 //! Cancelling in each state ends in exactly one way.
 
-use crate::support::{Authority, Bench, FakeManager, Session, backup, run_id};
+use crate::support::{Authority, Bench, FakeManager, Session, backup, run_id, status_when};
 use protocol::{CancelReason, Code, CommandCancel, FromAgent, JobStatus, RunId};
 
 fn cancel(manager: &FakeManager, run: RunId, n: u64, reason: CancelReason) -> CommandCancel {
@@ -51,6 +51,10 @@ async fn a_queued_run_ends_before_it_begins() {
     session.run(run_id(1), manager.number(1), backup()).await;
     session.until_started(run_id(1)).await;
     session.run(run_id(2), manager.number(2), backup()).await;
+    let status = status_when(&bench.state, |status| status.open_runs.len() == 2).await;
+    let words = status.to_string();
+    assert!(words.contains("backup of store, going on"), "{words}");
+    assert!(words.contains("backup of store, waiting for its repository"), "{words}");
     session.cancel(cancel(&manager, run_id(2), 2, CancelReason::Admin)).await;
     assert_eq!(session.until_finished(run_id(2)).await.status, JobStatus::Cancelled);
     std::fs::remove_file(hold).unwrap();

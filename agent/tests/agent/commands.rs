@@ -72,7 +72,7 @@ async fn what_cannot_be_run_is_answered_with_its_reason_again_and_again() {
         session.command(run_id(1), manager.number(1), unknown.clone()).await;
         let answer = session.until_answered(run_id(1)).await;
         assert_eq!((answer.accepted, answer.code), (false, Some(Code::PlanUnknown)));
-        assert!(answer.error.unwrap().contains("in sync"));
+        assert!(answer.guidance.unwrap().contains("in sync"));
     }
     session.command(run_id(2), manager.number(2), RunSpec::Unknown).await;
     let answer = session.until_answered(run_id(2)).await;
@@ -99,7 +99,7 @@ async fn a_machine_without_restic_says_so_and_takes_the_next_one_once_it_is_ther
     session.command(run_id(1), manager.number(1), backup()).await;
     let answer = session.until_answered(run_id(1)).await;
     assert_eq!(answer.code, Some(Code::ResticMissing));
-    assert!(answer.error.unwrap().contains("Install restic"));
+    assert!(answer.guidance.unwrap().contains("Install restic"));
     std::fs::rename(&away, &there).unwrap();
     session.run(run_id(2), manager.number(2), backup()).await;
     assert_eq!(session.until_finished(run_id(2)).await.status, JobStatus::Succeeded);

@@ -97,6 +97,31 @@ async fn a_machine_is_enrolled_anew_only_on_request_and_the_old_state_is_kept() 
 }
 
 #[tokio::test]
+async fn a_manager_that_moved_is_found_where_it_said_and_a_wrong_address_strands_nobody() {
+    let authority = Authority::new();
+    let (before, after) =
+        (FakeManager::start(&authority).await, FakeManager::start(&authority).await);
+    let bench = Bench::new();
+    before.enrol(&bench.state).await;
+    let agent = bench.start().await;
+    let mut session = before.session().await;
+    let (repository, source) = (bench.repository(), bench.source());
+    let moved = vec![after.address()];
+    session.desire_at(&before, 1, &repository, &source, moved).await;
+    session.close().await;
+    // The next attempt goes to the new address, although the old one still answers.
+    let mut session = after.session().await;
+    let nowhere = vec!["127.0.0.1:1".to_owned()];
+    session.desire_at(&after, 2, &repository, &source, nowhere).await;
+    session.close().await;
+    let status = status_when(&bench.state, |status| status.addresses[0] == "127.0.0.1:1").await;
+    assert_eq!(status.addresses, ["127.0.0.1:1".to_owned(), before.address()]);
+    let session = before.session().await;
+    drop(session);
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn a_refused_agent_comes_back_slowly_and_its_status_says_why() {
     for code in [Code::HostRevoked, Code::AgentTooOld, Code::CloneSuspected] {
         let manager = FakeManager::start(&Authority::new()).await;

@@ -56,5 +56,7 @@ async fn a_real_restic_initialises_backs_up_checks_forgets_and_restores() {
     assert_eq!(restored.status, JobStatus::Succeeded, "{restored:?}");
     let target = restored.restore.unwrap().target;
     assert_eq!(std::fs::read_to_string(format!("{target}{file}")).unwrap(), "content");
+    let left: Vec<_> = std::fs::read_dir(bench.state.temporary()).unwrap().collect();
+    assert!(left.is_empty(), "the check left its cache behind: {left:?}");
     agent.stop().await;
 }

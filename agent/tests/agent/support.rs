@@ -282,6 +282,10 @@ impl Session {
         self.hello.as_ref().unwrap()
     }
 
+    pub async fn close(mut self) {
+        let _ = self.socket.close(None).await;
+    }
+
     pub async fn send(&mut self, what: ToAgent) {
         self.send_frame(what.encode().unwrap()).await;
     }
@@ -396,6 +400,18 @@ impl Session {
         repository: &Path,
         source: &Path,
     ) {
+        self.desire_at(manager, n, repository, source, Vec::new()).await;
+    }
+
+    /// The same, with the addresses where the manager says that it can be dialled.
+    pub async fn desire_at(
+        &mut self,
+        manager: &FakeManager,
+        n: u64,
+        repository: &Path,
+        source: &Path,
+        addresses: Vec<String>,
+    ) {
         let generation = Generation { incarnation: manager.identity.incarnation, n };
         let config = ConfigUpdate {
             generation: Some(generation),
@@ -408,6 +424,7 @@ impl Session {
                 password: Secret::new("canary-password".to_owned()),
                 ca_pem: None,
             }]),
+            addresses,
             ..ConfigUpdate::default()
         };
         let set = ScheduleSet {

@@ -191,4 +191,8 @@ pub struct ConfigUpdate {
     /// All repositories of the host (since 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repositories: Option<Vec<RepositoryConfig>>,
+    /// Where the manager can be dialled, each `host:port`, best first. Those of the enrolment stay
+    /// behind them, so that a wrong list strands nobody (since 2).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
 }

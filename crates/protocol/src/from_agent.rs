@@ -1,8 +1,8 @@
 //! Frames that an agent sends.
 
 use crate::{
-    Code, Frame, FrameError, Hello, JobFinished, JobProgress, JobStarted, LogLine, RepoStats,
-    RunId, ScheduleAck, Secret, SnapshotsReport, expose,
+    Code, Frame, FrameError, Hello, JobFinished, JobProgress, JobStarted, LogLine, Problem,
+    RepoStats, RunId, ScheduleAck, Secret, SnapshotsReport, expose,
     journal::{JournalGap, kind},
 };
 use jiff::Timestamp;
@@ -29,6 +29,24 @@ pub struct CommandResult {
     /// Why not (since version 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
+    /// What to do next, in a sentence for a person (since version 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<String>,
+}
+
+impl CommandResult {
+    /// The command was written down.
+    #[must_use]
+    pub fn accepted(job_id: RunId) -> Self {
+        Self { job_id, accepted: true, error: None, code: None, guidance: None }
+    }
+
+    /// The command was not taken.
+    #[must_use]
+    pub fn refused(job_id: RunId, problem: Problem) -> Self {
+        let Problem { code, message, guidance, field: _ } = problem;
+        Self { job_id, accepted: false, error: Some(message), code: Some(code), guidance }
+    }
 }
 
 /// The ticket of `welcome` is safe on the agent's disk (`ticket.confirm`, since version 2).

@@ -9,7 +9,7 @@ use crate::{
     db::{
         Tx,
         error::DbError,
-        hosts,
+        hosts, manager,
         plans::{self, Plan},
         repositories::{self, Repository, credential_place, password_place},
     },
@@ -41,6 +41,8 @@ pub struct Sources {
     pub plans: Vec<Plan>,
     /// The repositories that they use, by id.
     pub repositories: Vec<Repository>,
+    /// Where the manager can be dialled.
+    pub addresses: Vec<String>,
 }
 
 impl Sources {
@@ -52,6 +54,7 @@ impl Sources {
         let mut sources = Self {
             plans: plans::of_host(&mut *db, host).await?,
             repositories: repositories::of_host(&mut *db, host).await?,
+            addresses: manager::addresses(&mut *db).await?,
         };
         sources.plans.sort_by_key(|plan| plan.id);
         sources.repositories.sort_by_key(|repository| repository.id);
@@ -86,8 +89,11 @@ impl Sources {
                 })
             })
             .collect();
-        let whole =
-            serde_json::json!({ "schedules": self.schedules(), "repositories": repositories });
+        let whole = serde_json::json!({
+            "schedules": self.schedules(),
+            "repositories": repositories,
+            "addresses": self.addresses,
+        });
         data_encoding::HEXLOWER.encode(&Sha256::digest(whole.to_string().as_bytes()))
     }
 }
@@ -115,6 +121,7 @@ pub fn compile(
     let config = ConfigUpdate {
         generation: Some(generation),
         repositories: Some(repositories.collect::<Result<_, _>>()?),
+        addresses: sources.addresses.clone(),
         ..ConfigUpdate::default()
     };
     let schedules = ScheduleSet {
@@ -271,7 +278,7 @@ mod tests {
     fn sources(vault: &Vault) -> Sources {
         let repositories = vec![repository(vault, 1), repository(vault, 2)];
         let plans = vec![plan(1, &repositories[0]), plan(2, &repositories[1])];
-        Sources { plans, repositories }
+        Sources { plans, repositories, addresses: vec!["box:9781".to_owned()] }
     }
 
     const fn generation(incarnation: Incarnation) -> Generation {
@@ -297,6 +304,7 @@ mod tests {
         change(|sources| sources.plans[0].enabled = false);
         change(|sources| sources.plans[0].paths.clear());
         change(|sources| drop(sources.plans.pop()));
+        change(|sources| sources.addresses.clear());
         changed.push(before.digest());
         let all = changed.len();
         changed.sort();
@@ -319,7 +327,7 @@ mod tests {
             matches!(&state.config.repo_password, Patch::Set(it) if it.expose_secret() == "canary-password")
         );
         assert_eq!(state.schedules.schedules.len(), 1);
-        let nothing = Sources { plans: Vec::new(), repositories: Vec::new() };
+        let nothing = Sources { plans: Vec::new(), repositories: Vec::new(), ..sources };
         let state = compile_version_1(&nothing, &vault, generation).unwrap();
         assert_eq!(state.config.repo_password, Patch::Clear);
         assert!(state.schedules.schedules.is_empty());

@@ -424,6 +424,8 @@ pub struct NeverStarted {
     pub code: Code,
     /// The reason for a person.
     pub error: String,
+    /// What to do next.
+    pub guidance: Option<String>,
 }
 
 impl NeverStarted {
@@ -434,6 +436,7 @@ impl NeverStarted {
             status: JobStatus::Expired,
             code: Code::Expired,
             error: "The machine was not there in time; nothing was done.".to_owned(),
+            guidance: Some("Start it again when the machine is connected.".to_owned()),
         }
     }
 
@@ -444,6 +447,7 @@ impl NeverStarted {
             status: JobStatus::Cancelled,
             code: Code::Cancelled,
             error: "Cancelled before it was sent to the machine; nothing was done.".to_owned(),
+            guidance: None,
         }
     }
 }
@@ -461,11 +465,12 @@ pub async fn finish_unstarted(
     let (id, status, code) = (run.to_string(), end.status.as_str(), end.code.as_str());
     let now = millis(now);
     let done = sqlx::query!(
-        "UPDATE runs SET status = ?, code = ?, error = ?, finished_at = ?, \
+        "UPDATE runs SET status = ?, code = ?, error = ?, guidance = ?, finished_at = ?, \
          revision = revision + 1 WHERE id = ? AND finished_at IS NULL",
         status,
         code,
         end.error,
+        end.guidance,
         now,
         id
     )

@@ -52,6 +52,7 @@ impl Connection {
                 error: text::sentence(
                     result.error.as_deref().unwrap_or("The machine refused the command."),
                 ),
+                guidance: result.guidance.as_deref().map(text::sentence),
             };
             if is_queued {
                 runs::finish_unstarted(&mut tx, run, &end, manager.now()).await?;

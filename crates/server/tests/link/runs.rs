@@ -12,7 +12,7 @@ use server::{
 };
 
 fn accepted(job_id: RunId) -> FromAgent {
-    FromAgent::CommandResult(CommandResult { job_id, accepted: true, error: None, code: None })
+    FromAgent::CommandResult(CommandResult::accepted(job_id))
 }
 
 #[tokio::test]
@@ -138,11 +138,13 @@ async fn a_refused_command_is_a_failed_run_with_the_agents_reason() {
         accepted: false,
         error: Some("There is no such plan here.\u{202e}".to_owned()),
         code: Some(Code::PlanUnknown),
+        guidance: Some("Wait until the machine is in sync.\u{1b}".to_owned()),
     }))
     .await;
     let run = fleet.until_run(run, |run| run.status.is_terminal()).await;
     assert_eq!((run.status, run.code), (JobStatus::Failed, Some(Code::PlanUnknown)));
     assert_eq!(run.error.as_deref(), Some("There is no such plan here."));
+    assert_eq!(run.guidance.as_deref(), Some("Wait until the machine is in sync."));
 }
 
 #[tokio::test]

@@ -140,11 +140,14 @@ fn build(
 }
 
 /// The line for the machine of the rest-server. The password goes by standard input: `echo` is part
-/// of the shell, so it stands in no list of processes.
+/// of the shell, so it stands in no list of processes. Without `touch` htpasswd refuses a file that is
+/// not there yet, and its own `-c` would empty one that is.
 fn htpasswd_line((credential, username): (&Secret<String>, String)) -> Secret<String> {
     let quoted = format!("'{}'", username.replace('\'', r"'\''"));
     let is_plain = username.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     let username = if is_plain { username } else { quoted };
     let credential = credential.expose_secret();
-    Secret::new(format!("echo '{credential}' | htpasswd -B -i .htpasswd {username}"))
+    Secret::new(format!(
+        "touch .htpasswd && echo '{credential}' | htpasswd -B -i .htpasswd {username}"
+    ))
 }

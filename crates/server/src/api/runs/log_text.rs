@@ -7,7 +7,7 @@ use crate::{
         extract::PathId,
     },
     auth::Principal,
-    db::logs,
+    db::{error::DbError, logs, runs::Run},
     manager::Manager,
     text,
 };
@@ -17,8 +17,8 @@ use axum::{
     http::header::{CONTENT_DISPOSITION, CONTENT_TYPE},
     response::{IntoResponse as _, Response},
 };
-use futures_util::stream;
-use protocol::{LogLine, RunId};
+use futures_util::{StreamExt as _, stream};
+use protocol::{Code, LogLine, Problem, RunId};
 use std::fmt::Write as _;
 
 const PAGE: u32 = 1000;
@@ -34,19 +34,33 @@ pub async fn log_text(
     PathId(id): PathId<RunId>,
 ) -> ApiResult<Response> {
     let run = find(&manager, id).await?;
+    let first = never_began(&run).map(|line| Ok(Bytes::from(line)));
     // A page at a time, as fast as it is taken: a log can be larger than memory should be.
     let pages = stream::try_unfold(0, move |after| {
         let manager = manager.clone();
         async move {
             let lines = logs::lines(manager.db().read(), id, after, PAGE).await?;
             let last = lines.last().map(|line| line.seq);
-            Ok::<_, crate::db::error::DbError>(last.map(|last| (Bytes::from(write(&lines)), last)))
+            Ok::<_, DbError>(last.map(|last| (Bytes::from(write(&lines)), last)))
         }
     });
+    let pages = stream::iter(first).chain(pages);
     let name = format!("attachment; filename=\"{}-{id}.log\"", run.kind.as_str());
     let headers =
         [(CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()), (CONTENT_DISPOSITION, name)];
     Ok((headers, Body::from_stream(pages)).into_response())
+}
+
+/// What stands in place of the log of a run that ended before the machine began it.
+fn never_began(run: &Run) -> Option<String> {
+    let ended = run.finished_at.filter(|_| run.started_at.is_none())?;
+    let why = Problem {
+        code: run.code.unwrap_or(Code::Unknown),
+        message: run.error.clone().unwrap_or_default(),
+        guidance: run.guidance.clone(),
+        field: None,
+    };
+    Some(format!("{ended} event  It never began. {}\n", text::clean(&why.to_string())))
 }
 
 fn write(lines: &[LogLine]) -> String {

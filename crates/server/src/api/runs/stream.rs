@@ -1,7 +1,7 @@
 //! `GET /api/runs/{id}/stream`
 
 use super::{
-    LogLineView, ProgressView, find, view,
+    LogLineView, ProgressView, RunView, find, view,
     watch::{Signal, Watch},
 };
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
         extract::{Params, PathId},
         streams::{Until, last_event_id, respond},
     },
+    db::runs::Run,
     manager::Manager,
 };
 use axum::{
@@ -64,31 +65,63 @@ pub async fn stream(
     find(&manager, id).await?;
     let after = query.after_line.unwrap_or(0).max(last_event_id(&headers).unwrap_or(0));
     let watch = Watch::new(manager.clone(), id, after);
-    let events = stream::try_unfold((watch, manager, JobStatus::Queued), next);
+    let following = Following { watch, manager, status: JobStatus::Queued, told: String::new() };
+    let events = stream::try_unfold(following, |mut following| async {
+        Ok(following.next().await?.map(|event| (event, following)))
+    });
     Ok(respond(events, until))
 }
 
-type Following = (Watch, Manager, JobStatus);
-
-async fn next((mut watch, manager, status): Following) -> ApiResult<Option<(Event, Following)>> {
-    let Some(signal) = watch.next().await? else { return Ok(None) };
-    let (event, status) = match signal {
-        Signal::Lines(lines) => {
-            let id = lines.last().map_or(0, |line| line.seq).to_string();
-            let lines = lines.into_iter().map(LogLineView::from).collect();
-            (json("line", &LinesView { lines })?.id(id), status)
-        }
-        Signal::Progress(progress) => (json("progress", &ProgressView::from(&*progress))?, status),
-        Signal::State(run) => {
-            let status = run.status;
-            (json("state", &view(&manager, *run).await?)?, status)
-        }
-        Signal::End => (json("end", &EndView { status, last_line: watch.last_line() })?, status),
-    };
-    Ok(Some((event, (watch, manager, status))))
+struct Following {
+    watch: Watch,
+    manager: Manager,
+    status: JobStatus,
+    /// The state that was told last, as JSON without the progress, which has an event of its own.
+    told: String,
 }
 
-fn json(name: &str, data: &impl Serialize) -> ApiResult<Event> {
+impl Following {
+    async fn next(&mut self) -> ApiResult<Option<Event>> {
+        while let Some(signal) = self.watch.next().await? {
+            return Ok(Some(match signal {
+                Signal::Lines(lines) => {
+                    let id = lines.last().map_or(0, |line| line.seq).to_string();
+                    let lines = lines.into_iter().map(LogLineView::from).collect();
+                    event("line", json(&LinesView { lines })?).id(id)
+                }
+                Signal::Progress(progress) => {
+                    event("progress", json(&ProgressView::from(&*progress))?)
+                }
+                Signal::State(run) => match self.news_of(*run).await? {
+                    Some(event) => event,
+                    None => continue,
+                },
+                Signal::End => {
+                    let last_line = self.watch.last_line();
+                    event("end", json(&EndView { status: self.status, last_line })?)
+                }
+            }));
+        }
+        Ok(None)
+    }
+
+    /// Not every step of a run can be seen from outside: a state that looks as before is no news.
+    async fn news_of(&mut self, run: Run) -> ApiResult<Option<Event>> {
+        self.status = run.status;
+        let seen = view(&self.manager, run).await?;
+        let whole = json(&seen)?;
+        let state = json(&RunView { progress: None, ..seen })?;
+        let is_news = self.told != state;
+        self.told = state;
+        Ok(is_news.then(|| event("state", whole)))
+    }
+}
+
+fn event(name: &str, data: String) -> Event {
+    Event::default().event(name).data(data)
+}
+
+fn json(data: &impl Serialize) -> ApiResult<String> {
     use anyhow::Context as _;
-    Ok(Event::default().event(name).json_data(data).context("failed to write an event")?)
+    Ok(serde_json::to_string(data).context("failed to write an event")?)
 }

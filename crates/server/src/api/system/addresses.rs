@@ -5,9 +5,11 @@ use crate::{
         change::Change,
         error::{ApiError, ApiResult, ProblemView},
         extract::Body,
+        wake,
     },
     auth::Principal,
-    db::manager as rows,
+    db::{hosts, manager as rows},
+    desired,
     manager::Manager,
 };
 use axum::{Json, extract::State};
@@ -22,8 +24,9 @@ pub struct AddressesForm {
     addresses: Vec<String>,
 }
 
-/// Sets where new agents dial the manager. Agents trust the root key and not the address, so a
-/// wrong address here reaches nobody, but endangers nobody either.
+/// Sets where agents dial the manager. Those that are connected learn it at once, the others when
+/// they come back. Agents trust the root key and not the address, so a wrong address here endangers
+/// nobody, and the addresses of their enrolment stay with them.
 #[utoipa::path(put, path = "/api/system/addresses", operation_id = "set_addresses", tag = "system",
     request_body = AddressesForm,
     responses((status = 200, body = AddressesForm), (status = "default", body = ProblemView)))]
@@ -45,7 +48,10 @@ pub async fn set(
     }
     let mut change = Change::begin(&manager, who).await?;
     rows::set_addresses(&mut change.tx, &form.addresses).await?;
+    let enrolled = hosts::list(&mut *change.tx).await?.into_iter().map(|host| host.id);
+    let hosts = desired::touch_hosts(&mut change.tx, &enrolled.collect::<Vec<_>>()).await?;
     change.commit("system.addresses", "system", &form.addresses.join(" ")).await?;
+    wake(&manager, &hosts).await;
     Ok(Json(form))
 }
 

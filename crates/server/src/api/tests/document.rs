@@ -86,10 +86,16 @@ async fn a_body_must_say_that_it_is_json_and_be_small() {
 #[tokio::test]
 async fn the_system_tells_what_there_is_and_takes_addresses() {
     let fleet = Fleet::new().await;
-    fleet.host("web-1").await;
+    let host = fleet.host("web-1").await;
+    let generation = async || {
+        fleet.get(&format!("/api/hosts/{host}")).await.ok(200)["desired_generation"].clone()
+    };
+    let before = generation().await;
     let bad = fleet.put("/api/system/addresses", json!({"addresses": ["a b:1"]})).await;
     bad.is_refused(422, "invalid_input", Some("addresses"));
+    assert_eq!(generation().await, before);
     fleet.put("/api/system/addresses", json!({"addresses": ["box:9781"]})).await.ok(200);
+    assert_ne!(generation().await, before, "agents are told");
     let mut system = fleet.get("/api/system").await.ok(200);
     assert!(system["root_certificate_pem"].as_str().unwrap().starts_with("-----BEGIN"));
     assert_eq!(system["manager_key"].as_str().unwrap().len(), 43);

@@ -27,7 +27,7 @@ async fn what_nobody_chose_is_minted_and_told_once() {
     assert_eq!((minted.len(), credential.len()), (32, 32));
     assert_eq!(
         created["htpasswd_line"],
-        format!("echo '{credential}' | htpasswd -B -i .htpasswd 'web 1'")
+        format!("touch .htpasswd && echo '{credential}' | htpasswd -B -i .htpasswd 'web 1'")
     );
     let id = id_of(&created["repository"]);
     assert_eq!(password(&fleet, &id).await, minted);

@@ -252,6 +252,29 @@ async fn a_log_comes_in_pages_and_as_text() {
 }
 
 #[tokio::test]
+async fn the_log_of_a_run_that_never_began_says_why() {
+    let it = Ready::new().await;
+    let id = id_of(&it.start(it.backup()).await.ok(201));
+    let path = format!("/api/runs/{id}/log.txt");
+    assert_eq!(it.fleet.get(&path).await.text(), "");
+    let end = rows::NeverStarted {
+        status: protocol::JobStatus::Failed,
+        code: protocol::Code::ResticMissing,
+        error: "There is no restic on this machine.".to_owned(),
+        guidance: Some("Install restic 0.17 or newer.".to_owned()),
+    };
+    let mut tx = it.fleet.manager.db().begin().await.unwrap();
+    let now = it.fleet.manager.now();
+    rows::finish_unstarted(&mut tx, id.parse().unwrap(), &end, now).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(
+        it.fleet.get(&path).await.text(),
+        "2026-11-23T12:00:00Z event  It never began. There is no restic on this machine. \
+         Install restic 0.17 or newer.\n"
+    );
+}
+
+#[tokio::test]
 async fn the_newest_progress_is_there_while_a_run_is_open() {
     let it = Ready::new().await;
     let id = id_of(&it.start(it.backup()).await.ok(201));

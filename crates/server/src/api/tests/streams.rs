@@ -3,11 +3,14 @@
 use super::{Fleet, id_of, request};
 use crate::{
     auth::Principal,
-    db::{logs, runs as rows},
+    db::{
+        logs,
+        runs::{self as rows, Dispatch},
+    },
     events::Topic,
     manager::Manager,
 };
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use futures_util::StreamExt as _;
 use protocol::{HostId, JobFinished, JobStatus, LogLine, LogStream, RunId};
 use serde_json::{Value, json};
@@ -22,27 +25,47 @@ struct Told {
     data: Value,
 }
 
+/// The events of a body, one by one.
+struct Reader {
+    stream: BodyDataStream,
+    buffer: String,
+}
+
+impl Reader {
+    fn new(body: Body) -> Self {
+        Self { stream: body.into_data_stream(), buffer: String::new() }
+    }
+
+    /// The next event; none when the body has ended.
+    async fn next(&mut self) -> Option<Told> {
+        let reading = async {
+            loop {
+                while let Some((block, rest)) = self.buffer.split_once("\n\n") {
+                    let event = parse(block);
+                    self.buffer = rest.to_owned();
+                    if event.is_some() {
+                        return event;
+                    }
+                }
+                let bytes = self.stream.next().await?.unwrap();
+                self.buffer.push_str(std::str::from_utf8(&bytes).unwrap());
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), reading).await.expect("the stream hangs")
+    }
+}
+
 /// Reads events from a body until the predicate holds for one, or the body ends.
 async fn read_until(body: Body, mut is_last: impl FnMut(&Told) -> bool) -> Vec<Told> {
+    let mut reader = Reader::new(body);
     let mut told = Vec::new();
-    let mut buffer = String::new();
-    let mut stream = body.into_data_stream();
-    let reading = async {
-        while let Some(bytes) = stream.next().await {
-            buffer.push_str(std::str::from_utf8(&bytes.unwrap()).unwrap());
-            while let Some((block, rest)) = buffer.split_once("\n\n") {
-                let event = parse(block);
-                buffer = rest.to_owned();
-                let Some(event) = event else { continue };
-                let ends = is_last(&event);
-                told.push(event);
-                if ends {
-                    return;
-                }
-            }
+    while let Some(event) = reader.next().await {
+        let ends = is_last(&event);
+        told.push(event);
+        if ends {
+            break;
         }
-    };
-    tokio::time::timeout(Duration::from_secs(60), reading).await.expect("the stream hangs");
+    }
     told
 }
 
@@ -66,20 +89,25 @@ async fn open(fleet: &Fleet, path: &str, last_id: Option<&str>) -> Body {
     response.into_body()
 }
 
+/// Commits a line and tells it, as the agents' sessions do.
+async fn write_line(manager: &Manager, host: HostId, run: RunId, seq: u64) {
+    let line = LogLine {
+        job_id: run,
+        seq,
+        ts: manager.now(),
+        stream: LogStream::Stdout,
+        payload: format!("line {seq}"),
+    };
+    let mut tx = manager.db().begin().await.unwrap();
+    logs::insert(&mut tx, host, &line).await.unwrap();
+    tx.commit().await.unwrap();
+    manager.events().lines(run, Arc::from([line]));
+}
+
 /// Lines and end of a run, committed and told as the agents' sessions do it.
 async fn play(manager: Manager, host: HostId, run: RunId, lines: u64) {
     for seq in 1..=lines {
-        let line = LogLine {
-            job_id: run,
-            seq,
-            ts: manager.now(),
-            stream: LogStream::Stdout,
-            payload: format!("line {seq}"),
-        };
-        let mut tx = manager.db().begin().await.unwrap();
-        logs::insert(&mut tx, host, &line).await.unwrap();
-        tx.commit().await.unwrap();
-        manager.events().lines(run, Arc::from([line]));
+        write_line(&manager, host, run, seq).await;
     }
     let finished = JobFinished {
         job_id: run,
@@ -161,6 +189,35 @@ async fn a_run_is_told_whole_and_once_whenever_somebody_begins_to_watch() {
         };
         check(&told, after, LINES, &format!("round {round}"));
     }
+}
+
+#[tokio::test]
+async fn a_state_that_looks_as_before_is_not_told_again() {
+    let fleet = Fleet::new().await;
+    let host = fleet.host("web-1").await;
+    let repository = fleet.repository("nas").await;
+    let plan = fleet.plan("etc", &repository, &[host]).await;
+    let form = json!({"kind": "backup", "plan_id": plan});
+    let run = fleet.post(&format!("/api/hosts/{host}/runs"), form).await.ok(201);
+    let id: RunId = id_of(&run).parse().unwrap();
+    let mut reader = Reader::new(open(&fleet, &format!("/api/runs/{id}/stream"), None).await);
+    let manager = fleet.manager.clone();
+    let step = async |from, to| {
+        let mut tx = manager.db().begin().await.unwrap();
+        assert!(rows::advance(&mut tx, id, from, to).await.unwrap());
+        tx.commit().await.unwrap();
+        manager.events().publish(Topic::Run(id));
+    };
+    let mut words = async || reader.next().await.unwrap().data["dispatch"]["words"].clone();
+    assert_eq!(words().await, "waiting for the machine");
+    step(Dispatch::Waiting, Dispatch::Sent).await;
+    assert_eq!(words().await, "sent, no answer yet");
+    step(Dispatch::Sent, Dispatch::Accepted).await;
+    assert_eq!(words().await, "accepted");
+    // That it may begin now is nothing that a person sees: the next thing that is told is a line.
+    step(Dispatch::Accepted, Dispatch::Going).await;
+    write_line(&manager, host, id, 1).await;
+    assert_eq!(reader.next().await.unwrap().event, "line");
 }
 
 #[tokio::test]
