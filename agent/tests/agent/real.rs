@@ -1,15 +1,21 @@
-//! The whole way with a real restic, where `RESTIC_MANAGER_TEST_RESTIC` names one.
+//! The whole way with the real restic that `cargo xtask tools` fetches.
 
 use crate::support::{Authority, Bench, FakeManager, backup, plan_id, repository_id, run_id};
 use agent::identity::Settings;
 use protocol::{Code, FromAgent, JobStatus, RunSpec};
+use std::path::{Path, PathBuf};
 
 #[tokio::test]
 async fn a_real_restic_initialises_backs_up_checks_forgets_and_restores() {
-    let Some(restic) = std::env::var_os("RESTIC_MANAGER_TEST_RESTIC") else { return };
+    let tools = std::env::var_os("RESTIC_MANAGER_TEST_TOOLS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools"),
+        PathBuf::from,
+    );
+    let restic = tools.join("bin/restic");
+    assert!(restic.is_file(), "{} is missing: run `cargo xtask tools` first", restic.display());
     let manager = FakeManager::start(&Authority::new()).await;
     let bench = Bench::new();
-    let settings = Settings { restic: Some(restic.into()), ..Settings::default() };
+    let settings = Settings { restic: Some(restic), ..Settings::default() };
     settings.save(&bench.state).unwrap();
     manager.enrol(&bench.state).await;
     let agent = bench.start().await;
