@@ -94,6 +94,8 @@ pub struct Daemon {
     started: Instant,
     settings: Settings,
     executable: PathBuf,
+    /// Told when the agent shall end.
+    stop: CancellationToken,
     _lock: File,
 }
 
@@ -169,6 +171,7 @@ impl Daemon {
             started,
             settings,
             executable,
+            stop: CancellationToken::new(),
             _lock: lock,
         })
     }
@@ -178,6 +181,7 @@ impl Daemon {
     /// # Errors
     /// When the journal makes no sense; nothing is done without it.
     pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
+        self.stop = stop.clone();
         let effects = self.brain.handle_start(self.now());
         self.execute(effects).await?;
         let mut deadline = None;
@@ -505,11 +509,19 @@ impl Daemon {
             }
             let error = anyhow::Error::from(error);
             tracing::error!(error = format!("{error:#}"), "The journal cannot be written");
+            if self.stop.is_cancelled() {
+                return Err(error.context(
+                    "Stopped while the journal could not be written; the next start decides what became of the runs",
+                ));
+            }
             self.live.warnings = vec![format!(
                 "The journal cannot be written: {error:#}. Free some space on the disk of the state folder."
             )];
             self.show();
-            tokio::time::sleep(STORE_PAUSE).await;
+            tokio::select! {
+                () = tokio::time::sleep(STORE_PAUSE) => {}
+                () = self.stop.cancelled() => {}
+            }
         }
         Ok(head)
     }

@@ -8,8 +8,12 @@
 use crate::{
     core::{Order, Outcome, RunEvent, Task},
     identity::Settings,
+    machine::hostname,
     paths::{StateDir, create_fresh_dir, create_private_dir},
-    runner::{Tools, Voice, locate, no_progress, repository, translate, verdict},
+    runner::{
+        Tools, Voice, locate, no_progress, operations::release_earlier, repository, translate,
+        verdict,
+    },
 };
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
@@ -215,8 +219,15 @@ async fn restore(
         target: request.target.clone(),
         includes: include.to_vec(),
     };
-    let run_id = request.order.run_id;
-    let done = restic.restore(&repository, &wanted, &mut speaker(run_id), cancel).await;
+    let order = &request.order;
+    let mut sink = speaker(order.run_id);
+    let mut done = restic.restore(&repository, &wanted, &mut sink, cancel).await;
+    if let Err(failure) = &done
+        && release_earlier(failure, order, &repository, &restic, &hostname(), &mut sink, cancel)
+            .await
+    {
+        done = restic.restore(&repository, &wanted, &mut sink, cancel).await;
+    }
     let target = request.target.display().to_string();
     Ok(match done {
         Ok(done) => restored(done, target),

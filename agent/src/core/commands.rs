@@ -68,7 +68,7 @@ impl Brain {
     }
 
     fn check(&self, run: &Run) -> Result<protocol::RepositoryId, Problem> {
-        let order = resolve(run.id, &run.spec, self.desired.as_ref(), &self.facts.hostname)?;
+        let order = resolve(run.id, &run.spec, self.desired.as_ref(), &self.facts)?;
         if let Err(problem) = &self.facts.restic {
             return Err(problem.clone());
         }

@@ -1,19 +1,25 @@
 //! From what a command names to what a run needs.
 
+use super::Facts;
 use crate::desired::Desired;
-use protocol::{Code, PlanId, Problem, RepositoryConfig, Retention, RunId, RunSpec};
+use protocol::{Code, HostId, PlanId, Problem, RepositoryConfig, Retention, RunId, RunSpec};
+use restic::OurProcess;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 /// Everything a run needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     /// The run.
     pub run_id: RunId,
-    /// The machine's name, under which snapshots are taken and sought.
+    /// The host that this agent is; its snapshots carry its tag.
+    pub host_id: HostId,
+    /// The machine's name, under which snapshots are filed.
     pub hostname: String,
     /// The repository, with its secrets.
     pub repository: RepositoryConfig,
+    /// restic processes of earlier runs on this repository that have ended: a lock of theirs is ours
+    /// to remove.
+    pub earlier: Vec<OurProcess>,
     /// What to do.
     pub task: Task,
 }
@@ -55,10 +61,7 @@ pub enum Task {
         read_data: bool,
     },
     /// Remove the locks that this agent's runs left behind.
-    Unlock {
-        /// The processes of earlier runs.
-        pids: BTreeSet<u32>,
-    },
+    Unlock,
     /// Read the repository's facts anew.
     Stats,
     /// Write content back into a fresh folder.
@@ -75,12 +78,14 @@ pub(super) fn resolve(
     run_id: RunId,
     spec: &RunSpec,
     desired: Option<&Desired>,
-    hostname: &str,
+    facts: &Facts,
 ) -> Result<Order, Problem> {
     let order = |repository: &RepositoryConfig, task| Order {
         run_id,
-        hostname: hostname.to_owned(),
+        host_id: facts.host_id,
+        hostname: facts.hostname.clone(),
         repository: repository.clone(),
+        earlier: Vec::new(),
         task,
     };
     let task = match spec {
@@ -91,7 +96,7 @@ pub(super) fn resolve(
         RunSpec::Init { .. } => Task::Init,
         RunSpec::Prune { dry_run, .. } => Task::Prune { dry_run: *dry_run },
         RunSpec::Check { read_data, .. } => Task::Check { read_data: *read_data },
-        RunSpec::Unlock { .. } => Task::Unlock { pids: BTreeSet::new() },
+        RunSpec::Unlock { .. } => Task::Unlock,
         RunSpec::Stats { .. } => Task::Stats,
         RunSpec::Restore { snapshot_id, include, .. } => {
             check_restore(snapshot_id, include)?;
@@ -144,8 +149,14 @@ fn resolve_forget(
     let desired = desired.ok_or_else(plan_unknown)?;
     let plan = desired.plan(plan).ok_or_else(plan_unknown)?;
     let repository = desired.repository(plan.repository_id).ok_or_else(repository_unknown)?;
-    let retention = plan.retention().ok().flatten().filter(|retention| !retention.is_empty());
-    let Some(retention) = retention else {
+    let retention = plan.retention().map_err(|_| {
+        Problem::new(
+            Code::RetentionUnknown,
+            "The plan keeps snapshots by a rule that this agent does not know; nothing was removed.",
+        )
+        .guidance("Update the agent on this machine.")
+    })?;
+    let Some(retention) = retention.filter(|retention| !retention.is_empty()) else {
         return Err(Problem::new(
             Code::RetentionEmpty,
             "The plan says of no snapshot that it is kept; nothing was removed.",

@@ -18,6 +18,8 @@ pub enum Recovered {
     Snapshot(String),
     /// Nothing.
     Nothing,
+    /// The repository is not one of this machine's any more, so nobody looked.
+    NotAsked,
     /// The repository could not be asked: why.
     Unreachable(String),
 }
@@ -86,7 +88,7 @@ impl Brain {
             Recovered::Unreachable(why) => interrupted(format!(
                 "The agent ended while the run went on, and the repository could not be asked whether its snapshot was finished: {why}"
             )),
-            Recovered::Nothing if self.was_cancelled(run_id) => Outcome::plain(
+            Recovered::Nothing | Recovered::NotAsked if self.was_cancelled(run_id) => Outcome::plain(
                 JobStatus::Cancelled,
                 Some(Problem::new(Code::Cancelled, "Cancelled after the agent had ended in the middle of it.")),
             ),
@@ -94,7 +96,11 @@ impl Brain {
                 "The agent or the machine ended while the run went on; there is no snapshot of it."
                     .to_owned(),
             ),
-            Recovered::Nothing => interrupted(
+            Recovered::NotAsked if run.spec.kind() == JobKind::Backup => interrupted(
+                "The agent or the machine ended while the run went on. Its repository is not one of this machine's any more, so nobody could look for its snapshot."
+                    .to_owned(),
+            ),
+            Recovered::Nothing | Recovered::NotAsked => interrupted(
                 "The agent or the machine ended while the run went on.".to_owned(),
             ),
         };

@@ -1,10 +1,11 @@
 //! Runs from their beginning to their one end.
 
-use super::{Brain, Effect, Live, Now, Outcome, Run, RunEvent, RunState, Task, order::resolve};
+use super::{Brain, Effect, Live, Now, Outcome, Run, RunEvent, RunState, order::resolve};
 use protocol::{
     CancelReason, Code, FromAgent, JobFinished, JobKind, JobStarted, JobStatus, LogLine, LogStream,
     MAX_LOG_LINE_BYTES, Problem, RepositoryId, RunId, UnreadableFile, cut_text,
 };
+use restic::OurProcess;
 
 /// The largest outcome, in bytes of JSON: well below a frame, whatever the list of files.
 const MAX_OUTCOME_BYTES: usize = 256 * 1024;
@@ -90,22 +91,14 @@ impl Brain {
 
     fn begin(&mut self, run_id: RunId, now: Now) -> Vec<Effect> {
         let Some(run) = self.runs.get(&run_id).cloned() else { return Vec::new() };
-        let mut order =
-            match resolve(run_id, &run.spec, self.desired.as_ref(), &self.facts.hostname) {
-                Ok(order) => order,
-                // The desired state changed since the command was taken.
-                Err(problem) => {
-                    return self.finish(
-                        run_id,
-                        Outcome::plain(JobStatus::Failed, Some(problem)),
-                        now,
-                    );
-                }
-            };
-        if let Task::Unlock { pids } = &mut order.task {
-            let processes = self.runs.values().filter_map(|run| run.process.as_ref());
-            *pids = processes.map(|process| process.pid).collect();
-        }
+        let mut order = match resolve(run_id, &run.spec, self.desired.as_ref(), &self.facts) {
+            Ok(order) => order,
+            // The desired state changed since the command was taken.
+            Err(problem) => {
+                return self.finish(run_id, Outcome::plain(JobStatus::Failed, Some(problem)), now);
+            }
+        };
+        order.earlier = self.earlier_processes(order.repository.id);
         let started = JobStarted {
             job_id: run_id,
             kind: run.spec.kind(),
@@ -120,6 +113,19 @@ impl Brain {
             self.append(&FromAgent::JobStarted(started), Some(run_id), None, now),
             Effect::Start(Box::new(order)),
         ]
+    }
+
+    fn earlier_processes(&self, repository: RepositoryId) -> Vec<OurProcess> {
+        let ended = self
+            .runs
+            .values()
+            .filter(|run| run.state == RunState::Finished && run.repository_id == Some(repository));
+        ended
+            .filter_map(|run| {
+                let pid = run.process.as_ref()?.pid;
+                Some(OurProcess { pid, from: Some(run.created_at), until: run.finished_at })
+            })
+            .collect()
     }
 
     fn ended(&mut self, run_id: RunId, mut outcome: Outcome, now: Now) -> Vec<Effect> {

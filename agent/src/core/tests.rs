@@ -260,9 +260,13 @@ impl World {
     }
 
     fn command(&mut self, n: u8) {
+        self.command_to(n, RunSpec::Backup { schedule_id: None });
+    }
+
+    fn command_to(&mut self, n: u8, spec: RunSpec) {
         let command = CommandRun {
             job_id: run_id(n),
-            spec: RunSpec::Backup { schedule_id: None },
+            spec,
             args: Vec::new(),
             number: Some(number(n)),
             expires_at: None,
@@ -412,6 +416,41 @@ fn a_repository_that_cannot_be_asked_keeps_the_run_open_for_ten_minutes() {
     let finished: JobFinished = serde_json::from_str(&last.payload).unwrap();
     assert_eq!(finished.status, JobStatus::Interrupted);
     assert!(finished.error.unwrap().contains("connection refused"));
+}
+
+#[test]
+fn nobody_says_that_there_is_no_snapshot_where_nobody_could_look() {
+    let mut world = World::new();
+    world.connect();
+    world.command(1);
+    world.hear(&ToAgent::CommandGo(CommandGo { job_id: run_id(1) }));
+    world.crash();
+    let effects = world.brain.handle_recovered(run_id(1), Recovered::NotAsked, world.now);
+    world.execute(effects);
+    world.connect();
+    world.deliver(true);
+    let last = world.manager.last().unwrap();
+    let finished: JobFinished = serde_json::from_str(&last.payload).unwrap();
+    assert_eq!(finished.status, JobStatus::Interrupted);
+    let words = finished.error.unwrap();
+    assert!(
+        words.contains("nobody could look") && !words.contains("there is no snapshot"),
+        "{words}"
+    );
+}
+
+#[test]
+fn a_policy_with_a_rule_that_is_not_known_removes_nothing() {
+    let mut world = World::new();
+    let mut desired = desired();
+    desired.schedules[0].retention_policy =
+        Some(serde_json::json!({ "keep_last": 1, "keep_tags": ["forever"] }));
+    world.brain.handle_desired_stored(desired, world.now);
+    world.connect();
+    world.command_to(1, RunSpec::Forget { schedule_id: None, dry_run: false });
+    let answer = world.wire.iter().find(|frame| frame.kind == "command.result").unwrap();
+    let answer: protocol::CommandResult = answer.payload().unwrap();
+    assert_eq!((answer.accepted, answer.code), (false, Some(Code::RetentionUnknown)));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use crate::core::{Order, Outcome, Task};
 use protocol::{Code, JobStatus, PlanId, Problem, Retention};
 use restic::{
     BackupOutcome, BackupRequest, Bucket, CancelToken, CheckOutcome, CheckRequest, Event, Failure,
-    ForgetOutcome, ForgetRequest, GroupBy, Keep, OurProcesses, PruneRequest, ReadData, Repository,
-    Stream, UnlockOutcome, Within,
+    FailureKind, ForgetOutcome, ForgetRequest, GroupBy, Keep, OurProcess, OurProcesses,
+    PruneRequest, ReadData, Repository, Restic, Stream, UnlockOutcome, Within,
 };
 use serde_json::{Value, json};
 
@@ -27,38 +27,90 @@ pub async fn perform(
         Ok(repository) => repository,
         Err(problem) => return Outcome::plain(JobStatus::Failed, Some(problem)),
     };
-    let done = match &order.task {
+    let mut done = carry_out(order, &repository, tools, sink, cancel).await;
+    if let Err(failure) = &done
+        && release_earlier(
+            failure,
+            order,
+            &repository,
+            &tools.restic,
+            &tools.hostname,
+            sink,
+            cancel,
+        )
+        .await
+    {
+        done = carry_out(order, &repository, tools, sink, cancel).await;
+    }
+    done.unwrap_or_else(|failure| verdict::failed(&failure))
+}
+
+/// Where locks that earlier runs of this agent left behind are all that stands in the way, they are
+/// removed. Says whether they were: then it is worth another try. A run whose repository went away
+/// could not remove its own lock, and nobody else may.
+pub async fn release_earlier(
+    failure: &Failure,
+    order: &Order,
+    repository: &Repository,
+    restic: &Restic,
+    hostname: &str,
+    sink: Sink<'_>,
+    cancel: &CancelToken,
+) -> bool {
+    if !matches!(failure.kind, FailureKind::Locked(_)) || order.earlier.is_empty() {
+        return false;
+    }
+    let ours = OurProcesses { hostname: hostname.to_owned(), processes: order.earlier.clone() };
+    let released =
+        restic.release_own_locks(repository, &ours, &mut as_an_aside(sink), cancel).await;
+    let Ok(UnlockOutcome::Removed { locks }) = released else { return false };
+    let locks = count(locks.len(), "lock");
+    say(
+        sink,
+        format!("Removed {locks} that an earlier run of this agent left behind; trying again."),
+    );
+    true
+}
+
+async fn carry_out(
+    order: &Order,
+    repository: &Repository,
+    tools: &Tools,
+    sink: Sink<'_>,
+    cancel: &CancelToken,
+) -> Result<Outcome, Failure> {
+    match &order.task {
         Task::Backup { plan, paths, excludes, tags } => {
             let mut request = BackupRequest::new(&order.hostname, paths);
             request.excludes.clone_from(excludes);
-            request.tags = vec![plan.tag(), order.run_id.tag()];
+            request.tags = vec![plan.tag(), order.host_id.tag(), order.run_id.tag()];
             request.tags.extend(tags.iter().cloned());
-            backup(&request, &repository, tools, sink, cancel).await
+            backup(&request, repository, tools, sink, cancel).await
         }
-        Task::Init => init(&repository, tools, sink, cancel).await,
+        Task::Init => init(repository, tools, sink, cancel).await,
         Task::Forget { plan, retention, dry_run } => {
-            forget(order, *plan, retention, *dry_run, &repository, tools, sink, cancel).await
+            forget(order, *plan, retention, *dry_run, repository, tools, sink, cancel).await
         }
-        Task::Prune { dry_run } => prune(*dry_run, &repository, tools, sink, cancel).await,
+        Task::Prune { dry_run } => prune(*dry_run, repository, tools, sink, cancel).await,
         Task::Check { read_data } => {
             // A check fills a cache of its own, which a restic that is killed leaves behind.
             let cache_dir = tools.state.temporary().join(format!("check-{}", order.run_id));
-            let repository = Repository { cache_dir: cache_dir.clone(), ..repository };
+            let repository = Repository { cache_dir: cache_dir.clone(), ..repository.clone() };
             let done = check(*read_data, &repository, tools, sink, cancel).await;
             let _ = tokio::fs::remove_dir_all(&cache_dir).await;
             done
         }
-        Task::Unlock { pids } => {
-            let ours = OurProcesses { hostname: tools.hostname.clone(), pids: pids.clone() };
-            unlock(&ours, &repository, tools, sink, cancel).await
+        Task::Unlock => {
+            let processes = order.earlier.clone();
+            let ours = OurProcesses { hostname: tools.hostname.clone(), processes };
+            unlock(&ours, repository, tools, sink, cancel).await
         }
-        Task::Stats => stats(&repository, tools, sink, cancel).await,
+        Task::Stats => stats(repository, tools, sink, cancel).await,
         Task::Restore { .. } => Ok(Outcome::plain(
             JobStatus::Failed,
             Some(Problem::new(Code::Internal, "A restore runs in the helper only.")),
         )),
-    };
-    done.unwrap_or_else(|failure| verdict::failed(&failure))
+    }
 }
 
 async fn backup(
@@ -117,10 +169,11 @@ async fn forget(
     cancel: &CancelToken,
 ) -> Result<Outcome, Failure> {
     let request = ForgetRequest::Policy {
-        host: Some(order.hostname.clone()),
-        tags: vec![plan.tag()],
+        // The machine's name may change, and others may have it too: the tag says whose it is.
+        host: None,
+        tags: vec![plan.tag(), order.host_id.tag()],
         // A plan that changes its folders keeps one history.
-        group_by: GroupBy { host: true, paths: false, tags: false },
+        group_by: GroupBy::default(),
         keep: keep(retention)?,
         dry_run,
     };
@@ -298,17 +351,34 @@ async fn clear_up_after_kill<T>(
 ) -> Result<T, Failure> {
     const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
     if let Err(Failure { killed_pid: Some(pid), .. }) = &done {
-        let ours = OurProcesses { hostname: tools.hostname.clone(), pids: [*pid].into() };
+        let processes = vec![OurProcess::of(*pid)];
+        let ours = OurProcesses { hostname: tools.hostname.clone(), processes };
         let cancel = CancelToken::new();
-        let release = tools.restic.release_own_locks(repository, &ours, sink, &cancel);
-        if !matches!(tokio::time::timeout(PATIENCE, release).await, Ok(Ok(_))) {
-            say(
-                sink,
-                "restic had to be killed and its lock may be left in the repository.".to_owned(),
-            );
+        let released = {
+            let mut aside = as_an_aside(sink);
+            let release = tools.restic.release_own_locks(repository, &ours, &mut aside, &cancel);
+            tokio::time::timeout(PATIENCE, release).await
+        };
+        let is_free = matches!(
+            released,
+            Ok(Ok(UnlockOutcome::NothingToRemove | UnlockOutcome::Removed { .. }))
+        );
+        if !is_free {
+            let words = "restic had to be killed and its lock may be left in the repository; the next run that it keeps out removes it.";
+            say(sink, words.to_owned());
         }
     }
     done
+}
+
+/// Looking after locks starts a restic too, which is not the run's own: by that one's process the
+/// lock is recognised as ours.
+fn as_an_aside(sink: Sink<'_>) -> impl FnMut(Event) + Send {
+    move |event| {
+        if !matches!(event, Event::Started { .. }) {
+            sink(event);
+        }
+    }
 }
 
 fn succeeded(stats: Value) -> Outcome {

@@ -4,7 +4,9 @@ use super::{Tools, process, repository, verdict};
 use crate::core::{Process, Reading, Recovered};
 use jiff::Timestamp;
 use protocol::{LockInfo, RepoStats, RepositoryConfig, RunId, Snapshot};
-use restic::{CancelToken, Event, FailureKind, OurProcesses, Repository, SnapshotFilter};
+use restic::{
+    CancelToken, Event, FailureKind, OurProcess, OurProcesses, Repository, SnapshotFilter,
+};
 use std::time::Duration;
 
 /// How long a reading may take before it is given up.
@@ -108,7 +110,7 @@ pub async fn recover(
     if let Some(left_over) = &left_over {
         process::end(left_over).await;
     }
-    let Some(config) = config else { return Recovered::Nothing };
+    let Some(config) = config else { return Recovered::NotAsked };
     let Some(tools) = tools else {
         return match look_for_snapshot {
             true => Recovered::Unreachable("there is no restic on this machine now".to_owned()),
@@ -147,7 +149,8 @@ async fn find(run_id: RunId, repository: &Repository, tools: &Tools) -> Recovere
 }
 
 async fn release_lock(pid: u32, repository: &Repository, tools: &Tools) {
-    let ours = OurProcesses { hostname: tools.hostname.clone(), pids: [pid].into() };
+    let processes = vec![OurProcess::of(pid)];
+    let ours = OurProcesses { hostname: tools.hostname.clone(), processes };
     let cancel = CancelToken::new();
     let mut sink = ignore;
     let release = tools.restic.release_own_locks(repository, &ours, &mut sink, &cancel);

@@ -124,6 +124,8 @@ codes! {
     SnapshotUnknown = "snapshot_unknown",
     /// The retention policy would keep nothing.
     RetentionEmpty = "retention_empty",
+    /// The retention policy has a rule that the agent does not know.
+    RetentionUnknown = "retention_unknown",
     /// Some source files could not be read; the snapshot was written.
     FilesUnreadable = "files_unreadable",
     /// restic failed in a way that has no code of its own.

@@ -19,8 +19,10 @@ pub struct Generation {
 }
 
 /// How long snapshots are kept: restic's own policies. Every absent field keeps nothing by itself,
-/// and a policy without any field is refused before restic is asked.
+/// and a policy without any field is refused before restic is asked. One with a field that is not
+/// known here cannot be read: whoever dropped the field would remove what it keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Retention {
     /// The newest n.
     #[serde(default, skip_serializing_if = "Option::is_none")]

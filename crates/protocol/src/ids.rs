@@ -91,6 +91,15 @@ impl PlanId {
     }
 }
 
+impl HostId {
+    /// The restic tag that every snapshot of this host carries. Names of machines are neither
+    /// unique nor lasting; what is removed by a plan is decided by this and the plan's tag.
+    #[must_use]
+    pub fn tag(self) -> String {
+        format!("host:{self}")
+    }
+}
+
 impl RunId {
     /// The restic tag that the snapshot of this run carries; after a crash the agent looks for it
     /// before it calls the run interrupted.

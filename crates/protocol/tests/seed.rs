@@ -179,8 +179,12 @@ fn schedule_set_and_ack() {
         "tags": ["a"], "retention_policy": { "keep_daily": 7, "keep_what": "ever" }, "options": { "x": 1 },
         "pre_hook": "true", "post_hook": "false", "enabled": true,
     }, { "id": PLAN, "kind": "check", "cron_expr": "", "enabled": false }] }));
-    assert_eq!(set.schedules[0].retention().unwrap().unwrap().keep_daily, Some(7));
+    // The raw policy survives, and cannot be taken for one that keeps less than it says.
+    assert!(set.schedules[0].retention().is_err());
     assert_eq!(set.schedules[1].kind, JobKind::Check);
+    let mut known = set.schedules[0].clone();
+    known.retention_policy = Some(json!({ "keep_daily": 7 }));
+    assert_eq!(known.retention().unwrap().unwrap().keep_daily, Some(7));
     round_trip::<ScheduleAck>(&json!({ "version": 3, "applied_at": TIME }));
 }
 

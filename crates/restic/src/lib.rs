@@ -83,5 +83,5 @@ pub use snapshots::SnapshotFilter;
 pub use stats::RawDataStats;
 /// Cancels an operation: restic is interrupted, given time to remove its lock, then killed.
 pub use tokio_util::sync::CancellationToken as CancelToken;
-pub use unlock::{OurProcesses, UnlockOutcome};
+pub use unlock::{OurProcess, OurProcesses, UnlockOutcome};
 pub use version::{Feature, Version};

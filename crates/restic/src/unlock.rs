@@ -5,9 +5,8 @@
 //! rule can take the lock of a backup that is about to go on. So it is run only when every lock in
 //! the repository is one of ours; `--remove-all` is never used.
 
-use std::collections::BTreeSet;
-
-use serde::Serialize;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::CancelToken;
 use crate::call::{Arguments, Call, log};
@@ -18,20 +17,49 @@ use crate::locks::Lock;
 use crate::process::Stdout;
 use crate::program::Restic;
 
+/// How far a lock's time may lie outside of the time in which its process ran: for clocks that were
+/// set meanwhile.
+const SLACK: SignedDuration = SignedDuration::from_mins(10);
+
 /// Which processes are ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OurProcesses {
     /// The name of this machine as its system tells it, not the host that snapshots are filed
     /// under.
     pub hostname: String,
-    /// The ids of restic processes that we started; see [`Event::Started`](crate::Event::Started)
-    /// and [`Failure::killed_pid`].
-    pub pids: BTreeSet<u32>,
+    /// The restic processes that we started.
+    pub processes: Vec<OurProcess>,
+}
+
+/// A restic process that we started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OurProcess {
+    /// Its id; see [`Event::Started`](crate::Event::Started) and [`Failure::killed_pid`].
+    pub pid: u32,
+    /// When it began at the earliest. Ids come again, and another machine may have this one's name:
+    /// a lock of another time is not taken for ours.
+    pub from: Option<Timestamp>,
+    /// When it ended at the latest.
+    pub until: Option<Timestamp>,
+}
+
+impl OurProcess {
+    /// A process of which only the id is known.
+    #[must_use]
+    pub fn of(pid: u32) -> Self {
+        Self { pid, from: None, until: None }
+    }
+
+    fn holds(&self, lock: &Lock) -> bool {
+        let early = self.from.is_some_and(|from| lock.time.duration_until(from) > SLACK);
+        let late = self.until.is_some_and(|until| until.duration_until(lock.time) > SLACK);
+        self.pid == lock.pid && !early && !late
+    }
 }
 
 impl OurProcesses {
     fn hold(&self, lock: &Lock) -> bool {
-        lock.hostname == self.hostname && self.pids.contains(&lock.pid)
+        lock.hostname == self.hostname && self.processes.iter().any(|it| it.holds(lock))
     }
 }
 
@@ -115,6 +143,37 @@ fn arguments() -> Arguments {
 
 #[cfg(test)]
 mod tests {
+    use super::{OurProcess, OurProcesses};
+    use crate::locks::Lock;
+    use jiff::Timestamp;
+
+    fn lock(hostname: &str, pid: u32, minute: i64) -> Lock {
+        Lock {
+            id: "ab".repeat(32),
+            time: Timestamp::from_second(minute * 60).unwrap(),
+            exclusive: false,
+            hostname: hostname.to_owned(),
+            username: "root".to_owned(),
+            pid,
+            extra: serde_json::Map::new(),
+        }
+    }
+
+    #[test]
+    fn a_lock_is_ours_by_machine_process_and_time() {
+        let at = |minute: i64| Some(Timestamp::from_second(minute * 60).unwrap());
+        let processes = vec![OurProcess { pid: 7, from: at(100), until: at(130) }];
+        let ours = OurProcesses { hostname: "box".to_owned(), processes };
+        assert!(ours.hold(&lock("box", 7, 100)));
+        assert!(ours.hold(&lock("box", 7, 139)), "the clock was set meanwhile");
+        assert!(!ours.hold(&lock("box", 8, 110)));
+        assert!(!ours.hold(&lock("other", 7, 110)));
+        assert!(!ours.hold(&lock("box", 7, 80)), "an earlier process had this id");
+        assert!(!ours.hold(&lock("box", 7, 150)), "a later process has this id");
+        let known = OurProcesses { processes: vec![OurProcess::of(7)], ..ours };
+        assert!(known.hold(&lock("box", 7, 5)));
+    }
+
     #[test]
     fn argv() {
         assert_eq!(super::arguments().to_text(), "--json unlock");

@@ -29,7 +29,6 @@ const LINUX_PROGRAMS: &[Program] = &[
     Program { name: "dpkg-deb", package: "dpkg", needed_for: "unpacking restic" },
     Program { name: "sha256sum", package: "coreutils", needed_for: "verifying restic" },
     Program { name: "setpriv", package: "util-linux", needed_for: "tests that give up root" },
-    Program { name: "pkg-config", package: "pkg-config", needed_for: "finding C libraries" },
 ];
 
 /// Installs what is missing, where the package manager is one that we know.

@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use restic::{
-    BackupOutcome, BackupRequest, CancelToken, Event, Failure, LocateOptions, OurProcesses,
-    Repository, Restic, SnapshotId, Timing,
+    BackupOutcome, BackupRequest, CancelToken, Event, Failure, LocateOptions, OurProcess,
+    OurProcesses, Repository, Restic, SnapshotId, Timing,
 };
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -272,5 +272,6 @@ pub fn log_lines(events: &[Event]) -> Vec<&str> {
 /// The process as the owner of locks.
 pub fn ours(pids: impl IntoIterator<Item = u32>) -> OurProcesses {
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    OurProcesses { hostname: hostname.trim().to_owned(), pids: pids.into_iter().collect() }
+    let processes = pids.into_iter().map(OurProcess::of).collect();
+    OurProcesses { hostname: hostname.trim().to_owned(), processes }
 }

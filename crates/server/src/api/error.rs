@@ -156,6 +156,7 @@ pub fn status(code: Code) -> StatusCode {
         Code::InvalidInput
         | Code::RepositoryUrlInvalid
         | Code::RetentionEmpty
+        | Code::RetentionUnknown
         | Code::NotConfirmed
         | Code::PlanUnknown
         | Code::RepositoryUnknown

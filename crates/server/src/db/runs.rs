@@ -350,7 +350,7 @@ pub async fn expire_waiting(tx: &mut Tx, now: Timestamp) -> Result<Vec<Run>, DbE
     .await?;
     let due: Vec<Run> = due.into_iter().map(Run::try_from).collect::<Result<_, _>>()?;
     for run in &due {
-        finish_unstarted(tx, run.id, &NeverStarted::expired(), now).await?;
+        finish_here(tx, run.id, &EndHere::expired(), now).await?;
     }
     Ok(due)
 }
@@ -415,9 +415,9 @@ pub async fn set_command(tx: &mut Tx, run: RunId, number: CommandNumber) -> Resu
     Ok(())
 }
 
-/// An end that the manager decides: the command never started.
+/// An end that the manager decides, because nobody else will ever tell one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NeverStarted {
+pub struct EndHere {
     /// A terminal status.
     pub status: JobStatus,
     /// The stable reason.
@@ -428,7 +428,22 @@ pub struct NeverStarted {
     pub guidance: Option<String>,
 }
 
-impl NeverStarted {
+impl EndHere {
+    /// The machine does not know of the run any more.
+    #[must_use]
+    pub fn lost() -> Self {
+        Self {
+            status: JobStatus::Lost,
+            code: Code::Lost,
+            error: "The machine does not know of this run any more; how it ended is not known."
+                .to_owned(),
+            guidance: Some(
+                "Look at the repository's snapshots to see what came of it, then run it again."
+                    .to_owned(),
+            ),
+        }
+    }
+
     /// The machine did not come in time.
     #[must_use]
     pub fn expired() -> Self {
@@ -452,14 +467,14 @@ impl NeverStarted {
     }
 }
 
-/// Ends a run that never started. Says whether it was open.
+/// Ends a run as the manager decides. Says whether it was open.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn finish_unstarted(
+pub async fn finish_here(
     tx: &mut Tx,
     run: RunId,
-    end: &NeverStarted,
+    end: &EndHere,
     now: Timestamp,
 ) -> Result<bool, DbError> {
     let (id, status, code) = (run.to_string(), end.status.as_str(), end.code.as_str());

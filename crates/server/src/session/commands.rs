@@ -5,6 +5,8 @@
 //!   waiting ──▶ sent ──▶ accepted ──▶ going        (each step is committed before it is written)
 //!      │          └─ cancelled or expired: the agent is told, and only the agent ends the run
 //!      └─ cancelled or expired: ended here, because nobody else knows of it
+//!
+//!   running, and its agent does not know of it any more ──▶ lost
 //! ```
 
 use crate::db::runs::{Dispatch, Run};
@@ -22,7 +24,7 @@ pub struct Written {
     pub go: bool,
     /// `command.cancel`.
     pub cancel: bool,
-    /// The hello said that the run goes on.
+    /// The hello said that the run goes on, or it has begun since.
     pub is_open: bool,
 }
 
@@ -46,6 +48,8 @@ pub enum Step {
     Expire,
     /// End it here as cancelled.
     Cancel,
+    /// End it here as lost: the machine does not know of it any more.
+    Lose,
     /// Write `command.run`.
     WriteRun,
     /// Write `command.go`.
@@ -64,6 +68,15 @@ pub fn next(run: &Run, written: Written, manner: Manner, now: Timestamp) -> Opti
     let is_expired = run.expires_at.is_some_and(|expires| expires <= now);
     let is_begun = run.status == JobStatus::Running || written.is_open;
     let cancel = is_cancelled.then_some(Step::WriteCancel(CancelReason::Admin));
+    if run.status == JobStatus::Running && !written.is_open && !written.go {
+        match manner {
+            // Its hello did not name the run, and all that it had to tell until then is taken in.
+            Manner::Numbered { caught_up: true } => return Some(Step::Lose),
+            // It has no way to say so. A person who gives the run up is believed.
+            Manner::AtOnce if is_cancelled && !written.run => return Some(Step::Lose),
+            Manner::Numbered { caught_up: false } | Manner::AtOnce => {}
+        }
+    }
     if is_begun || run.dispatch == Dispatch::Agent {
         return cancel;
     }
@@ -204,14 +217,33 @@ mod tests {
     fn a_run_that_has_begun_never_expires_and_is_cancelled_once() {
         let mut begun = run(Dispatch::Going);
         begun.status = JobStatus::Running;
-        assert_eq!(next(&begun, Written::default(), CAUGHT_UP, at(500)), None);
-        let begun = cancelled(begun);
-        let step = next(&begun, Written::default(), CAUGHT_UP, at(500));
-        assert_eq!(step, Some(Step::WriteCancel(CancelReason::Admin)));
-        let told = Written { cancel: true, ..Written::default() };
-        assert_eq!(next(&begun, told, CAUGHT_UP, at(500)), None);
         let open = Written { is_open: true, ..Written::default() };
+        assert_eq!(next(&begun, open, CAUGHT_UP, at(500)), None);
+        let begun = cancelled(begun);
+        let step = next(&begun, open, CAUGHT_UP, at(500));
+        assert_eq!(step, Some(Step::WriteCancel(CancelReason::Admin)));
+        let told = Written { cancel: true, ..open };
+        assert_eq!(next(&begun, told, CAUGHT_UP, at(500)), None);
         assert_eq!(next(&run(Dispatch::Going), open, CAUGHT_UP, at(500)), None);
+    }
+
+    #[test]
+    fn a_running_run_that_its_agent_does_not_know_is_lost_once_the_journal_is_in() {
+        for dispatch in [Dispatch::Going, Dispatch::Agent] {
+            let mut begun = run(dispatch);
+            begun.status = JobStatus::Running;
+            let unknown = Written::default();
+            let behind = Manner::Numbered { caught_up: false };
+            assert_eq!(next(&begun, unknown, behind, at(5)), None);
+            assert_eq!(next(&begun, unknown, CAUGHT_UP, at(5)), Some(Step::Lose));
+            for known in [Written { is_open: true, ..unknown }, Written { go: true, ..unknown }] {
+                assert_eq!(next(&begun, known, CAUGHT_UP, at(5)), None);
+            }
+            // Version 1 cannot say what it knows: a person may give the run up.
+            assert_eq!(next(&begun, unknown, Manner::AtOnce, at(5)), None);
+            let step = next(&cancelled(begun), unknown, Manner::AtOnce, at(5));
+            assert_eq!(step, Some(Step::Lose));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
         error::DbError,
         hosts::{self, Host},
         notices::{self, NewNotice},
-        runs::{self, Dispatch, NeverStarted, Run},
+        runs::{self, Dispatch, EndHere, Run},
     },
     desired::{self, DesiredState, Sources},
     events::Topic,
@@ -123,18 +123,24 @@ impl Connection {
         let now = self.shared.manager.now();
         match commands::next(&run, written, manner, now) {
             None => Ok(()),
-            Some(Step::Expire) => self.end_here(run.id, &NeverStarted::expired()).await,
-            Some(Step::Cancel) => self.end_here(run.id, &NeverStarted::cancelled()).await,
+            Some(Step::Expire) => self.end_here(run.id, &EndHere::expired()).await,
+            Some(Step::Cancel) => self.end_here(run.id, &EndHere::cancelled()).await,
+            Some(Step::Lose) => {
+                if run.cancel_requested_at.is_some() {
+                    self.write_cancel(&run, written, CancelReason::Admin).await?;
+                }
+                self.end_here(run.id, &EndHere::lost()).await
+            }
             Some(Step::WriteRun) => self.write_run(run, written).await,
             Some(Step::WriteGo) => self.write_go(run.id, written).await,
             Some(Step::WriteCancel(reason)) => self.write_cancel(&run, written, reason).await,
         }
     }
 
-    async fn end_here(&mut self, run: RunId, end: &NeverStarted) -> Result<(), Ended> {
+    async fn end_here(&mut self, run: RunId, end: &EndHere) -> Result<(), Ended> {
         let manager = &self.shared.manager;
         let mut tx = manager.db().begin().await?;
-        runs::finish_unstarted(&mut tx, run, end, manager.now()).await?;
+        runs::finish_here(&mut tx, run, end, manager.now()).await?;
         tx.commit().await.map_err(DbError::from)?;
         manager.events().publish(Topic::Run(run));
         manager.events().run_ended(run);

@@ -10,7 +10,7 @@ use crate::{
     db::{
         error::DbError,
         repositories,
-        runs::{self, Dispatch, NeverStarted},
+        runs::{self, Dispatch, EndHere},
         snapshots as rows,
     },
     desired::Sources,
@@ -46,7 +46,7 @@ impl Connection {
         } else {
             let known = runs::find(&mut *tx, run).await?;
             let is_queued = known.is_some_and(|run| run.status == JobStatus::Queued);
-            let end = NeverStarted {
+            let end = EndHere {
                 status: JobStatus::Failed,
                 code: result.code.unwrap_or(Code::ResticFailed),
                 error: text::sentence(
@@ -55,7 +55,7 @@ impl Connection {
                 guidance: result.guidance.as_deref().map(text::sentence),
             };
             if is_queued {
-                runs::finish_unstarted(&mut tx, run, &end, manager.now()).await?;
+                runs::finish_here(&mut tx, run, &end, manager.now()).await?;
             }
         }
         tx.commit().await.map_err(DbError::from)?;

@@ -2,7 +2,7 @@
 
 use super::{
     commands::Written,
-    core::{AgentSession, Effect, Met},
+    core::{AgentSession, Effect, Met, Record},
     greet::{self, Greeted, Greeting},
     reports::Reports,
 };
@@ -196,7 +196,7 @@ impl Connection {
         match effect {
             Effect::Meet(hello) => self.meet(&hello).await,
             Effect::Record(record) => {
-                self.note_end_of_run(&record.kind, record.payload.get());
+                self.note_run(&record);
                 let Some(live) = &self.live else { return Ok(()) };
                 keep_going(live.lane.record(record).await)
             }
@@ -269,13 +269,21 @@ impl Connection {
         self.reconcile().await
     }
 
-    /// A run that ends takes no progress any more.
-    fn note_end_of_run(&mut self, frame_kind: &str, payload: &str) {
-        let Some(live) = self.live.as_mut().filter(|_| frame_kind == kind::JOB_FINISHED) else {
-            return;
-        };
-        if let Ok(finished) = serde_json::from_str::<protocol::JobFinished>(payload) {
+    /// A run that begins after the hello goes on although the hello did not name it, and one that
+    /// ends takes no progress any more.
+    fn note_run(&mut self, record: &Record) {
+        let Some(live) = self.live.as_mut() else { return };
+        let payload = record.payload.get();
+        if record.kind == kind::JOB_FINISHED
+            && let Ok(finished) = serde_json::from_str::<protocol::JobFinished>(payload)
+        {
             live.open_runs.remove(&finished.job_id);
+        }
+        if record.kind == kind::JOB_STARTED
+            && record.seq > live.head
+            && let Ok(started) = serde_json::from_str::<protocol::JobStarted>(payload)
+        {
+            live.written.entry(started.job_id).or_default().is_open = true;
         }
     }
 

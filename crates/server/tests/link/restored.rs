@@ -113,6 +113,50 @@ async fn an_older_state_folder_is_told_and_begins_a_new_journal() {
 }
 
 #[tokio::test]
+async fn a_run_that_its_agent_has_forgotten_is_lost_and_stands_in_nobodys_way() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    link.settle(&mut agent).await;
+    let image = agent.clone();
+    let run = fleet.request(agent.host(), None).await;
+    agent.saw(&link.command().await);
+    let frame = agent.journal.push(&started(run, None));
+    link.send_frame(&frame).await;
+    fleet.until_run(run, |run| run.status == JobStatus::Running).await;
+    // A link that drops is nothing to the run: its agent still knows of it.
+    drop(link);
+    let (link, _) = agent.connect().await;
+    assert_eq!(fleet.run(run).await.status, JobStatus::Running);
+    drop(link);
+
+    // The machine comes back from a copy that was made before the run.
+    let ticket = agent.ticket.take();
+    let mut agent = image;
+    agent.ticket = ticket;
+    agent.journal = Journal::new(9);
+    let (_link, welcome) = agent.connect().await;
+    assert!(welcome.hold.is_none(), "{welcome:?}");
+    let lost = fleet.until_run(run, |run| run.status.is_terminal()).await;
+    assert_eq!((lost.status, lost.code), (JobStatus::Lost, Some(Code::Lost)));
+    assert!(lost.guidance.unwrap().contains("snapshots"));
+}
+
+#[tokio::test]
+async fn a_run_that_begins_after_the_hello_is_not_taken_for_a_forgotten_one() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    // A plan's own run, of which no command ever told.
+    let frame = agent.journal.push(&started(run_id(1), None));
+    link.send_frame(&frame).await;
+    link.until_acked(1).await;
+    let next = fleet.request(agent.host(), None).await;
+    assert_eq!(link.command().await.job_id, next);
+    assert_eq!(fleet.run(run_id(1)).await.status, JobStatus::Running);
+}
+
+#[tokio::test]
 async fn an_older_database_asks_the_admin_and_then_takes_over_what_the_agent_knows() {
     let mut fleet = Fleet::start().await;
     let mut agent = fleet.agent("box").await;

@@ -137,7 +137,8 @@ pub async fn resolve(tx: &mut Tx, host: HostId, request: RunRequest) -> ApiResul
         }
         RunRequest::Unlock { repository_id } => {
             let spec = RunSpec::Unlock { repository_id: Some(repository_id) };
-            scope.by_repository(repository_id, spec, Power::Delete).await
+            // Its own locks an agent may always remove, as every restic does at its end.
+            scope.by_repository(repository_id, spec, Power::Add).await
         }
         RunRequest::Stats { repository_id } => {
             let spec = RunSpec::Stats { repository_id: Some(repository_id) };
@@ -208,7 +209,7 @@ impl Scope<'_> {
                 "This repository takes new data only; machines may not delete in it.",
             )
             .guidance(
-                "Forget, prune and unlock of such a repository run on the admin's side with the \
+                "Forget and prune of such a repository run on the admin's side with the \
                  admin's own credentials, which a later version does.",
             )
             .into());
