@@ -150,7 +150,7 @@ async fn run(
             | Task::Forget { .. }
             | Task::Prune { .. }
             | Task::Check { .. }
-            | Task::Unlock { .. }
+            | Task::Unlock
             | Task::Stats => {
                 let mut sink = |event| voice.hear(event);
                 operations::perform(&order, &tools, &mut sink, &cancel).await

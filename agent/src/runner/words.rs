@@ -32,7 +32,7 @@ pub fn begins(order: &Order) -> String {
             format!("Verifying the repository {name}, and reading all of its data.")
         }
         Task::Check { read_data: false } => format!("Verifying the structure of {name}."),
-        Task::Unlock { .. } => {
+        Task::Unlock => {
             format!("Removing the locks that this agent's runs left in the repository {name}.")
         }
         Task::Stats => format!("Reading what is in the repository {name}."),
