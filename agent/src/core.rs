@@ -41,8 +41,8 @@ use numbers::Numbers;
 use progress::Meter;
 use protocol::{
     CancelReason, Code, CommandNumber, CommandResult, Frame, FromAgent, HostArch, HostId, HostOs,
-    Incarnation, JobProgress, JobStatus, JournalState, LogStream, Problem, RepositoryConfig,
-    RepositoryId, RestoreReport, RunId, RunSpec, Secret, UnreadableFile,
+    Incarnation, JobProgress, JobStatus, JournalState, LogStream, Problem, ProtocolVersion,
+    RepositoryConfig, RepositoryId, RestoreReport, RunId, RunSpec, Secret, UnreadableFile,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -65,6 +65,8 @@ pub struct Now {
 pub struct Facts {
     /// The host that this agent is.
     pub host_id: HostId,
+    /// The protocol version that it speaks.
+    pub protocol_version: ProtocolVersion,
     /// The agent's version.
     pub agent_version: String,
     /// The machine's name.

@@ -5,6 +5,7 @@
 
 use crate::{
     connection::{Stream, dial},
+    hooks,
     identity::{Enrolment, Identity, Settings, set_aside},
     paths::{StateDir, lock_patiently},
     tls::{self, Epoch, ManagerKey},
@@ -14,9 +15,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use protocol::{
-    Code, EnrolRequest, EnrolResponse, HostArch, HostOs, PROTOCOL_VERSION, Problem, Secret,
-};
+use protocol::{Code, EnrolRequest, EnrolResponse, HostArch, HostOs, Problem, Secret};
 use std::{path::PathBuf, time::Duration};
 
 /// The largest answer that is read.
@@ -119,7 +118,7 @@ async fn reach(options: &EnrolOptions, identity: &Identity) -> Result<(Stream, S
 async fn ask(stream: Stream, options: &EnrolOptions) -> Result<EnrolResponse> {
     let body = serde_json::to_vec(&EnrolRequest {
         token: options.token.clone(),
-        protocol_version: PROTOCOL_VERSION,
+        protocol_version: hooks::protocol_version(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         hostname: options.hostname.clone(),
         os: HostOs::current(),

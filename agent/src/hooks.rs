@@ -1,8 +1,13 @@
-//! Named points at which a test may end the process, as a power cut would. Without the feature
-//! `test-hooks` there are none.
+//! What a test may do to the process: end it at a named point, as a power cut would, and let it
+//! speak as an agent of another age. Without the feature `test-hooks` it can do neither.
+
+use protocol::{PROTOCOL_VERSION, ProtocolVersion};
 
 /// The variable that names the point.
 pub const VARIABLE: &str = "RESTIC_MANAGER_TEST_CRASH_AT";
+
+/// The variable that names the protocol version that the agent says it speaks.
+pub const PROTOCOL_VARIABLE: &str = "RESTIC_MANAGER_TEST_PROTOCOL";
 
 /// A point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +32,29 @@ impl Point {
     }
 }
 
+/// The protocol version that this agent says it speaks.
+#[must_use]
+pub fn protocol_version() -> ProtocolVersion {
+    if !cfg!(feature = "test-hooks") {
+        return PROTOCOL_VERSION;
+    }
+    let asked = std::env::var(PROTOCOL_VARIABLE).ok().and_then(|number| number.parse().ok());
+    asked.map_or(PROTOCOL_VERSION, ProtocolVersion)
+}
+
 /// Ends the process here if a test asked for it.
 pub fn reach(point: Point) {
     if cfg!(feature = "test-hooks")
         && std::env::var_os(VARIABLE).is_some_and(|name| name == point.name())
     {
-        std::process::abort();
+        die();
     }
+}
+
+/// Ends the process as `kill -9` and a loss of power do: nothing is flushed, nothing is said.
+fn die() -> ! {
+    #[cfg(unix)]
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    // Other systems have nothing closer.
+    std::process::abort()
 }

@@ -12,8 +12,7 @@ use super::{Brain, Change, Effect, Now, Redial, RunState, reports::Told, send};
 use crate::journal::{Fit, Journal};
 use protocol::{
     Code, ConfigUpdate, Cursor, Frame, FromAgent, Heartbeat, Hello, Hold, JobStatus, JournalState,
-    PROTOCOL_VERSION, Problem, RepositoryId, RunId, SeenManager, TicketConfirm, ToAgent, Welcome,
-    journal::ChainHash,
+    Problem, RepositoryId, RunId, SeenManager, TicketConfirm, ToAgent, Welcome, journal::ChainHash,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -86,7 +85,7 @@ impl Brain {
                 .map_or(0, |generation| generation.n),
         });
         let hello = Hello {
-            protocol_version: PROTOCOL_VERSION,
+            protocol_version: self.facts.protocol_version,
             agent_version: self.facts.agent_version.clone(),
             restic_version: self.facts.restic.clone().unwrap_or_default(),
             hostname: self.facts.hostname.clone(),

@@ -28,6 +28,7 @@ fn number(n: u8) -> CommandNumber {
 fn facts() -> Facts {
     Facts {
         host_id: host_id(),
+        protocol_version: PROTOCOL_VERSION,
         agent_version: "0".to_owned(),
         hostname: "web-1".to_owned(),
         os: HostOs::Linux,

@@ -3,6 +3,7 @@
 use crate::{
     auth::{password, token},
     db::{Db, audit, manager as rows, sessions},
+    hooks,
     server::{Config, Deps, Server, ServerHandle},
     ui_listener::{self, UiConfig, UiHandle},
     vault::FileKeyStore,
@@ -98,7 +99,7 @@ async fn start_server(
 ) -> anyhow::Result<ServerHandle> {
     let config = Config { data_dir: data_dir.to_owned(), agent_listen, agent_addresses };
     let deps = Deps {
-        clock: Arc::new(SystemClock),
+        clock: hooks::clock(),
         key_store: Arc::new(FileKeyStore::new(data_dir.join("vault.key"))),
     };
     Ok(Server::start(config, deps).await?)

@@ -1,8 +1,15 @@
-//! Named points at which a test may end the process, as a power cut would. Without the feature
-//! `test-hooks` there are none.
+//! What a test may do to the process: end it at a named point, as a power cut would, and set its
+//! clock back. Without the feature `test-hooks` it can do neither.
+
+use jiff::{SignedDuration, Timestamp};
+use schedule::{Clock, SystemClock};
+use std::sync::Arc;
 
 /// The variable that names the point.
 pub const VARIABLE: &str = "RESTIC_MANAGER_TEST_CRASH_AT";
+
+/// The variable that says by how many seconds the clock is late.
+pub const LATE_VARIABLE: &str = "RESTIC_MANAGER_TEST_CLOCK_LATE_SECONDS";
 
 /// A point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +37,40 @@ impl Point {
     }
 }
 
+/// The clock of a program: the computer's own, unless a test set it back.
+#[must_use]
+pub fn clock() -> Arc<dyn Clock> {
+    let seconds = std::env::var(LATE_VARIABLE).ok().and_then(|number| number.parse().ok());
+    match seconds.filter(|_| cfg!(feature = "test-hooks")) {
+        None => Arc::new(SystemClock),
+        Some(seconds) => Arc::new(LateClock(SignedDuration::from_secs(seconds))),
+    }
+}
+
+/// A clock that goes as the computer's does, and is late.
+#[derive(Debug)]
+struct LateClock(SignedDuration);
+
+impl Clock for LateClock {
+    fn now(&self) -> Timestamp {
+        let now = SystemClock.now();
+        now.checked_sub(self.0).unwrap_or(now)
+    }
+}
+
 /// Ends the process here if a test asked for it.
 pub fn reach(point: Point) {
     if cfg!(feature = "test-hooks")
         && std::env::var_os(VARIABLE).is_some_and(|name| name == point.name())
     {
-        std::process::abort();
+        die();
     }
+}
+
+/// Ends the process as `kill -9` and a loss of power do: nothing is flushed, nothing is said.
+fn die() -> ! {
+    #[cfg(unix)]
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    // Other systems have nothing closer.
+    std::process::abort()
 }
