@@ -8,7 +8,7 @@ use crate::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -58,13 +58,13 @@ impl Agent {
         more: &[&str],
     ) -> Result<(ExitStatus, String)> {
         std::fs::create_dir_all(&self.root)?;
-        let state = self.state();
-        let mut args: Vec<&OsStr> =
-            vec!["enroll".as_ref(), "--state-dir".as_ref(), state.as_os_str()];
-        let fixed = ["--address", &ready.agent, "--manager-key", &ready.manager_key];
-        args.extend(fixed.iter().map(OsStr::new));
-        args.extend(more.iter().map(OsStr::new));
-        run_to_end(&built("restic-manager-agent")?, &args, &format!("{token}\n"))
+        let mut command = Command::new(built("restic-manager-agent")?);
+        command.arg("enroll").arg("--state-dir").arg(self.state());
+        command.args(["--address", &ready.agent, "--manager-key", &ready.manager_key]).args(more);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let (status, printed) = run_to_end(command, &format!("{token}\n"))?;
+        std::fs::write(self.root.join("enrol.log"), &printed)?;
+        Ok((status, printed))
     }
 
     /// Enrols.
@@ -139,13 +139,13 @@ impl Agent {
         self.process.take().context("the agent does not run")?.kill_9().await
     }
 
-    /// Waits until a crash that was ordered through [`Agent::environment`] has happened.
+    /// Waits until a crash that was ordered through [`Agent::environment`] has happened, which is
+    /// the end that `kill -9` makes.
     ///
     /// # Errors
-    /// When it does not.
+    /// When it does not, or ends otherwise.
     pub async fn crashed(&mut self) -> Result<()> {
-        self.process.take().context("the agent does not run")?.ended().await?;
-        Ok(())
+        self.process.take().context("the agent does not run")?.killed().await
     }
 
     /// What `status --json` says.
@@ -153,11 +153,22 @@ impl Agent {
     /// # Errors
     /// When it does not say JSON.
     pub fn status(&self) -> Result<Value> {
-        let state = self.state();
-        let args =
-            ["status".as_ref(), "--json".as_ref(), "--state-dir".as_ref(), state.as_os_str()];
-        let (_, printed) = run_to_end(&built("restic-manager-agent")?, &args, "")?;
+        let printed = self.report(&["--json"])?;
         serde_json::from_str(&printed).with_context(|| format!("status printed {printed}"))
+    }
+
+    /// What `status` says to a person.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn status_in_words(&self) -> Result<String> {
+        self.report(&[])
+    }
+
+    fn report(&self, more: &[&str]) -> Result<String> {
+        let mut command = Command::new(built("restic-manager-agent")?);
+        command.arg("status").arg("--state-dir").arg(self.state()).args(more);
+        Ok(run_to_end(command, "")?.1)
     }
 
     /// Everything it has printed so far.

@@ -6,6 +6,7 @@ use crate::{
     api::{Api, Flow},
     manager::Manager,
     planted_secret,
+    proxy::Mode,
     rest_server::{Deletes, RestServer},
     tools::Tools,
     wait_for,
@@ -16,6 +17,30 @@ use std::path::{Path, PathBuf};
 
 /// The user name of the fleet's only machine at the rest-server, and the machine's name.
 pub const MACHINE: &str = "machine1";
+
+/// Fast enough for the first pack within seconds, too slow for all of a big source.
+const UPLOADING: Mode = Mode::Slow { bytes_per_second: 24 * 1024 * 1024 };
+
+/// Minutes for the rest of a big source, and still only moments for a lock.
+const CRAWLING: Mode = Mode::Slow { bytes_per_second: 1024 * 1024 };
+
+/// How much agent and manager write into their logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logs {
+    /// What they do when nobody says anything.
+    Usual,
+    /// Everything that they can be told to.
+    Everything,
+}
+
+impl Logs {
+    fn environment(self, variable: &str) -> Vec<(String, String)> {
+        match self {
+            Self::Usual => Vec::new(),
+            Self::Everything => vec![(variable.to_owned(), "trace".to_owned())],
+        }
+    }
+}
 
 /// The secrets that a fleet was made with.
 #[derive(Clone, Debug)]
@@ -72,12 +97,27 @@ impl Fleet {
         source: &Path,
         deletes: Deletes,
     ) -> Result<Self> {
+        Self::start_logging(root, tools, source, deletes, Logs::Usual).await
+    }
+
+    /// The same, with more or less in the logs of agent and manager.
+    ///
+    /// # Errors
+    /// When a part of it does not start.
+    pub async fn start_logging(
+        root: &Path,
+        tools: &Tools,
+        source: &Path,
+        deletes: Deletes,
+        logs: Logs,
+    ) -> Result<Self> {
         let credential = planted_secret("rest credential");
         let password = planted_secret("repository password");
         let server =
             RestServer::start(tools, &root.join("rest-server"), deletes, &[(MACHINE, &credential)])
                 .await?;
-        let manager = Manager::create(&root.join("manager")).await?;
+        let environment = logs.environment("RUST_LOG");
+        let manager = Manager::create_with(&root.join("manager"), environment).await?;
         let api = manager.api().await?;
         let form = json!({
             "name": "Attic", "url": server.url(MACHINE), "username": MACHINE, "credential": credential,
@@ -91,10 +131,9 @@ impl Fleet {
         let plan = text(&api.post("/api/plans", &form).await?, "id")?;
         let token = enrolment_token(&api, MACHINE, Some(&plan)).await?;
         let mut agent = Agent::new(&root.join("agent"), tools.restic()?);
+        agent.environment = logs.environment("RESTIC_MANAGER_LOG");
         agent.enrol(manager.ready(), &token)?;
         agent.start(Rights::Full)?;
-        // The answer that minted the token shows it because it must; nothing after it may.
-        api.forget_answers();
         let secrets = Secrets { credential, repository: password, token };
         let host = String::new();
         let mut fleet = Self { manager, api, server, agent, host, repository, plan, secrets };
@@ -182,6 +221,32 @@ impl Fleet {
         .await
     }
 
+    /// Asks for a backup and waits until it is in the middle: its progress counts bytes, and its
+    /// lock and some of its data are in the repository. From then on the network to the repository
+    /// is so slow that it stays there until somebody does something. Needs a source that is larger
+    /// than what restic sends at once, such as [`crate::tree::make_big`] makes.
+    ///
+    /// # Errors
+    /// When it does not get there, or is done before.
+    pub async fn in_the_middle(&self) -> Result<String> {
+        let before = self.server.packs(MACHINE)?;
+        self.server.network.set(UPLOADING);
+        let run = self.ask(&self.backup()).await?;
+        wait_for("the backup to be in the middle", async || {
+            let shown = self.show(&run).await?;
+            ensure!(shown["finished_at"].is_null(), "the backup was too fast: {shown:#}");
+            let counts_bytes = shown["progress"]["bytes_done"].as_u64().is_some_and(|n| n > 0);
+            let is_locked = self.server.locks(MACHINE)? > 0;
+            let has_data = self.server.packs(MACHINE)? > before;
+            Ok((counts_bytes && is_locked && has_data).then_some(()))
+        })
+        .await?;
+        self.server.network.set(CRAWLING);
+        let shown = self.show(&run).await?;
+        ensure!(shown["status"] == "running", "the backup is over already: {shown:#}");
+        Ok(run)
+    }
+
     /// Starts a run and watches its stream to the end, as the run page does.
     ///
     /// # Errors
@@ -245,12 +310,15 @@ impl Watched {
     }
 }
 
+/// Where tokens are minted. The answer shows the token, this once.
+pub const ENROLMENTS: &str = "/api/enrolments";
+
 /// A new one-time token.
 ///
 /// # Errors
 /// When the manager refuses.
 pub async fn enrolment_token(api: &Api, name: &str, plan: Option<&str>) -> Result<String> {
-    let enrolment = api.post("/api/enrolments", &json!({ "name": name, "plan_id": plan })).await?;
+    let enrolment = api.post(ENROLMENTS, &json!({ "name": name, "plan_id": plan })).await?;
     text(&enrolment, "token")
 }
 

@@ -11,7 +11,6 @@ use crate::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::{
-    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -50,16 +49,21 @@ impl Manager {
     /// # Errors
     /// When it cannot be started.
     pub async fn create(root: &Path) -> Result<Self> {
+        Self::create_with(root, Vec::new()).await
+    }
+
+    /// The same with this in its [`Manager::environment`].
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn create_with(root: &Path, environment: Vec<(String, String)>) -> Result<Self> {
         fs::create_dir_all(root)?;
         let password = planted_secret("admin password");
-        let data = root.join("data");
-        let args = [
-            "init".as_ref(),
-            "--data-dir".as_ref(),
-            data.as_os_str(),
-            OsStr::new("--password-stdin"),
-        ];
-        let (status, printed) = run_to_end(&built("restic-manager-headless")?, &args, &password)?;
+        let mut command = Command::new(built("restic-manager-headless")?);
+        command.arg("init").arg("--data-dir").arg(root.join("data")).arg("--password-stdin");
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        let (status, printed) = run_to_end(command, &password)?;
+        fs::write(root.join("init.log"), &printed)?;
         ensure!(status.success(), "restic-manager-headless init ended with {status}:\n{printed}");
         let agent_port = free_port()?;
         let mut manager = Self {
@@ -69,7 +73,7 @@ impl Manager {
             ready: Ready::default(),
             agent_port,
             network: Proxy::start(agent_port).await?,
-            environment: Vec::new(),
+            environment,
         };
         manager.start().await?;
         Ok(manager)
@@ -127,13 +131,13 @@ impl Manager {
         self.process.take().context("the manager does not run")?.kill_9().await
     }
 
-    /// Waits until a crash that was ordered through [`Manager::environment`] has happened.
+    /// Waits until a crash that was ordered through [`Manager::environment`] has happened, which is
+    /// the end that `kill -9` makes.
     ///
     /// # Errors
-    /// When it does not.
+    /// When it does not, or ends otherwise.
     pub async fn crashed(&mut self) -> Result<()> {
-        self.process.take().context("the manager does not run")?.ended().await?;
-        Ok(())
+        self.process.take().context("the manager does not run")?.killed().await
     }
 
     /// A new signed-in client.

@@ -1,14 +1,17 @@
 //! A child process in its own process group, with everything it prints kept in a file.
 
-use anyhow::{Context as _, Result};
-use rustix::process::{Pid, Signal};
+use anyhow::{Context as _, Result, ensure};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, WaitOptions, waitpid},
+};
 use std::{
-    ffi::OsStr,
     fs::{File, OpenOptions},
     io::Write as _,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
 };
 
 /// A running program. Dropped, it and its whole group are killed.
@@ -106,14 +109,44 @@ impl Process {
     /// Ends it with SIGKILL, without its group, as a crash would.
     ///
     /// # Errors
-    /// When it does not end.
+    /// When it had ended before, or does not end.
     pub async fn kill_9(mut self) -> Result<()> {
-        if self.is_running()? {
-            self.signal(Signal::KILL)?;
-        }
+        ensure!(self.is_running()?, "{} had ended before: {:?}", self.name, self.reaped);
+        self.signal(Signal::KILL)?;
+        self.killed().await
+    }
+
+    /// Waits until it has been killed, by itself or by somebody else. An end of any other kind, such
+    /// as a panic or an exit in good order, is none: it would have had time to put things right.
+    ///
+    /// # Errors
+    /// When it ends otherwise, or not at all.
+    pub async fn killed(&mut self) -> Result<()> {
         let status = self.ended().await?;
-        anyhow::ensure!(status.signal() == Some(9), "{} had ended before: {status}", self.name);
+        let signal = Signal::KILL.as_raw();
+        ensure!(status.signal() == Some(signal), "{} ended otherwise: {status}", self.name);
         Ok(())
+    }
+
+    /// The processes that it started and that run now, with their arguments.
+    ///
+    /// # Errors
+    /// When the operating system does not say.
+    pub fn children(&self) -> Result<Vec<(Pid, Vec<String>)>> {
+        let parent = self.id();
+        let mut children = Vec::new();
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let Ok(id) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            // What ends while it is looked at is not there.
+            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+            let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
+            if parent_in(&stat) == Some(parent) {
+                let words = line.split(|&byte| byte == 0).map(String::from_utf8_lossy);
+                let id = Pid::from_raw(id).context("a process without an id")?;
+                children.push((id, words.map(|word| word.into_owned()).collect()));
+            }
+        }
+        Ok(children)
     }
 }
 
@@ -123,6 +156,56 @@ impl Drop for Process {
         let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
     }
+}
+
+/// A process that loses its parent. The test takes the place of init, which takes note of the end of
+/// orphans at once; not every machine that runs tests has an init that does, and until then the
+/// dead process looks like a living one.
+#[derive(Debug)]
+pub struct Orphan(std::thread::JoinHandle<rustix::io::Result<()>>);
+
+impl Orphan {
+    /// Call it while the parent still lives.
+    ///
+    /// # Errors
+    /// When the operating system does not let this process be a parent of orphans.
+    pub fn of(process: Pid) -> Result<Self> {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        Ok(Self(std::thread::spawn(move || bury(process))))
+    }
+
+    /// Waits until it has ended and nothing of it is left.
+    ///
+    /// # Errors
+    /// When the operating system does not tell.
+    pub async fn buried(self) -> Result<()> {
+        crate::wait_for("the end of an orphan", async || Ok(self.0.is_finished().then_some(())))
+            .await?;
+        match self.0.join() {
+            Ok(ended) => Ok(ended?),
+            Err(_) => anyhow::bail!("nobody waited for the orphan"),
+        }
+    }
+}
+
+/// Waits for a process that is not our child yet.
+fn bury(process: Pid) -> rustix::io::Result<()> {
+    loop {
+        match waitpid(Some(process), WaitOptions::empty()) {
+            Ok(_) => return Ok(()),
+            Err(Errno::CHILD) if rustix::process::test_kill_process(process).is_err() => {
+                return Ok(());
+            }
+            Err(Errno::CHILD | Errno::INTR) => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The parent in a line of `/proc/<id>/stat`. The name, in brackets, may hold anything.
+fn parent_in(stat: &str) -> Option<u32> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn append(path: &Path) -> Result<File> {
@@ -137,14 +220,13 @@ fn append(path: &Path) -> Result<File> {
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn run_to_end(program: &Path, args: &[&OsStr], stdin: &str) -> Result<(ExitStatus, String)> {
-    let mut child = Command::new(program)
-        .args(args)
+pub fn run_to_end(mut command: Command, stdin: &str) -> Result<(ExitStatus, String)> {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("failed to start {}", program.display()))?;
+        .with_context(|| format!("failed to start {}", command.get_program().display()))?;
     if let Some(mut pipe) = child.stdin.take() {
         // A program that refuses its arguments ends without reading, and its words say why.
         let _ = pipe.write_all(stdin.as_bytes());

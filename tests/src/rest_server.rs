@@ -108,11 +108,46 @@ impl RestServer {
         format!("rest:https://localhost:{}/{user}/", self.network.address().port())
     }
 
+    /// How many locks are in this user's repository.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn locks(&self, user: &str) -> Result<usize> {
+        self.count(user, "locks")
+    }
+
+    /// How many packs of data are in this user's repository.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn packs(&self, user: &str) -> Result<usize> {
+        self.count(user, "data")
+    }
+
+    /// Files that are on their way have another name.
+    fn count(&self, user: &str, kind: &str) -> Result<usize> {
+        let is_whole = |name: &str| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
+        let mut count = 0;
+        for entry in walkdir::WalkDir::new(self.folder(user).join(kind)) {
+            match entry {
+                Ok(entry) => count += usize::from(is_whole(&entry.file_name().to_string_lossy())),
+                // It was removed while it was looked at.
+                Err(error) if is_not_found(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(count)
+    }
+
     /// The folder of this user's repository.
     #[must_use]
     pub fn folder(&self, user: &str) -> PathBuf {
         self.root.join("data").join(user)
     }
+}
+
+fn is_not_found(error: &walkdir::Error) -> bool {
+    error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn certificates(root: &Path) -> Result<String> {
