@@ -1,14 +1,21 @@
 //! A client of the manager's interface, as the UI is one: HTTPS pinned to the manager's own root, a
 //! session cookie, JSON, and server-sent events.
 
+use crate::canary::Answer;
 use anyhow::{Context as _, Result, bail, ensure};
 use futures_util::StreamExt as _;
-use reqwest::{Method, StatusCode, header};
+use reqwest::{
+    Method, StatusCode,
+    header::{self, HeaderMap},
+};
 use serde_json::{Value, json};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+
+/// The request that signs in; its answer sets the session cookie.
+pub const SIGN_IN: &str = "POST /api/session";
 
 /// A signed-in client.
 #[derive(Clone, Debug)]
@@ -19,13 +26,21 @@ pub struct Api {
     seen: Seen,
 }
 
-/// Every answer's body, for the search for planted secrets.
+/// Every answer, for the search for planted secrets.
 #[derive(Clone, Debug, Default)]
-struct Seen(Arc<Mutex<Vec<u8>>>);
+struct Seen(Arc<Mutex<Vec<Answer>>>);
 
 impl Seen {
-    fn add(&self, bytes: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+    fn add(&self, to: &str, headers: &HeaderMap, body: &[u8]) {
+        let mut bytes = Vec::new();
+        for (name, value) in headers {
+            bytes.extend_from_slice(
+                &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"].concat(),
+            );
+        }
+        bytes.extend_from_slice(body);
+        let answer = Answer { to: to.to_owned(), bytes };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
     }
 }
 
@@ -55,8 +70,12 @@ impl Api {
             .json(&json!({ "password": password }))
             .send()
             .await?;
-        let cookie = answer.headers().get(header::SET_COOKIE).cloned();
-        ensure!(answer.status().is_success(), "sign-in was refused: {}", answer.text().await?);
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = answer.bytes().await?;
+        self.seen.add(SIGN_IN, &headers, &body);
+        let words = String::from_utf8_lossy(&body);
+        ensure!(status.is_success(), "sign-in was refused: {words}");
+        let cookie = headers.get(header::SET_COOKIE);
         let cookie = cookie.context("sign-in set no cookie")?;
         let pair = cookie.to_str()?.split(';').next().unwrap_or_default();
         self.cookie = Some(pair.to_owned());
@@ -90,9 +109,9 @@ impl Api {
         }
         let answer =
             request.send().await.with_context(|| format!("{method} {path} got no answer"))?;
-        let status = answer.status();
+        let (status, headers) = (answer.status(), answer.headers().clone());
         let bytes = answer.bytes().await?;
-        self.seen.add(&bytes);
+        self.seen.add(&format!("{method} {path}"), &headers, &bytes);
         if bytes.is_empty() {
             return Ok((status, Value::Null));
         }
@@ -138,13 +157,17 @@ impl Api {
 
     /// Everything the manager has answered so far, whatever the request.
     #[must_use]
-    pub fn answers(&self) -> Vec<u8> {
+    pub fn answers(&self) -> Vec<Answer> {
         self.seen.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Forgets the answers so far: for those that show a secret once, because they must.
-    pub fn forget_answers(&self) {
-        self.seen.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// What the session cookie holds; with it anybody is the admin.
+    ///
+    /// # Errors
+    /// When nobody signed in.
+    pub fn session(&self) -> Result<&str> {
+        let pair = self.cookie.as_deref().context("nobody signed in")?;
+        pair.split_once('=').map(|(_, value)| value).context("the cookie has no value")
     }
 
     /// Reads a stream of events to its end, or until `on_event` says that it has enough.
@@ -162,11 +185,14 @@ impl Api {
             .send()
             .await?;
         ensure!(answer.status().is_success(), "{path} was refused with {}", answer.status());
+        // In one piece, since a secret may lie across two chunks.
+        let mut whole =
+            Noted { api: self, path, headers: answer.headers().clone(), body: Vec::new() };
         let mut body = answer.bytes_stream();
         let mut buffer = Vec::new();
         while let Some(chunk) = body.next().await {
             let chunk = chunk.with_context(|| format!("the stream {path} broke"))?;
-            self.seen.add(&chunk);
+            whole.body.extend_from_slice(&chunk);
             buffer.extend_from_slice(&chunk);
             while let Some(end) = buffer.windows(2).position(|pair| pair == b"\n\n") {
                 let block: Vec<u8> = buffer.drain(..end + 2).collect();
@@ -180,6 +206,20 @@ impl Api {
             }
         }
         Ok(())
+    }
+}
+
+/// A stream that is being read. However the reading ends, what was read is noted.
+struct Noted<'a> {
+    api: &'a Api,
+    path: &'a str,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        self.api.seen.add(&format!("GET {}", self.path), &self.headers, &self.body);
     }
 }
 

@@ -6,9 +6,11 @@
 
 pub mod agent;
 pub mod api;
+pub mod arguments;
 pub mod canary;
 pub mod fleet;
 pub mod manager;
+pub mod planted;
 pub mod process;
 pub mod proxy;
 pub mod rest_server;

@@ -5,8 +5,9 @@ use serde_json::json;
 use std::fs;
 use testkit::{
     agent::Rights,
-    canary::{Canary, names_in, search},
-    fleet::{Fleet, text},
+    arguments::ArgumentWatch,
+    fleet::{Fleet, Logs, text},
+    planted::escaped,
     proxy::Mode,
     rest_server::Deletes,
     tools::Tools,
@@ -145,10 +146,11 @@ async fn an_append_only_server_takes_backups_and_nothing_is_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_come_back_with_a_code_and_with_guidance() {
+    let watch = ArgumentWatch::start();
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     tree::make_small(&source).unwrap();
-    let fleet =
+    let mut fleet =
         Fleet::start(dir.path(), &Tools::of_workspace(), &source, Deletes::Allowed).await.unwrap();
     let expect = async |request: serde_json::Value, code: &str| {
         let run = fleet.run(&request).await.unwrap().run;
@@ -183,14 +185,46 @@ async fn failures_come_back_with_a_code_and_with_guidance() {
     expect(fleet.backup(), "source_missing").await;
 
     // None of these failures carried a secret away.
-    let desired = fleet.agent.state().join("desired.json");
-    let canaries = [
-        Canary::new("the password", &fleet.secrets.repository, std::slice::from_ref(&desired)),
-        Canary::new("the credential", &fleet.secrets.credential, &[desired]),
-        Canary::new("the token", &fleet.secrets.token, &[]),
-    ];
-    assert_eq!(search(dir.path(), &canaries).unwrap(), Vec::<String>::new());
-    assert_eq!(names_in(&fleet.api.answers(), &canaries).unwrap(), Vec::<String>::new());
+    fleet.agent.stop().await.unwrap();
+    fleet.manager.stop().await.unwrap();
+    assert_eq!(escaped(dir.path(), &fleet, watch).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_leaves_its_place_even_when_everything_is_logged() {
+    let watch = ArgumentWatch::start();
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    tree::make_small(&source).unwrap();
+    let tools = Tools::of_workspace();
+    let mut fleet =
+        Fleet::start_logging(dir.path(), &tools, &source, Deletes::Allowed, Logs::Everything)
+            .await
+            .unwrap();
+    fleet.run(&fleet.init()).await.unwrap().expect("succeeded").unwrap();
+    let backup = fleet.run(&fleet.backup()).await.unwrap().expect("succeeded").unwrap();
+    let snapshot = backup.snapshot().unwrap();
+    fleet.lists(&snapshot).await.unwrap();
+    fleet.run(&fleet.restore(&snapshot)).await.unwrap().expect("succeeded").unwrap();
+    // Everything that can be read is read, for what the answers may show.
+    for path in [
+        "/api/hosts",
+        "/api/repositories",
+        "/api/plans",
+        "/api/enrolments",
+        "/api/notices",
+        "/api/audit",
+    ] {
+        fleet.api.get(path).await.unwrap();
+    }
+    fleet.agent.status_in_words().unwrap();
+    fleet.agent.stop().await.unwrap();
+    fleet.manager.stop().await.unwrap();
+    for log in ["manager/manager.log", "agent/agent.log"] {
+        let text = fs::read_to_string(dir.path().join(log)).unwrap();
+        assert!(text.contains("TRACE"), "{log} has not everything");
+    }
+    assert_eq!(escaped(dir.path(), &fleet, watch).await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,9 +254,7 @@ async fn an_outcome_of_a_cut_link_arrives_when_the_link_is_back() {
     let fleet = Fleet::initialised(dir.path(), &Tools::of_workspace(), &source, Deletes::Allowed)
         .await
         .unwrap();
-    fleet.server.network.set(Mode::Silent);
-    let run = fleet.ask(&fleet.backup()).await.unwrap();
-    fleet.reaches(&run, &["running"]).await.unwrap();
+    let run = fleet.in_the_middle().await.unwrap();
     fleet.manager.network.set(Mode::Cut);
     fleet.server.network.set(Mode::Open);
     testkit::wait_for("the agent to finish by itself", async || {

@@ -17,8 +17,9 @@ use std::{
 };
 use testkit::{
     agent::Rights,
-    canary::{ArgumentWatch, Canary, names_in, search},
+    arguments::ArgumentWatch,
     fleet::{Fleet, MACHINE, text},
+    planted::escaped,
     rest_server::Deletes,
     tools::Tools,
     tree,
@@ -86,7 +87,8 @@ async fn demo(root: &Path, tools: &Tools) -> Result<Value> {
 
     fleet.agent.stop().await?;
     fleet.manager.stop().await?;
-    no_secret_escaped(root, &fleet, watch)?;
+    let escaped = escaped(root, &fleet, watch).await?;
+    ensure!(escaped.is_empty(), "secrets escaped:\n{}", escaped.join("\n"));
     say("Every file, answer and process argument was searched for the passwords, keys and tokens");
     say("in use: each lies in its own place and nowhere else.");
     say("All of it has been stopped again. What it wrote is still there: manager/manager.log,");
@@ -139,35 +141,5 @@ async fn partial(fleet: &mut Fleet, source: &Path) -> Result<()> {
     let named = files.iter().any(|file| file["path"].as_str() == unreadable.to_str());
     ensure!(named, "the unreadable file is not named: {}", backup.run);
     say("Without the right to read everything the next run is partial and names the file.");
-    Ok(())
-}
-
-fn canaries(fleet: &Fleet) -> Result<Vec<Canary>> {
-    let desired = fleet.agent.state().join("desired.json");
-    ensure!(desired.exists(), "{} is not there", desired.display());
-    let key_file = fleet.manager.data().join("vault.key");
-    let vault_key = fs::read_to_string(&key_file)?.trim().to_owned();
-    let secrets = &fleet.secrets;
-    Ok(vec![
-        Canary::new("the repository password", &secrets.repository, std::slice::from_ref(&desired)),
-        Canary::new("the rest-server credential", &secrets.credential, &[desired]),
-        Canary::new("the enrolment token", &secrets.token, &[]),
-        Canary::new("the vault key", &vault_key, &[key_file]),
-        Canary::new("the admin's password", fleet.manager.password(), &[]),
-    ])
-}
-
-fn no_secret_escaped(root: &Path, fleet: &Fleet, watch: ArgumentWatch) -> Result<()> {
-    let canaries = &canaries(fleet)?;
-    let mut found = search(root, canaries)?;
-    let (in_arguments, restic_seen) = watch.finish(canaries)?;
-    ensure!(restic_seen > 0, "the watch over process arguments saw no restic");
-    found.extend(in_arguments);
-    found.extend(
-        names_in(&fleet.api.answers(), canaries)?
-            .iter()
-            .map(|name| format!("{name} is in an answer")),
-    );
-    ensure!(found.is_empty(), "secrets escaped:\n{}", found.join("\n"));
     Ok(())
 }

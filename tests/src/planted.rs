@@ -1,0 +1,74 @@
+//! The secrets of a fleet, and the search for them in all that the fleet wrote, answered and ran.
+
+use crate::{
+    api::SIGN_IN,
+    arguments::ArgumentWatch,
+    canary::{Canary, search, search_answers},
+    fleet::{ENROLMENTS, Fleet},
+};
+use anyhow::{Context as _, Result};
+use server::{
+    db::{Db, manager as rows},
+    vault::{FileKeyStore, Vault},
+};
+use std::{fs, path::Path, slice};
+
+/// Returns a sentence for each secret that is where it must not be: in a file below `root`, in an
+/// answer of the manager's, or in the arguments of a process. The fleet must have been stopped.
+///
+/// # Errors
+/// When something cannot be searched, or a secret is not even where it must be.
+pub async fn escaped(root: &Path, fleet: &Fleet, watch: ArgumentWatch) -> Result<Vec<String>> {
+    let canaries = &canaries(fleet).await?;
+    let mut found = search(root, canaries)?;
+    found.extend(search_answers(&fleet.api.answers(), canaries)?);
+    found.extend(watch.finish(canaries)?);
+    Ok(found)
+}
+
+async fn canaries(fleet: &Fleet) -> Result<Vec<Canary>> {
+    let desired = &[fleet.agent.state().join("desired.json")];
+    let secrets = &fleet.secrets;
+    let agent_key = fleet.agent.state().join("agent.key");
+    let mut canaries = vec![
+        Canary::new("the repository password", &secrets.repository, desired),
+        Canary::new("the rest-server credential", &secrets.credential, desired),
+        Canary::new("the enrolment token", &secrets.token, &[])
+            .shown_by(&format!("POST {ENROLMENTS}")),
+        Canary::new("the admin's password", fleet.manager.password(), &[]),
+        Canary::new("the session cookie", fleet.api.session()?, &[]).shown_by(SIGN_IN),
+        Canary::of_key("the agent's key", &pem_body(&agent_key)?, slice::from_ref(&agent_key))?,
+    ];
+    canaries.extend(keys_of_manager(&fleet.manager.data()).await?);
+    Ok(canaries)
+}
+
+/// The vault's key, and those that lie sealed in the database and in the clear nowhere.
+async fn keys_of_manager(data: &Path) -> Result<Vec<Canary>> {
+    let vault_file = data.join("vault.key");
+    let text = fs::read_to_string(&vault_file)?;
+    let vault_key = data_encoding::BASE64.decode(text.trim().as_bytes())?;
+    // A copy, since opening a database may change it.
+    let copy = tempfile::tempdir()?;
+    let database = copy.path().join("server.db");
+    fs::copy(data.join("server.db"), &database)?;
+    let db = Db::open(&database).await?;
+    let stored = rows::identity(db.read()).await?.context("the manager has no identity")?;
+    db.close().await;
+    let vault = Vault::open(&FileKeyStore::new(&vault_file), false)?;
+    let root_key = stored.root_key_sealed.context("the manager has no root key")?;
+    let root_key = vault.unseal("manager.root_key.1", &root_key)?;
+    let instance_key = vault.unseal("manager.instance_key.1", &stored.instance_key_sealed)?;
+    Ok(vec![
+        Canary::of_bytes("the vault key", &vault_key, &[vault_file]),
+        Canary::of_key("the manager's root key", root_key.expose_secret(), &[])?,
+        Canary::of_key("the manager's instance key", instance_key.expose_secret(), &[])?,
+    ])
+}
+
+fn pem_body(path: &Path) -> Result<Vec<u8>> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
+    let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
+    Ok(data_encoding::BASE64.decode(body.as_bytes())?)
+}
