@@ -108,6 +108,88 @@ async fn a_withdrawn_token_is_worth_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_whose_hour_is_over_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    // Minted an hour and a second ago, by the manager's clock.
+    let late = ("RESTIC_MANAGER_TEST_CLOCK_LATE_SECONDS".to_owned(), "3601".to_owned());
+    let mut manager = Manager::create_with(&dir.path().join("manager"), vec![late]).await.unwrap();
+    let api = manager.api().await.unwrap();
+    let token = enrolment_token(&api, "x", None).await.unwrap();
+    manager.stop().await.unwrap();
+    manager.environment.clear();
+    manager.start().await.unwrap();
+    let api = manager.api().await.unwrap();
+    let mut machine = agent(&dir.path().join("agent"));
+    let words = ["This token is too old.", "Make a new install line for this machine"];
+    refused(&machine, manager.ready(), &token, &words);
+    assert!(hosts(&api).await.is_empty());
+    assert_eq!(api.get("/api/enrolments").await.unwrap()[0]["state"], "expired");
+
+    // What to do helps, on the same machine.
+    let token = enrolment_token(&api, "x", None).await.unwrap();
+    machine.enrol(manager.ready(), &token).unwrap();
+    machine.start(Rights::Full).unwrap();
+    wait_for("the machine to be online", async || {
+        Ok((hosts(&api).await[0]["is_online"] == true).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+/// The protocol from before the first that a manager understands.
+fn of_an_older_age() -> Vec<(String, String)> {
+    vec![("RESTIC_MANAGER_TEST_PROTOCOL".to_owned(), "0".to_owned())]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_too_old_is_not_enrolled_and_keeps_its_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = Manager::create(&dir.path().join("manager")).await.unwrap();
+    let api = manager.api().await.unwrap();
+    let token = enrolment_token(&api, "x", None).await.unwrap();
+    let mut machine = agent(&dir.path().join("agent"));
+    machine.environment = of_an_older_age();
+    let words = ["The agent speaks protocol 0", "Update the agent on this machine."];
+    refused(&machine, manager.ready(), &token, &words);
+    assert!(hosts(&api).await.is_empty());
+    machine.environment.clear();
+    machine.enrol(manager.ready(), &token).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_too_old_says_in_status_and_log_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fleet = fleet(dir.path()).await;
+    fleet.agent.stop().await.unwrap();
+    fleet.agent.environment = of_an_older_age();
+    fleet.agent.start(Rights::Full).unwrap();
+    let problem = wait_for("the agent to know that it is too old", async || {
+        let problem = fleet.agent.status()?["connection"]["problem"].clone();
+        Ok((problem["code"] == "agent_too_old").then_some(problem))
+    })
+    .await
+    .unwrap();
+    let said = [fleet.agent.status_in_words().unwrap(), fleet.agent.printed().unwrap()];
+    for words in ["The agent speaks protocol 0", "Update the agent on this machine."] {
+        assert!(problem.to_string().contains(words), "{problem:#}");
+        for text in &said {
+            assert!(text.contains(words), "«{words}» is not in: {text}");
+        }
+    }
+    // Nothing is asked of it meanwhile, and once it is updated it is as before.
+    wait_for("the manager to know that it is away", async || {
+        Ok((hosts(&fleet.api).await[0]["is_online"] == false).then_some(()))
+    })
+    .await
+    .unwrap();
+    fleet.agent.stop().await.unwrap();
+    fleet.agent.environment.clear();
+    fleet.agent.start(Rights::Full).unwrap();
+    fleet.in_sync().await.unwrap();
+    fleet.run(&fleet.backup()).await.unwrap().expect("succeeded").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_agent_is_cut_and_told_why() {
     let dir = tempfile::tempdir().unwrap();
     let fleet = fleet(dir.path()).await;
