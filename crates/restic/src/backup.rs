@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::CancelToken;
-use crate::call::{Arguments, Call, Finished, log};
+use crate::call::{self, Arguments, Call, Finished, log};
 use crate::environment::Repository;
 use crate::event::{Event, ItemError, ItemErrorCollector, ItemErrors, Progress, Sink, Stream};
 use crate::failure::{Exit, Failure, FailureKind};
 use crate::messages::Message;
 use crate::process::Stdout;
 use crate::program::Restic;
+use crate::replay::Recorded;
 use crate::request::{check_path, check_tags, check_text};
 
 /// What to back up.
@@ -145,6 +146,15 @@ impl Restic {
             call.run(sink, cancel, &mut |stream, message| reading.handle(stream, message)).await?;
         reading.conclude(finished)
     }
+}
+
+/// What the operation makes of an output; see [`crate::replay`].
+pub(crate) fn replay(recorded: &Recorded<'_>) -> Result<BackupOutcome, Failure> {
+    let mut reading = Reading::default();
+    let finished = call::replay(recorded, Stdout::Lines, &mut |stream, message| {
+        reading.handle(stream, message)
+    });
+    reading.conclude(finished)
 }
 
 /// What was read so far.

@@ -5,6 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::process::Command;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use crate::messages::{Message, parse_line};
 use crate::process::{self, Output, Running, Stdout};
 use crate::program::Restic;
 use crate::redact::Redactor;
+use crate::replay::Recorded;
 use crate::watchdog::{Change, Notice, Watchdog};
 
 /// The arguments of a call. No secret may enter here: every user of the machine can read them.
@@ -179,6 +181,34 @@ impl Call<'_> {
     }
 }
 
+/// An ended process that there never was, for [`crate::replay`]: all of standard output came before
+/// standard error.
+pub(crate) fn replay(
+    recorded: &Recorded<'_>,
+    stdout: Stdout,
+    on_message: OnMessage<'_>,
+) -> Finished {
+    let repository = Repository::new("/srv/repo", "password", "/var/cache/restic");
+    let redactor = repository.redactor();
+    let mut sink = |event| drop(event);
+    let mut conversation = Conversation {
+        redactor: &redactor,
+        watchdog: Watchdog::new(Duration::from_mins(5), Instant::now()),
+        evidence: Evidence::default(),
+        document: None,
+        sink: &mut sink,
+        on_message,
+    };
+    match stdout {
+        Stdout::Lines => conversation.handle_lines(Stream::Stdout, recorded.stdout),
+        Stdout::Document => conversation.document = Some(recorded.stdout.to_vec()),
+    }
+    conversation.handle_lines(Stream::Stderr, recorded.stderr);
+    let Conversation { evidence, document, .. } = conversation;
+    let (exit, stopped, killed_pid) = (recorded.exit, None, None);
+    Finished { exit, evidence, stopped, killed_pid, document, redactor }
+}
+
 /// What is said while the process runs.
 struct Conversation<'a> {
     redactor: &'a Redactor,
@@ -208,6 +238,12 @@ impl Conversation<'_> {
                 Some(Output::Document(document)) => self.document = document,
                 None => return gave_up,
             }
+        }
+    }
+
+    fn handle_lines(&mut self, stream: Stream, text: &[u8]) {
+        for line in text.split(|&byte| byte == b'\n') {
+            self.handle_line(stream, line);
         }
     }
 

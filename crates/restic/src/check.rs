@@ -6,13 +6,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::CancelToken;
-use crate::call::{Arguments, Call, Finished, log, notice_in};
+use crate::call::{self, Arguments, Call, Finished, log, notice_in};
 use crate::environment::Repository;
 use crate::event::{Event, ItemErrors, Sink, Stream};
 use crate::failure::{Failure, FailureKind};
 use crate::messages::{Message, null_is_default, parse_text_progress};
 use crate::process::Stdout;
 use crate::program::Restic;
+use crate::replay::Recorded;
 use crate::version::{Feature, Version};
 
 /// How thoroughly to check.
@@ -125,6 +126,15 @@ impl Restic {
             call.run(sink, cancel, &mut |stream, message| report.handle(stream, message)).await?;
         report.conclude(finished)
     }
+}
+
+/// What the operation makes of an output; see [`crate::replay`].
+pub(crate) fn replay(recorded: &Recorded<'_>) -> Result<CheckOutcome, Failure> {
+    let mut report = CheckReport::default();
+    let finished = call::replay(recorded, Stdout::Lines, &mut |stream, message| {
+        report.handle(stream, message)
+    });
+    report.conclude(finished)
 }
 
 impl CheckReport {

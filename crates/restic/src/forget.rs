@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::CancelToken;
-use crate::call::{Arguments, Call, Finished, log};
+use crate::call::{self, Arguments, Call, Finished, log};
 use crate::environment::Repository;
-use crate::event::{ItemError, ItemErrorCollector, Sink};
+use crate::event::{Event, ItemError, ItemErrorCollector, Sink, Stream};
 use crate::failure::{Failure, is_missing_snapshot};
 use crate::messages::{Message, Snapshot, null_is_default};
 use crate::process::Stdout;
 use crate::program::Restic;
+use crate::replay::Recorded;
 use crate::request::{SnapshotId, check_tags, check_text};
 
 /// What to forget.
@@ -277,16 +278,19 @@ impl Restic {
             arguments: request.arguments()?,
             stdout: Stdout::Document,
         };
-        let finished = call
-            .run(sink, cancel, &mut |stream, message| {
-                if let Message::Text(line) = &message {
-                    reading.read_line(line);
-                }
-                log(stream, message)
-            })
-            .await?;
+        let finished =
+            call.run(sink, cancel, &mut |stream, message| reading.handle(stream, message)).await?;
         reading.conclude(finished, request)
     }
+}
+
+/// What the operation makes of an output; see [`crate::replay`].
+pub(crate) fn replay(recorded: &Recorded<'_>) -> Result<ForgetOutcome, Failure> {
+    let mut reading = Reading::default();
+    let finished = call::replay(recorded, Stdout::Document, &mut |stream, message| {
+        reading.handle(stream, message)
+    });
+    reading.conclude(finished, &ForgetRequest::Snapshots(Vec::new()))
 }
 
 #[derive(Default)]
@@ -296,6 +300,13 @@ struct Reading {
 }
 
 impl Reading {
+    fn handle(&mut self, stream: Stream, message: Message) -> Option<Event> {
+        if let Message::Text(line) = &message {
+            self.read_line(line);
+        }
+        log(stream, message)
+    }
+
     fn read_line(&mut self, line: &str) {
         if let Some(rest) = line.strip_prefix("unable to remove snapshot/") {
             let id = rest.split_whitespace().next().unwrap_or(rest);

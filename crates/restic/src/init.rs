@@ -3,13 +3,14 @@
 use serde::Serialize;
 
 use crate::CancelToken;
-use crate::call::{Arguments, Call, log};
+use crate::call::{self, Arguments, Call, Finished, log};
 use crate::environment::Repository;
-use crate::event::Sink;
+use crate::event::{Event, Sink, Stream};
 use crate::failure::{Failure, FailureKind};
 use crate::messages::Message;
 use crate::process::Stdout;
 use crate::program::Restic;
+use crate::replay::Recorded;
 
 /// A repository that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,19 +31,40 @@ impl Restic {
         sink: Sink<'_>,
         cancel: &CancelToken,
     ) -> Result<InitOutcome, Failure> {
-        let mut made = None;
+        let mut reading = Reading::default();
         let call = Call { restic: self, repository, arguments: arguments(), stdout: Stdout::Lines };
-        let finished = call
-            .run(sink, cancel, &mut |stream, message| {
-                if let Message::Initialized(new) = message {
-                    made = Some(new.id);
-                    return None;
-                }
-                log(stream, message)
-            })
-            .await?
-            .success()?;
-        match made {
+        let finished =
+            call.run(sink, cancel, &mut |stream, message| reading.handle(stream, message)).await?;
+        reading.conclude(finished)
+    }
+}
+
+/// What the operation makes of an output; see [`crate::replay`].
+pub(crate) fn replay(recorded: &Recorded<'_>) -> Result<InitOutcome, Failure> {
+    let mut reading = Reading::default();
+    let finished = call::replay(recorded, Stdout::Lines, &mut |stream, message| {
+        reading.handle(stream, message)
+    });
+    reading.conclude(finished)
+}
+
+#[derive(Default)]
+struct Reading {
+    made: Option<String>,
+}
+
+impl Reading {
+    fn handle(&mut self, stream: Stream, message: Message) -> Option<Event> {
+        if let Message::Initialized(new) = message {
+            self.made = Some(new.id);
+            return None;
+        }
+        log(stream, message)
+    }
+
+    fn conclude(self, finished: Finished) -> Result<InitOutcome, Failure> {
+        let finished = finished.success()?;
+        match self.made {
             Some(repository_id) => Ok(InitOutcome { repository_id }),
             None => Err(finished.into_other_failure(
                 FailureKind::UnexpectedOutput,

@@ -49,6 +49,8 @@ mod process;
 mod program;
 mod prune;
 mod redact;
+#[doc(hidden)]
+pub mod replay;
 mod request;
 mod restore;
 mod secret;

@@ -3,13 +3,14 @@
 use serde::Serialize;
 
 use crate::CancelToken;
-use crate::call::{Arguments, Call, log};
+use crate::call::{self, Arguments, Call, log};
 use crate::environment::Repository;
 use crate::event::{Event, Sink, Stream};
 use crate::failure::Failure;
 use crate::messages::{Message, parse_text_progress};
 use crate::process::Stdout;
 use crate::program::Restic;
+use crate::replay::Recorded;
 
 /// How thoroughly to prune.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -101,6 +102,16 @@ impl Restic {
             .success()?;
         Ok(outcome)
     }
+}
+
+/// What the operation makes of an output; see [`crate::replay`].
+pub(crate) fn replay(recorded: &Recorded<'_>) -> Result<PruneOutcome, Failure> {
+    let mut outcome = PruneOutcome::default();
+    let finished = call::replay(recorded, Stdout::Lines, &mut |stream, message| {
+        outcome.handle(stream, message)
+    });
+    finished.success()?;
+    Ok(outcome)
 }
 
 impl PruneOutcome {

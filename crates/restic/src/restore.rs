@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::CancelToken;
-use crate::call::{Arguments, Call, Finished, log};
+use crate::call::{self, Arguments, Call, Finished, log};
 use crate::environment::Repository;
 use crate::event::{Event, ItemError, ItemErrorCollector, Progress, Sink, Stream};
 use crate::failure::{Failure, FailureKind};
 use crate::messages::Message;
 use crate::process::Stdout;
 use crate::program::Restic;
+use crate::replay::Recorded;
 use crate::request::{SnapshotId, check_path, check_snapshot_path};
 
 /// What to restore, and where to.
@@ -112,6 +113,15 @@ impl Restic {
     }
 }
 
+/// What the operation makes of an output; see [`crate::replay`].
+pub(crate) fn replay(recorded: &Recorded<'_>) -> Result<RestoreSummary, Failure> {
+    let mut reading = Reading::default();
+    let finished = call::replay(recorded, Stdout::Lines, &mut |stream, message| {
+        reading.handle(stream, message)
+    });
+    Ok(reading.verdict(finished)?.0)
+}
+
 #[derive(Default)]
 struct Reading {
     summary: RestoreSummary,
@@ -148,6 +158,17 @@ impl Reading {
         finished: Finished,
         request: &RestoreRequest,
     ) -> Result<RestoreOutcome, Failure> {
+        let (summary, finished) = self.verdict(finished)?;
+        let missing = missing(&request.target, &request.includes).await;
+        if !request.includes.is_empty() && missing.len() == request.includes.len() {
+            let text = format!("snapshot {} has nothing of that", request.snapshot);
+            return Err(finished.into_other_failure(FailureKind::PathNotFound, &text));
+        }
+        Ok(RestoreOutcome { summary, missing })
+    }
+
+    /// What restic says; whether all that was asked for is there is another matter.
+    fn verdict(self, finished: Finished) -> Result<(RestoreSummary, Finished), Failure> {
         let items = self.errors.finish();
         if !finished.is_success() || !items.is_empty() {
             let has_items = !items.is_empty();
@@ -157,12 +178,7 @@ impl Reading {
             }
             return Err(failure);
         }
-        let missing = missing(&request.target, &request.includes).await;
-        if !request.includes.is_empty() && missing.len() == request.includes.len() {
-            let text = format!("snapshot {} has nothing of that", request.snapshot);
-            return Err(finished.into_other_failure(FailureKind::PathNotFound, &text));
-        }
-        Ok(RestoreOutcome { summary: self.summary, missing })
+        Ok((self.summary, finished))
     }
 }
 
