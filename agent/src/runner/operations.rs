@@ -12,9 +12,17 @@ use restic::{
     PruneRequest, ReadData, Repository, Restic, Stream, UnlockOutcome, Within,
 };
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Where events go.
 type Sink<'a> = &'a mut (dyn FnMut(Event) + Send);
+
+/// How often the locks of dead processes are tried to be removed. Until the system's init has
+/// collected a process, restic takes it for a living one.
+const RELEASE_TRIES: u32 = 10;
+
+/// The pause between two of these tries.
+const RELEASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Carries an order out. Restores go through the helper and never come here.
 pub async fn perform(
@@ -61,15 +69,23 @@ pub async fn release_earlier(
         return false;
     }
     let ours = OurProcesses { hostname: hostname.to_owned(), processes: order.earlier.clone() };
-    let released =
-        restic.release_own_locks(repository, &ours, &mut as_an_aside(sink), cancel).await;
-    let Ok(UnlockOutcome::Removed { locks }) = released else { return false };
-    let locks = count(locks.len(), "lock");
-    say(
-        sink,
-        format!("Removed {locks} that an earlier run of this agent left behind; trying again."),
-    );
-    true
+    for _ in 0..RELEASE_TRIES {
+        let mut aside = as_an_aside(sink);
+        match restic.release_own_locks(repository, &ours, &mut aside, cancel).await {
+            Ok(UnlockOutcome::Removed { locks }) => {
+                drop(aside);
+                let locks = count(locks.len(), "lock");
+                let words = "that an earlier run of this agent left behind; trying again.";
+                say(sink, format!("Removed {locks} {words}"));
+                return true;
+            }
+            // Its holder went away meanwhile.
+            Ok(UnlockOutcome::NothingToRemove) => return true,
+            Ok(UnlockOutcome::StillThere { .. }) => tokio::time::sleep(RELEASE_PAUSE).await,
+            Ok(UnlockOutcome::LeftToOthers { .. }) | Err(_) => return false,
+        }
+    }
+    false
 }
 
 async fn carry_out(
@@ -349,7 +365,7 @@ async fn clear_up_after_kill<T>(
     tools: &Tools,
     sink: Sink<'_>,
 ) -> Result<T, Failure> {
-    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+    const PATIENCE: Duration = Duration::from_secs(30);
     if let Err(Failure { killed_pid: Some(pid), .. }) = &done {
         let processes = vec![OurProcess::of(*pid)];
         let ours = OurProcesses { hostname: tools.hostname.clone(), processes };
