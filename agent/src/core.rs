@@ -260,6 +260,8 @@ pub enum Effect {
         run_id: RunId,
         /// What it left running.
         process: Option<Process>,
+        /// When it was heard of: its lock cannot be older.
+        since: Timestamp,
         /// Its repository, if it is still one of ours.
         repository: Option<Box<RepositoryConfig>>,
         /// Whether its snapshot is to be looked for.

@@ -54,9 +54,6 @@ const STORE_PAUSE: Duration = Duration::from_secs(2);
 /// The most frames that wait for the connection; beyond it what may be lost is lost.
 const MAX_OUTBOX: usize = 1024;
 
-/// The most addresses that are taken from a manager: each may cost ten seconds before the next.
-const MAX_ADDRESSES: usize = 20;
-
 /// What the agent is started with.
 #[derive(Debug)]
 pub struct Options {
@@ -396,8 +393,9 @@ impl Daemon {
                 self.runner.start(*order, self.tools.clone());
             }
             Effect::Cancel(run_id) => self.runner.cancel(run_id),
-            Effect::Recover { run_id, process, repository, look_for_snapshot } => {
-                self.recover(run_id, process, repository, look_for_snapshot);
+            Effect::Recover { run_id, process, since, repository, look_for_snapshot } => {
+                let left_over = process.map(|process| (process, since));
+                self.recover(run_id, left_over, repository, look_for_snapshot);
             }
             Effect::Read(repository) => self.read(*repository),
         }
@@ -453,14 +451,22 @@ impl Daemon {
     fn recover(
         &mut self,
         run_id: RunId,
-        process: Option<Process>,
+        left_over: Option<(Process, Timestamp)>,
         repository: Option<Box<RepositoryConfig>>,
         look_for_snapshot: bool,
     ) {
         let tools = self.tools.clone().ok();
+        let self_host = self.brain.facts().host_id;
         self.side_tasks.spawn(async move {
-            let found =
-                reading::recover(run_id, process, repository, look_for_snapshot, tools).await;
+            let found = reading::recover(
+                self_host,
+                run_id,
+                left_over,
+                repository,
+                look_for_snapshot,
+                tools,
+            )
+            .await;
             SideResult::Recovered(run_id, found)
         });
     }
@@ -572,7 +578,7 @@ impl Daemon {
 /// nobody can be reached is not the last one.
 pub(crate) fn addresses(desired: Option<&Desired>, enrolled: &[String]) -> Vec<String> {
     let told = desired.map_or(&[][..], |desired| &desired.addresses);
-    let mut all: Vec<String> = told.iter().take(MAX_ADDRESSES).cloned().collect();
+    let mut all = told.to_vec();
     for address in enrolled {
         if !all.contains(address) {
             all.push(address.clone());

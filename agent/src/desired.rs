@@ -4,8 +4,8 @@
 use crate::paths::{StateDir, keep_aside, replace_file};
 use anyhow::{Context, Result};
 use protocol::{
-    ConfigUpdate, Generation, JobKind, PlanId, RepositoryConfig, RepositoryId, Schedule,
-    ScheduleSet,
+    ConfigUpdate, Generation, JobKind, MAX_ADDRESSES, PlanId, RepositoryConfig, RepositoryId,
+    Schedule, ScheduleSet, is_address,
 };
 use serde::{Deserialize, Serialize};
 use std::{fs, io::ErrorKind, path::PathBuf};
@@ -42,7 +42,13 @@ impl Desired {
             version: set.version,
             repositories: config.repositories?,
             schedules: set.schedules,
-            addresses: config.addresses,
+            // What is none can be dialled by nobody, and must not reach a terminal.
+            addresses: config
+                .addresses
+                .into_iter()
+                .filter(|address| is_address(address))
+                .take(MAX_ADDRESSES)
+                .collect(),
         })
     }
 
@@ -176,6 +182,24 @@ mod tests {
         assert!(!why.contains("canary"), "{why}");
         assert_eq!(fs::read_to_string(kept).unwrap(), r#"{"generation":"canary"}"#);
         assert!(matches!(load(&state, "now").unwrap(), Found::Nothing));
+    }
+
+    #[test]
+    fn addresses_that_are_none_are_not_kept() {
+        let generation = desired().generation;
+        let mut addresses = vec!["box:9781".to_owned(), "10.0.0.1:22\u{1b}[2J".to_owned()];
+        addresses.extend((1..=40).map(|n| format!("box-{n}:1")));
+        let config = ConfigUpdate {
+            generation: Some(generation),
+            repositories: Some(Vec::new()),
+            addresses,
+            ..ConfigUpdate::default()
+        };
+        let generation = Some(generation);
+        let set = ScheduleSet { version: 3, schedules: Vec::new(), generation, digest: None };
+        let kept = Desired::from_messages(config, set).unwrap().addresses;
+        assert_eq!(kept[..2], ["box:9781", "box-1:1"]);
+        assert_eq!(kept.len(), MAX_ADDRESSES);
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! What a test may do to the process: end it at a named point, as a power cut would, and let it
 //! speak as an agent of another age. Without the feature `test-hooks` it can do neither.
 
+// Whoever sets these variables of a released program could hold its clock or kill it.
+#[cfg(all(feature = "test-hooks", not(debug_assertions)))]
+compile_error!("the feature test-hooks is for tests alone");
+
 use protocol::{PROTOCOL_VERSION, ProtocolVersion};
 
 /// The variable that names the point.

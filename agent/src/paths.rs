@@ -104,7 +104,11 @@ impl StateDir {
     /// Removes the temporary files that a restic which was killed left behind. What cannot be
     /// removed is in somebody's hands, and goes at a later start.
     pub fn sweep_temporary(&self) {
-        let Ok(left) = fs::read_dir(self.temporary()) else { return };
+        // A link here leads to somebody else's files.
+        let is_ours = self.temporary().symlink_metadata().is_ok_and(|about| about.is_dir());
+        let Some(left) = is_ours.then(|| fs::read_dir(self.temporary()).ok()).flatten() else {
+            return;
+        };
         for path in left.flatten().map(|entry| entry.path()) {
             let is_dir = path.symlink_metadata().is_ok_and(|about| about.is_dir());
             let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -419,6 +423,20 @@ mod tests {
         state.sweep_temporary();
         assert_eq!(fs::read_dir(state.temporary()).unwrap().count(), 0);
         assert_eq!(fs::read_to_string(state.settings()).unwrap(), "{}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_place_of_the_temporary_folder_is_not_followed() {
+        let base = tempfile::tempdir().unwrap();
+        let state = StateDir::new(base.path().join("state"));
+        state.create().unwrap();
+        let elsewhere = base.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join("precious"), "kept").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, state.temporary()).unwrap();
+        state.sweep_temporary();
+        assert_eq!(fs::read_to_string(elsewhere.join("precious")).unwrap(), "kept");
     }
 
     #[test]

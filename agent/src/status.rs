@@ -207,7 +207,7 @@ impl fmt::Display for Status {
         if let Some(key) = &self.manager_key {
             writeln!(f, "Manager     {key}")?;
         }
-        writeln!(f, "Addresses   {}", self.addresses.join(", "))?;
+        writeln!(f, "Addresses   {}", one_line(&self.addresses.join(", ")))?;
         write_connection(f, &self.connection)?;
         match &self.journal {
             Some(journal) => writeln!(
@@ -259,7 +259,7 @@ fn write_connection(f: &mut fmt::Formatter<'_>, live: &Live) -> fmt::Result {
     };
     write!(f, "Connection  {word}")?;
     if let Some(address) = &live.address {
-        write!(f, ", {address}")?;
+        write!(f, ", {}", one_line(address))?;
     }
     if let Some(since) = &live.since {
         write!(f, ", since {since:.0}")?;

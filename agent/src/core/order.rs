@@ -2,7 +2,10 @@
 
 use super::Facts;
 use crate::desired::Desired;
-use protocol::{Code, HostId, PlanId, Problem, RepositoryConfig, Retention, RunId, RunSpec};
+use jiff::Timestamp;
+use protocol::{
+    Code, HostId, PlanId, Problem, RepositoryConfig, Retention, RunId, RunSpec, is_reserved_tag,
+};
 use restic::OurProcess;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +23,8 @@ pub struct Order {
     /// restic processes of earlier runs on this repository that have ended: a lock of theirs is ours
     /// to remove.
     pub earlier: Vec<OurProcess>,
+    /// When it begins, by this machine's clock.
+    pub begins_at: Timestamp,
     /// What to do.
     pub task: Task,
 }
@@ -86,6 +91,7 @@ pub(super) fn resolve(
         hostname: facts.hostname.clone(),
         repository: repository.clone(),
         earlier: Vec::new(),
+        begins_at: Timestamp::UNIX_EPOCH,
         task,
     };
     let task = match spec {
@@ -128,6 +134,13 @@ fn resolve_backup(
             "The plan names no folder to back up; nothing was done.",
         )
         .guidance("Add at least one folder to the plan."));
+    }
+    if plan.tags.iter().any(|tag| is_reserved_tag(tag)) {
+        return Err(Problem::new(
+            Code::InvalidInput,
+            "The plan gives a tag that only the agent itself may give; nothing was done.",
+        )
+        .guidance("Take tags that begin with plan:, host: or run: out of the plan."));
     }
     Ok(order(
         repository,

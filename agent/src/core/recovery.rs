@@ -59,6 +59,7 @@ impl Brain {
         Some(Effect::Recover {
             run_id,
             process: run.process.clone(),
+            since: run.created_at,
             look_for_snapshot: run.spec.kind() == JobKind::Backup && repository.is_some(),
             repository,
         })

@@ -99,6 +99,7 @@ impl Brain {
             }
         };
         order.earlier = self.earlier_processes(order.repository.id);
+        order.begins_at = now.wall;
         let started = JobStarted {
             job_id: run_id,
             kind: run.spec.kind(),

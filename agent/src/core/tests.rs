@@ -455,6 +455,21 @@ fn a_policy_with_a_rule_that_is_not_known_removes_nothing() {
 }
 
 #[test]
+fn a_plan_cannot_give_the_tags_by_which_things_are_recognised() {
+    for tag in ["host:other", "plan:other", "run:other", " Host:other"] {
+        let mut world = World::new();
+        let mut desired = desired();
+        desired.schedules[0].tags = vec![tag.to_owned()];
+        world.brain.handle_desired_stored(desired, world.now);
+        world.connect();
+        world.command(1);
+        let answer = world.wire.iter().find(|frame| frame.kind == "command.result").unwrap();
+        let answer: protocol::CommandResult = answer.payload().unwrap();
+        assert_eq!((answer.accepted, answer.code), (false, Some(Code::InvalidInput)), "{tag}");
+    }
+}
+
+#[test]
 fn an_outcome_is_never_too_large_to_travel() {
     let mut world = World::new();
     world.connect();

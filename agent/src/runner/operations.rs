@@ -101,18 +101,18 @@ async fn carry_out(
             request.excludes.clone_from(excludes);
             request.tags = vec![plan.tag(), order.host_id.tag(), order.run_id.tag()];
             request.tags.extend(tags.iter().cloned());
-            backup(&request, repository, tools, sink, cancel).await
+            backup(order, &request, repository, tools, sink, cancel).await
         }
         Task::Init => init(repository, tools, sink, cancel).await,
         Task::Forget { plan, retention, dry_run } => {
             forget(order, *plan, retention, *dry_run, repository, tools, sink, cancel).await
         }
-        Task::Prune { dry_run } => prune(*dry_run, repository, tools, sink, cancel).await,
+        Task::Prune { dry_run } => prune(order, *dry_run, repository, tools, sink, cancel).await,
         Task::Check { read_data } => {
             // A check fills a cache of its own, which a restic that is killed leaves behind.
             let cache_dir = tools.state.temporary().join(format!("check-{}", order.run_id));
             let repository = Repository { cache_dir: cache_dir.clone(), ..repository.clone() };
-            let done = check(*read_data, &repository, tools, sink, cancel).await;
+            let done = check(order, *read_data, &repository, tools, sink, cancel).await;
             let _ = tokio::fs::remove_dir_all(&cache_dir).await;
             done
         }
@@ -130,6 +130,7 @@ async fn carry_out(
 }
 
 async fn backup(
+    order: &Order,
     request: &BackupRequest,
     repository: &Repository,
     tools: &Tools,
@@ -137,7 +138,7 @@ async fn backup(
     cancel: &CancelToken,
 ) -> Result<Outcome, Failure> {
     let done = tools.restic.backup(repository, request, sink, cancel).await;
-    let done = clear_up_after_kill(done, repository, tools, sink).await?;
+    let done = clear_up_after_kill(done, order, repository, tools, sink).await?;
     let outcome = match &done {
         BackupOutcome::Completed(_) => succeeded(Value::Null),
         BackupOutcome::Partial { unreadable, .. } => verdict::partial(unreadable, 3),
@@ -194,7 +195,7 @@ async fn forget(
         dry_run,
     };
     let done = tools.restic.forget(repository, &request, sink, cancel).await;
-    let done: ForgetOutcome = clear_up_after_kill(done, repository, tools, sink).await?;
+    let done: ForgetOutcome = clear_up_after_kill(done, order, repository, tools, sink).await?;
     let removed: Vec<&str> = done.removed().collect();
     let verb = if dry_run { "would go" } else { "went" };
     for id in &removed {
@@ -261,6 +262,7 @@ fn within(text: &str) -> Option<Within> {
 }
 
 async fn prune(
+    order: &Order,
     dry_run: bool,
     repository: &Repository,
     tools: &Tools,
@@ -269,11 +271,12 @@ async fn prune(
 ) -> Result<Outcome, Failure> {
     let request = PruneRequest { dry_run, ..PruneRequest::default() };
     let done = tools.restic.prune(repository, request, sink, cancel).await;
-    let done = clear_up_after_kill(done, repository, tools, sink).await?;
+    let done = clear_up_after_kill(done, order, repository, tools, sink).await?;
     Ok(succeeded(serde_json::to_value(done).unwrap_or(Value::Null)))
 }
 
 async fn check(
+    order: &Order,
     read_data: bool,
     repository: &Repository,
     tools: &Tools,
@@ -282,7 +285,7 @@ async fn check(
 ) -> Result<Outcome, Failure> {
     let read_data = if read_data { ReadData::All } else { ReadData::None };
     let done = tools.restic.check(repository, CheckRequest { read_data }, sink, cancel).await;
-    match clear_up_after_kill(done, repository, tools, sink).await? {
+    match clear_up_after_kill(done, order, repository, tools, sink).await? {
         CheckOutcome::Sound(report) => {
             say(sink, "No errors were found.".to_owned());
             Ok(succeeded(serde_json::to_value(report).unwrap_or(Value::Null)))
@@ -361,13 +364,15 @@ async fn stats(
 /// A restic that had to be killed may have left its lock behind; it is ours to remove.
 async fn clear_up_after_kill<T>(
     done: Result<T, Failure>,
+    order: &Order,
     repository: &Repository,
     tools: &Tools,
     sink: Sink<'_>,
 ) -> Result<T, Failure> {
     const PATIENCE: Duration = Duration::from_secs(30);
     if let Err(Failure { killed_pid: Some(pid), .. }) = &done {
-        let processes = vec![OurProcess::of(*pid)];
+        let process = OurProcess { pid: *pid, from: Some(order.begins_at), until: None };
+        let processes = vec![process];
         let ours = OurProcesses { hostname: tools.hostname.clone(), processes };
         let cancel = CancelToken::new();
         let released = {

@@ -3,7 +3,7 @@
 use super::{Tools, process, repository, verdict};
 use crate::core::{Process, Reading, Recovered};
 use jiff::Timestamp;
-use protocol::{LockInfo, RepoStats, RepositoryConfig, RunId, Snapshot};
+use protocol::{HostId, LockInfo, RepoStats, RepositoryConfig, RunId, Snapshot};
 use restic::{
     CancelToken, Event, FailureKind, OurProcess, OurProcesses, Repository, SnapshotFilter,
 };
@@ -99,15 +99,17 @@ pub fn lock_of(lock: restic::Lock) -> LockInfo {
     }
 }
 
-/// Ends what the run left running, removes its lock, and looks for its snapshot.
+/// Ends what the run left running, removes its lock, and looks for its snapshot. What was left over
+/// comes with the time before which it cannot have locked anything.
 pub async fn recover(
+    host_id: HostId,
     run_id: RunId,
-    left_over: Option<Process>,
+    left_over: Option<(Process, Timestamp)>,
     config: Option<Box<RepositoryConfig>>,
     look_for_snapshot: bool,
     tools: Option<Tools>,
 ) -> Recovered {
-    if let Some(left_over) = &left_over {
+    if let Some((left_over, _)) = &left_over {
         process::end(left_over).await;
     }
     let Some(config) = config else { return Recovered::NotAsked };
@@ -122,18 +124,20 @@ pub async fn recover(
         Err(problem) => return Recovered::Unreachable(problem.message),
     };
     let found = match look_for_snapshot {
-        true => find(run_id, &repository, &tools).await,
+        true => find(host_id, run_id, &repository, &tools).await,
         false => Recovered::Nothing,
     };
     let is_reachable = !matches!(found, Recovered::Unreachable(_));
-    if is_reachable && let Some(left_over) = left_over {
-        release_lock(left_over.pid, &repository, &tools).await;
+    if is_reachable && let Some((left_over, since)) = left_over {
+        let process = OurProcess { pid: left_over.pid, from: Some(since), until: None };
+        release_lock(process, &repository, &tools).await;
     }
     found
 }
 
-async fn find(run_id: RunId, repository: &Repository, tools: &Tools) -> Recovered {
-    let filter = SnapshotFilter { tags: vec![run_id.tag()], ..SnapshotFilter::default() };
+async fn find(host_id: HostId, run_id: RunId, repository: &Repository, tools: &Tools) -> Recovered {
+    let filter =
+        SnapshotFilter { tags: vec![host_id.tag(), run_id.tag()], ..SnapshotFilter::default() };
     let cancel = CancelToken::new();
     let mut sink = ignore;
     let search = tools.restic.snapshots(repository, &filter, &mut sink, &cancel);
@@ -148,9 +152,8 @@ async fn find(run_id: RunId, repository: &Repository, tools: &Tools) -> Recovere
     }
 }
 
-async fn release_lock(pid: u32, repository: &Repository, tools: &Tools) {
-    let processes = vec![OurProcess::of(pid)];
-    let ours = OurProcesses { hostname: tools.hostname.clone(), processes };
+async fn release_lock(process: OurProcess, repository: &Repository, tools: &Tools) {
+    let ours = OurProcesses { hostname: tools.hostname.clone(), processes: vec![process] };
     let cancel = CancelToken::new();
     let mut sink = ignore;
     let release = tools.restic.release_own_locks(repository, &ours, &mut sink, &cancel);

@@ -83,6 +83,14 @@ id!(
     Incarnation
 );
 
+/// Whether a restic tag is one that only the product itself gives, by which it recognises its own:
+/// a plan that could give it would speak in the place of others.
+#[must_use]
+pub fn is_reserved_tag(tag: &str) -> bool {
+    let tag = tag.trim().to_ascii_lowercase();
+    ["plan:", "host:", "run:"].iter().any(|prefix| tag.starts_with(prefix))
+}
+
 impl PlanId {
     /// The restic tag that every snapshot of this plan carries.
     #[must_use]

@@ -17,6 +17,7 @@
 //! must decode for ever.
 
 mod absent;
+mod address;
 mod code;
 mod desired;
 mod enrol;
@@ -33,6 +34,7 @@ mod to_agent;
 mod version;
 
 pub use absent::absent_when_year_one;
+pub use address::{MAX_ADDRESSES, is_address};
 pub use code::{Code, Problem};
 pub use desired::{
     ConfigUpdate, Generation, RepositoryConfig, Retention, Schedule, ScheduleAck, ScheduleSet,
@@ -44,7 +46,7 @@ pub use hello::{
     CommandNumber, Cursor, Hello, Hold, HostArch, HostOs, JournalState, ManagerIdentity, Refused,
     SeenManager, Welcome,
 };
-pub use ids::{HostId, Incarnation, JournalId, PlanId, RepositoryId, RunId};
+pub use ids::{HostId, Incarnation, JournalId, PlanId, RepositoryId, RunId, is_reserved_tag};
 pub use patch::Patch;
 pub use run::{
     JobFinished, JobKind, JobProgress, JobStarted, JobStatus, LogLine, LogStream, RestoreReport,

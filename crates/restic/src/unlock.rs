@@ -19,7 +19,7 @@ use crate::program::Restic;
 
 /// How far a lock's time may lie outside of the time in which its process ran: for clocks that were
 /// set meanwhile.
-const SLACK: SignedDuration = SignedDuration::from_mins(10);
+const SLACK: SignedDuration = SignedDuration::from_mins(2);
 
 /// Which processes are ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,6 +61,12 @@ impl OurProcesses {
     fn hold(&self, lock: &Lock) -> bool {
         lock.hostname == self.hostname && self.processes.iter().any(|it| it.holds(lock))
     }
+
+    /// Whether two locks would be one process's. It has one at a time, so the other is that of a
+    /// machine with the same name, and nobody can tell which.
+    fn are_ambiguous(&self, locks: &[Lock]) -> bool {
+        self.processes.iter().any(|it| locks.iter().filter(|lock| it.holds(lock)).count() > 1)
+    }
 }
 
 /// What became of the locks.
@@ -74,7 +80,7 @@ pub enum UnlockOutcome {
         /// They.
         locks: Vec<Lock>,
     },
-    /// Some are not ours, so nothing was removed.
+    /// Some are not ours, or nobody can tell, so nothing was removed.
     LeftToOthers {
         /// Those that are not ours.
         locks: Vec<Lock>,
@@ -107,6 +113,9 @@ impl Restic {
             found.into_iter().partition(|lock| ours.hold(lock));
         if !others.is_empty() {
             return Ok(UnlockOutcome::LeftToOthers { locks: others });
+        }
+        if ours.are_ambiguous(&own) {
+            return Ok(UnlockOutcome::LeftToOthers { locks: own });
         }
         self.unlock(repository, sink, cancel).await?;
         // Some releases report success whatever they did.
@@ -165,11 +174,14 @@ mod tests {
         let processes = vec![OurProcess { pid: 7, from: at(100), until: at(130) }];
         let ours = OurProcesses { hostname: "box".to_owned(), processes };
         assert!(ours.hold(&lock("box", 7, 100)));
-        assert!(ours.hold(&lock("box", 7, 139)), "the clock was set meanwhile");
+        assert!(ours.hold(&lock("box", 7, 131)), "the clock was set meanwhile");
         assert!(!ours.hold(&lock("box", 8, 110)));
         assert!(!ours.hold(&lock("other", 7, 110)));
         assert!(!ours.hold(&lock("box", 7, 80)), "an earlier process had this id");
         assert!(!ours.hold(&lock("box", 7, 150)), "a later process has this id");
+        let (one, two) = (lock("box", 7, 101), lock("box", 7, 102));
+        assert!(!ours.are_ambiguous(std::slice::from_ref(&one)));
+        assert!(ours.are_ambiguous(&[one, two]), "one of them is another machine's");
         let known = OurProcesses { processes: vec![OurProcess::of(7)], ..ours };
         assert!(known.hold(&lock("box", 7, 5)));
     }

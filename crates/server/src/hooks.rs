@@ -1,6 +1,10 @@
 //! What a test may do to the process: end it at a named point, as a power cut would, and set its
 //! clock back. Without the feature `test-hooks` it can do neither.
 
+// Whoever sets these variables of a released program could hold its clock or kill it.
+#[cfg(all(feature = "test-hooks", not(debug_assertions)))]
+compile_error!("the feature test-hooks is for tests alone");
+
 use jiff::{SignedDuration, Timestamp};
 use schedule::{Clock, SystemClock};
 use std::sync::Arc;

@@ -32,6 +32,12 @@ impl Link {
         self.wake.notified().await;
     }
 
+    /// Whether a newer connection of the same agent took over.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        self.replaced.is_cancelled()
+    }
+
     /// Ends when a newer connection of the same agent took over.
     pub async fn replaced(&self) {
         self.replaced.cancelled().await;

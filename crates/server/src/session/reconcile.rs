@@ -105,6 +105,11 @@ impl Connection {
 
     async fn send_commands(&mut self) -> Result<(), Ended> {
         let open = runs::open_of_host(self.shared.manager.db().read(), self.host).await?;
+        if let Some(live) = self.live.as_mut() {
+            let acked = live.acked;
+            // What is not taken in yet cannot be open here.
+            live.begun.retain(|run, seq| *seq > acked || open.iter().any(|it| it.id == *run));
+        }
         for run in open {
             self.advance(run).await?;
         }
@@ -119,7 +124,8 @@ impl Connection {
         } else {
             Manner::AtOnce
         };
-        let written = live.written.get(&run.id).copied().unwrap_or_default();
+        let mut written = live.written.get(&run.id).copied().unwrap_or_default();
+        written.is_open |= live.begun.contains_key(&run.id);
         let now = self.shared.manager.now();
         match commands::next(&run, written, manner, now) {
             None => Ok(()),
@@ -140,6 +146,11 @@ impl Connection {
     async fn end_here(&mut self, run: RunId, end: &EndHere) -> Result<(), Ended> {
         let manager = &self.shared.manager;
         let mut tx = manager.db().begin().await?;
+        // The newer connection registered before it heard anything, so within this transaction
+        // nothing that it began is mistaken for forgotten.
+        if self.is_replaced() {
+            return Ok(());
+        }
         runs::finish_here(&mut tx, run, end, manager.now()).await?;
         tx.commit().await.map_err(DbError::from)?;
         manager.events().publish(Topic::Run(run));

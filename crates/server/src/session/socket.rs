@@ -69,6 +69,10 @@ pub(super) struct Live {
     /// The newest record that the agent had at its hello.
     pub head: u64,
     pub written: BTreeMap<RunId, Written>,
+    /// Runs that have begun since the hello, by the record that said so; kept while they are open.
+    pub begun: BTreeMap<RunId, u64>,
+    /// The newest record that was looked at.
+    noted: u64,
     /// Runs of this host that go on: whose progress is of interest.
     pub open_runs: BTreeSet<RunId>,
     /// The generation of the desired state that was sent over this connection.
@@ -127,6 +131,12 @@ pub(crate) async fn run(shared: Shared, socket: WebSocket, host: HostId) {
 }
 
 impl Connection {
+    /// Whether a newer connection of this agent has taken over. What that one began is not this one's
+    /// to judge.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.registration.as_ref().is_none_or(|registration| registration.link.is_replaced())
+    }
+
     fn now(&self) -> Duration {
         self.began.elapsed()
     }
@@ -254,6 +264,8 @@ impl Connection {
             acked: seq,
             head: greeting.head,
             written: hello.open_runs.iter().map(|run| (*run, is_open)).collect(),
+            begun: BTreeMap::new(),
+            noted: 0,
             open_runs: BTreeSet::new(),
             sent_generation: None,
             reports: Reports::default(),
@@ -279,12 +291,14 @@ impl Connection {
         {
             live.open_runs.remove(&finished.job_id);
         }
+        // A record that comes again says nothing new, whatever stands in it now.
         if record.kind == kind::JOB_STARTED
-            && record.seq > live.head
+            && record.seq > live.head.max(live.noted)
             && let Ok(started) = serde_json::from_str::<protocol::JobStarted>(payload)
         {
-            live.written.entry(started.job_id).or_default().is_open = true;
+            live.begun.insert(started.job_id, record.seq);
         }
+        live.noted = live.noted.max(record.seq);
     }
 
     async fn handle_progress(&mut self, progress: Progress) -> Result<(), Ended> {

@@ -4,7 +4,7 @@ use crate::api::{
     check,
     error::{ApiError, ApiResult},
 };
-use protocol::{Code, Problem, Retention};
+use protocol::{Code, Problem, Retention, is_reserved_tag};
 use restic::is_absolute_path;
 
 const MAX_ENTRIES: usize = 500;
@@ -53,11 +53,10 @@ pub fn tags(tags: &[String]) -> ApiResult<()> {
                 "A tag must not begin or end with a blank or be longer than 100 characters.",
             ));
         }
-        let lower = tag.to_ascii_lowercase();
-        if lower.starts_with("plan:") || lower.starts_with("run:") {
+        if is_reserved_tag(tag) {
             return Err(ApiError::invalid(
                 "tags",
-                "Tags that begin with plan: or run: are the manager's own.",
+                "Tags that begin with plan:, host: or run: are the manager's own.",
             ));
         }
     }
@@ -144,7 +143,7 @@ mod tests {
     #[test]
     fn tags_stay_out_of_what_the_manager_writes() {
         assert!(tags(&list("nightly")).is_ok());
-        for bad in ["a,b", "plan:x", "run:x", "PLAN:x", " a", ""] {
+        for bad in ["a,b", "plan:x", "run:x", "host:x", "PLAN:x", "Host:x", " a", ""] {
             assert!(tags(&list(bad)).is_err(), "{bad:?}");
         }
     }

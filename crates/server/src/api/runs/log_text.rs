@@ -18,7 +18,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::{StreamExt as _, stream};
-use protocol::{Code, LogLine, Problem, RunId};
+use protocol::{Code, JobStatus, LogLine, Problem, RunId};
 use std::fmt::Write as _;
 
 const PAGE: u32 = 1000;
@@ -53,7 +53,9 @@ pub async fn log_text(
 
 /// What stands in place of the log of a run that ended before the machine began it.
 fn never_began(run: &Run) -> Option<String> {
-    let ended = run.finished_at.filter(|_| run.started_at.is_none())?;
+    let never_began = run.started_at.is_none()
+        && matches!(run.status, JobStatus::Failed | JobStatus::Expired | JobStatus::Cancelled);
+    let ended = run.finished_at.filter(|_| never_began)?;
     let why = Problem {
         code: run.code.unwrap_or(Code::Unknown),
         message: run.error.clone().unwrap_or_default(),

@@ -13,6 +13,7 @@ use crate::{
     manager::Manager,
 };
 use axum::{Json, extract::State};
+use protocol::{MAX_ADDRESSES, is_address};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -35,8 +36,11 @@ pub async fn set(
     State(manager): State<Manager>,
     Body(form): Body<AddressesForm>,
 ) -> ApiResult<Json<AddressesForm>> {
-    if form.addresses.len() > 20 {
-        return Err(ApiError::invalid("addresses", "There are more than 20 addresses."));
+    if form.addresses.len() > MAX_ADDRESSES {
+        return Err(ApiError::invalid(
+            "addresses",
+            format!("There are more than {MAX_ADDRESSES} addresses."),
+        ));
     }
     for address in &form.addresses {
         if !is_address(address) {
@@ -53,33 +57,4 @@ pub async fn set(
     change.commit("system.addresses", "system", &form.addresses.join(" ")).await?;
     wake(&manager, &hosts).await;
     Ok(Json(form))
-}
-
-/// Whether it is `host:port`. It becomes part of a shell line, so nothing else is let through.
-pub(crate) fn is_address(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let is_v6 = v6.is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
-    let is_name = !host.is_empty()
-        && host.len() <= 253
-        && !host.starts_with(['-', '.'])
-        && host.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.');
-    (is_v6 || is_name) && port.parse::<u16>().is_ok_and(|port| port > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_address;
-
-    #[test]
-    fn only_host_and_port_are_an_address() {
-        for good in ["box:9781", "192.0.2.7:1", "[::1]:9781", "a-b.example.org:65535"] {
-            assert!(is_address(good), "{good}");
-        }
-        for bad in
-            ["", "box", "box:0", "box:65536", ":1", "-x:1", "a b:1", "$(x):1", "[x]:1", "a'b:1"]
-        {
-            assert!(!is_address(bad), "{bad}");
-        }
-    }
 }
