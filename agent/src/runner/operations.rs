@@ -153,7 +153,8 @@ async fn backup(
             size(summary.total_bytes_processed),
             summary.files_new,
             summary.files_changed,
-            size(summary.data_added),
+            // What it takes there, which releases before 0.17 do not tell.
+            size(summary.data_added_packed.unwrap_or(summary.data_added)),
         ),
     );
     Ok(Outcome {

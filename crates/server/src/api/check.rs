@@ -47,7 +47,11 @@ pub fn confirmed(typed: Option<&str>, name: &str) -> ApiResult<()> {
     if typed == Some(name) {
         return Ok(());
     }
-    Err(Problem::new(Code::NotConfirmed, "The typed name does not match; nothing was changed.")
+    let message = match typed {
+        Some(_) => "The typed name does not match; nothing was changed.",
+        None => "This needs to be confirmed; nothing was changed.",
+    };
+    Err(Problem::new(Code::NotConfirmed, message)
         .guidance(format!("Type the name exactly as it is: {name}"))
         .field("confirm")
         .into())

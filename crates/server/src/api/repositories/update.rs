@@ -39,6 +39,9 @@ pub struct UpdateRepositoryForm {
     #[schema(value_type = Option<String>)]
     ca_pem: Patch<String>,
     append_only: Option<bool>,
+    /// The repository's name, typed: needed to replace the password of one that exists. Nobody can
+    /// read what was written with the old one unless it was kept elsewhere.
+    confirm: Option<String>,
 }
 
 /// Changes a repository. Another location counts as not initialised until it is seen.
@@ -57,6 +60,9 @@ pub async fn update(
     // Stands in the digest for the secrets, so each change must be another instant.
     let next = repository.updated_at + jiff::SignedDuration::from_millis(1);
     repository.updated_at = change.now.max(next);
+    if form.password.is_some() && repository.initialised_at.is_some() {
+        check::confirmed(form.confirm.as_deref(), &repository.name)?;
+    }
     let detail = apply(&manager, form, &mut repository)?;
     super::name_is_free(&mut change.tx, &repository.name, Some(id)).await?;
     repositories::update(&mut change.tx, &repository).await?;

@@ -116,6 +116,29 @@ async fn absent_leaves_null_clears_and_a_value_sets() {
 }
 
 #[tokio::test]
+async fn the_password_of_a_repository_that_exists_is_replaced_only_when_confirmed() {
+    let fleet = Fleet::new().await;
+    let id = fleet.repository("nas").await;
+    let path = format!("/api/repositories/{id}");
+    fleet.put(&path, json!({"password": "first"})).await.ok(200);
+    let mut tx = fleet.manager.db().begin().await.unwrap();
+    let now = fleet.manager.now();
+    rows::note_initialised(&mut tx, id.parse().unwrap(), now).await.unwrap();
+    tx.commit().await.unwrap();
+    for form in [
+        json!({"password": "second"}),
+        json!({"password": "second", "confirm": "nas 2"}),
+        json!({"password": "second", "name": "nas 2", "confirm": "nas 2"}),
+    ] {
+        fleet.put(&path, form).await.is_refused(422, "not_confirmed", Some("confirm"));
+        assert_eq!(password(&fleet, &id).await, "first");
+    }
+    fleet.put(&path, json!({"append_only": true})).await.ok(200);
+    fleet.put(&path, json!({"password": "second", "confirm": "nas"})).await.ok(200);
+    assert_eq!(password(&fleet, &id).await, "second");
+}
+
+#[tokio::test]
 async fn a_repository_goes_only_when_unused_and_confirmed() {
     let fleet = Fleet::new().await;
     let id = fleet.repository("nas").await;
