@@ -25,6 +25,7 @@ mod progress;
 mod recovery;
 mod reports;
 mod runs;
+mod trees;
 
 pub use link::redial_after;
 pub use order::{Order, Task};
@@ -42,7 +43,8 @@ use progress::Meter;
 use protocol::{
     CancelReason, Code, CommandNumber, CommandResult, Frame, FromAgent, HostArch, HostId, HostOs,
     Incarnation, JobProgress, JobStatus, JournalState, LogStream, Problem, ProtocolVersion,
-    RepositoryConfig, RepositoryId, RestoreReport, RunId, RunSpec, Secret, UnreadableFile,
+    RepositoryConfig, RepositoryId, RestoreReport, RunId, RunSpec, Secret, TreeWant,
+    UnreadableFile,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -50,6 +52,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
+use trees::Trees;
 
 /// A point in time, by both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,6 +272,8 @@ pub enum Effect {
     },
     /// Read a repository's snapshots and facts, and call [`Brain::handle_reading`].
     Read(Box<RepositoryConfig>),
+    /// List a folder of a snapshot, and call [`Brain::handle_listed`].
+    List(Box<RepositoryConfig>, TreeWant),
 }
 
 /// What happens in a run.
@@ -349,6 +354,7 @@ pub struct Brain {
     checks: BTreeMap<RepositoryId, (Timestamp, String)>,
     /// Repositories that are being read; true when they must be read once more.
     reading: BTreeMap<RepositoryId, bool>,
+    trees: Trees,
     desired: Option<Desired>,
     link: Link,
     epoch: u64,
@@ -377,6 +383,7 @@ impl Brain {
             views: memory.views.into_iter().collect(),
             checks: BTreeMap::new(),
             reading: BTreeMap::new(),
+            trees: Trees::default(),
             desired,
             link: Link::Down,
             epoch,

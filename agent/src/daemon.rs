@@ -23,7 +23,10 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use protocol::{Code, Frame, Hold, JournalId, Problem, RepositoryConfig, RepositoryId, RunId};
+use protocol::{
+    Code, Frame, Hold, JournalId, Problem, RepositoryConfig, RepositoryId, RunId, TreeEntry,
+    TreeWant,
+};
 use schedule::Clock;
 use std::{collections::VecDeque, fs::File, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
@@ -101,6 +104,7 @@ pub struct Daemon {
 enum SideResult {
     Read(RepositoryId, Option<Reading>),
     Recovered(RunId, Recovered),
+    Listed(TreeWant, Result<Vec<TreeEntry>, Problem>),
 }
 
 /// What the loop wakes up for.
@@ -248,6 +252,7 @@ impl Daemon {
                 self.brain.handle_run_event(run_id, event, now)
             }
             Tick::Side(SideResult::Read(id, reading)) => self.brain.handle_reading(id, reading),
+            Tick::Side(SideResult::Listed(want, listed)) => self.brain.handle_listed(&want, listed),
             Tick::Side(SideResult::Recovered(run_id, found)) => {
                 self.brain.handle_recovered(run_id, found, now)
             }
@@ -398,6 +403,7 @@ impl Daemon {
                 self.recover(run_id, left_over, repository, look_for_snapshot);
             }
             Effect::Read(repository) => self.read(*repository),
+            Effect::List(repository, want) => self.list(*repository, want),
         }
         Ok(Vec::new())
     }
@@ -480,6 +486,17 @@ impl Daemon {
                 None => None,
             };
             SideResult::Read(repository.id, reading)
+        });
+    }
+
+    fn list(&mut self, repository: RepositoryConfig, want: TreeWant) {
+        let tools = self.tools.clone();
+        self.side_tasks.spawn(async move {
+            let listed = match tools {
+                Ok(tools) => reading::list(&repository, &want, &tools).await,
+                Err(problem) => Err(problem),
+            };
+            SideResult::Listed(want, listed)
         });
     }
 

@@ -138,6 +138,7 @@ impl Brain {
             ToAgent::CommandCancel(cancel) => self.command_cancel(&cancel, now),
             ToAgent::ConfigUpdate(config) => self.config_update(*config),
             ToAgent::ScheduleSet(set) => self.schedule_set(set),
+            ToAgent::TreeWant(want) => self.tree_wanted(want),
             ToAgent::SnapshotsWant(want) => self.snapshots_wanted(want.repository_id),
             ToAgent::JournalAck(_) | ToAgent::AgentUpdateAvailable(_) | ToAgent::Unknown(_) => {
                 Vec::new()

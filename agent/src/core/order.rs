@@ -182,25 +182,27 @@ fn resolve_forget(
 /// The identifier reaches a command line, and the paths lead below the target: one that led out of
 /// it would also tell, by what is missing, which files this machine has.
 fn check_restore(snapshot_id: &str, include: &[String]) -> Result<(), Problem> {
+    check_in_snapshot(snapshot_id, include).map_err(|problem| Problem {
+        message: format!("{} Nothing was restored.", problem.message),
+        field: (problem.code == Code::InvalidInput).then(|| "include".to_owned()),
+        ..problem
+    })
+}
+
+/// Whether these can be a snapshot and paths inside it.
+pub(super) fn check_in_snapshot(snapshot_id: &str, paths: &[String]) -> Result<(), Problem> {
     let is_id = (8..=64).contains(&snapshot_id.len())
         && snapshot_id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if !is_id {
-        return Err(Problem::new(
-            Code::SnapshotUnknown,
-            "This is no snapshot's identifier; nothing was restored.",
-        ));
+        return Err(Problem::new(Code::SnapshotUnknown, "This is no snapshot's identifier."));
     }
     let is_inside = |path: &String| {
         path.starts_with('/')
             && !path.contains('\0')
             && !path.split('/').any(|part| part == ".." || part == ".")
     };
-    if !include.iter().all(is_inside) {
-        return Err(Problem::new(
-            Code::InvalidInput,
-            "One of the chosen paths is not valid; nothing was restored.",
-        )
-        .field("include"));
+    if !paths.iter().all(is_inside) {
+        return Err(Problem::new(Code::InvalidInput, "One of the chosen paths is not valid."));
     }
     Ok(())
 }

@@ -151,7 +151,7 @@ impl World {
                 return self.brain.handle_desired_stored(*desired, self.now);
             }
             Effect::Renew { .. } => panic!("nothing here forks"),
-            Effect::Disconnect { .. } | Effect::Read(_) => {}
+            Effect::Disconnect { .. } | Effect::Read(_) | Effect::List(..) => {}
         }
         Vec::new()
     }

@@ -3,9 +3,13 @@
 use super::{Tools, process, repository, verdict};
 use crate::core::{Process, Reading, Recovered};
 use jiff::Timestamp;
-use protocol::{HostId, LockInfo, RepoStats, RepositoryConfig, RunId, Snapshot};
+use protocol::{
+    Code, EntryKind, HostId, LockInfo, Problem, RepoStats, RepositoryConfig, RunId, Snapshot,
+    TreeEntry, TreeWant,
+};
 use restic::{
-    CancelToken, Event, FailureKind, OurProcess, OurProcesses, Repository, SnapshotFilter,
+    CancelToken, Event, FailureKind, LsRequest, OurProcess, OurProcesses, Repository,
+    SnapshotFilter, SnapshotId,
 };
 use std::time::Duration;
 
@@ -96,6 +100,47 @@ pub fn lock_of(lock: restic::Lock) -> LockInfo {
         hostname: lock.hostname,
         username: lock.username,
         pid: lock.pid,
+    }
+}
+
+/// Lists one folder of a snapshot.
+///
+/// # Errors
+/// Why it cannot be listed, and what to do.
+pub async fn list(
+    config: &RepositoryConfig,
+    want: &TreeWant,
+    tools: &Tools,
+) -> Result<Vec<TreeEntry>, Problem> {
+    let repository = repository::prepare(config, &tools.state)?;
+    let snapshot =
+        SnapshotId::new(&want.snapshot_id).map_err(|failure| verdict::problem(&failure))?;
+    let request = LsRequest { snapshot, folder: want.path.clone() };
+    let (cancel, mut sink) = (CancelToken::new(), ignore);
+    let listing = tools.restic.ls(&repository, &request, &mut sink, &cancel);
+    match tokio::time::timeout(SEARCH_PATIENCE, listing).await {
+        Ok(Ok(listing)) => Ok(listing.entries.into_iter().map(entry_of).collect()),
+        Ok(Err(failure)) => Err(verdict::problem(&failure)),
+        Err(_) => Err(Problem::new(
+            Code::RepositoryUnreachable,
+            "The repository did not answer within two minutes.",
+        )
+        .guidance("Check that the repository's server runs and that this machine reaches it.")),
+    }
+}
+
+fn entry_of(node: restic::Node) -> TreeEntry {
+    TreeEntry {
+        kind: match node.kind.as_str() {
+            "dir" => EntryKind::Dir,
+            "file" => EntryKind::File,
+            "symlink" => EntryKind::Symlink,
+            _ => EntryKind::Other,
+        },
+        name: node.name,
+        size_bytes: node.size,
+        modified_at: node.mtime,
+        permissions: node.permissions,
     }
 }
 

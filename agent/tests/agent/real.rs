@@ -4,7 +4,9 @@ use crate::support::{
     Agent, Authority, Bench, FakeManager, PATIENCE, Session, backup, plan_id, repository_id, run_id,
 };
 use agent::identity::Settings;
-use protocol::{Code, FromAgent, HostId, JobFinished, JobStatus, LogLine, RunId, RunSpec};
+use protocol::{
+    Code, FromAgent, HostId, JobFinished, JobStatus, LogLine, RunId, RunSpec, ToAgent, TreeWant,
+};
 use std::path::{Path, PathBuf};
 
 fn restic() -> PathBuf {
@@ -64,6 +66,31 @@ async fn a_real_restic_initialises_backs_up_checks_forgets_and_restores() {
         })
         .await;
     assert!(stats.size_bytes > 0, "{stats:?}");
+
+    let want = TreeWant {
+        repository_id: repository_id(),
+        snapshot_id: snapshot_id.clone(),
+        path: bench.source().display().to_string(),
+    };
+    session.send(ToAgent::TreeWant(want.clone())).await;
+    let told = session.until(|what| match what {
+        FromAgent::TreeReport(report) if report.want == want => Some(report),
+        _ => None,
+    });
+    let told = told.await;
+    let names: Vec<&str> = told.entries.iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!((names.as_slice(), told.last, told.problem), (&["file"][..], true, None));
+    assert_eq!(told.entries[0].size_bytes, Some("content".len() as u64));
+    let nowhere = TreeWant { path: "/nowhere".to_owned(), ..want.clone() };
+    let outside = TreeWant { path: "/../etc".to_owned(), ..want };
+    for (want, code) in [(nowhere, Code::SnapshotUnknown), (outside, Code::InvalidInput)] {
+        session.send(ToAgent::TreeWant(want.clone())).await;
+        let refused = session.until(|what| match what {
+            FromAgent::TreeReport(report) if report.want == want => report.problem,
+            _ => None,
+        });
+        assert_eq!(refused.await.code, code);
+    }
 
     let specs = [
         RunSpec::Check { repository_id, read_data: false },

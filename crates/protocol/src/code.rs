@@ -132,6 +132,10 @@ codes! {
     ResticFailed = "restic_failed",
 
     // The manager's own interface.
+    /// No machine that could do it is connected.
+    HostOffline = "host_offline",
+    /// The machine did not answer in time.
+    NoAnswer = "no_answer",
     /// A field of the request is not acceptable; the problem names it.
     InvalidInput = "invalid_input",
     /// There is nothing of this name.

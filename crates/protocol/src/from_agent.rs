@@ -2,7 +2,7 @@
 
 use crate::{
     Code, Frame, FrameError, Hello, JobFinished, JobProgress, JobStarted, LogLine, Problem,
-    RepoStats, RunId, ScheduleAck, Secret, SnapshotsReport, expose,
+    RepoStats, RunId, ScheduleAck, Secret, SnapshotsReport, TreeReport, expose,
     journal::{JournalGap, kind},
 };
 use jiff::Timestamp;
@@ -76,6 +76,8 @@ pub enum FromAgent {
     LogLine(LogLine),
     /// `snapshots.report`
     SnapshotsReport(SnapshotsReport),
+    /// `tree.report`
+    TreeReport(TreeReport),
     /// `repo.stats`
     RepoStats(RepoStats),
     /// `schedule.ack`
@@ -103,6 +105,7 @@ impl FromAgent {
             kind::JOB_FINISHED => Self::JobFinished(frame.payload()?),
             kind::LOG_STREAM => Self::LogLine(frame.payload()?),
             "snapshots.report" => Self::SnapshotsReport(frame.payload()?),
+            "tree.report" => Self::TreeReport(frame.payload()?),
             "repo.stats" => Self::RepoStats(frame.payload()?),
             kind::SCHEDULE_ACK => Self::ScheduleAck(frame.payload()?),
             kind::JOURNAL_GAP => Self::JournalGap(frame.payload()?),
@@ -125,6 +128,7 @@ impl FromAgent {
             Self::JobFinished(payload) => Frame::new(kind::JOB_FINISHED, payload),
             Self::LogLine(payload) => Frame::new(kind::LOG_STREAM, payload),
             Self::SnapshotsReport(payload) => Frame::new("snapshots.report", payload),
+            Self::TreeReport(payload) => Frame::new("tree.report", payload),
             Self::RepoStats(payload) => Frame::new("repo.stats", payload),
             Self::ScheduleAck(payload) => Frame::new(kind::SCHEDULE_ACK, payload),
             Self::JournalGap(payload) => Frame::new(kind::JOURNAL_GAP, payload),

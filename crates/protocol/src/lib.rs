@@ -31,6 +31,7 @@ mod run;
 mod secret;
 mod snapshot;
 mod to_agent;
+mod tree;
 mod version;
 
 pub use absent::absent_when_year_one;
@@ -58,4 +59,5 @@ pub use to_agent::{
     AgentUpdateAvailable, CancelReason, CommandCancel, CommandGo, CommandRun, JournalAck,
     SnapshotsWant, ToAgent,
 };
+pub use tree::{EntryKind, TreeEntry, TreeReport, TreeWant};
 pub use version::{MIN_SUPPORTED, PROTOCOL_VERSION, ProtocolVersion};

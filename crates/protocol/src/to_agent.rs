@@ -2,7 +2,7 @@
 
 use crate::{
     CommandNumber, ConfigUpdate, Frame, FrameError, Refused, RepositoryId, RunId, RunSpec,
-    ScheduleSet, Welcome,
+    ScheduleSet, TreeWant, Welcome,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,8 @@ pub enum ToAgent {
     JournalAck(JournalAck),
     /// `snapshots.want`
     SnapshotsWant(SnapshotsWant),
+    /// `tree.want`
+    TreeWant(TreeWant),
     /// `agent.update_available`
     AgentUpdateAvailable(AgentUpdateAvailable),
     /// A type that this build does not know.
@@ -129,6 +131,7 @@ impl ToAgent {
             "config.update" => Self::ConfigUpdate(frame.payload()?),
             "journal.ack" => Self::JournalAck(frame.payload()?),
             "snapshots.want" => Self::SnapshotsWant(frame.payload()?),
+            "tree.want" => Self::TreeWant(frame.payload()?),
             "agent.update_available" => Self::AgentUpdateAvailable(frame.payload()?),
             other => Self::Unknown(other.to_owned()),
         })
@@ -149,6 +152,7 @@ impl ToAgent {
             Self::ConfigUpdate(payload) => Frame::new("config.update", payload),
             Self::JournalAck(payload) => Frame::new("journal.ack", payload),
             Self::SnapshotsWant(payload) => Frame::new("snapshots.want", payload),
+            Self::TreeWant(payload) => Frame::new("tree.want", payload),
             Self::AgentUpdateAvailable(payload) => Frame::new("agent.update_available", payload),
             Self::Unknown(kind) => Frame::new(kind, &serde_json::Map::new()),
         }

@@ -120,6 +120,7 @@ fn resources() -> OpenApiRouter<Manager> {
             repositories::delete::delete
         ))
         .routes(routes!(repositories::snapshots::snapshots))
+        .routes(routes!(repositories::tree::tree))
         .routes(routes!(plans::list::list, plans::create::create))
         .routes(routes!(plans::show::show, plans::update::update, plans::delete::delete))
         .routes(routes!(enrolments::list::list, enrolments::create::create))

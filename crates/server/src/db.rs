@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod enrolments;
 pub mod error;
+pub mod folders;
 pub mod hosts;
 pub mod journals;
 pub mod logs;

@@ -16,5 +16,6 @@ pub mod manager;
 pub mod server;
 pub mod session;
 pub mod text;
+pub mod trees;
 pub mod ui_listener;
 pub mod vault;

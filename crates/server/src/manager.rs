@@ -5,6 +5,7 @@ use crate::{
     events::{Events, Topic},
     identity::Identity,
     links::LinksHandle,
+    trees::Trees,
     vault::{Vault, VaultError},
 };
 use jiff::Timestamp;
@@ -32,6 +33,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     events: Events,
     links: LinksHandle,
+    trees: Trees,
     random: SystemRandom,
     ids: AtomicU64,
 }
@@ -64,6 +66,7 @@ impl Manager {
             clock: parts.clock,
             events: parts.events,
             links: parts.links,
+            trees: Trees::default(),
             random: SystemRandom::new(),
             ids: AtomicU64::new(0),
         }))
@@ -109,6 +112,12 @@ impl Manager {
     #[must_use]
     pub fn links(&self) -> &LinksHandle {
         &self.0.links
+    }
+
+    /// The folders of snapshots that somebody waits for.
+    #[must_use]
+    pub fn trees(&self) -> &Trees {
+        &self.0.trees
     }
 
     /// A new id of any kind.

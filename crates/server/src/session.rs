@@ -24,3 +24,4 @@ mod reconcile;
 mod reports;
 pub mod snapshots;
 pub(crate) mod socket;
+mod trees;

@@ -168,9 +168,11 @@ pub fn status(code: Code) -> StatusCode {
             StatusCode::FORBIDDEN
         }
         Code::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
+        Code::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
         Code::TooLarge | Code::FrameTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::Internal | Code::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
         Code::Conflict
+        | Code::HostOffline
         | Code::TokenExpired
         | Code::TokenUsed
         | Code::ClientKeyMissing

@@ -7,6 +7,7 @@ pub mod list;
 pub mod location;
 pub mod show;
 pub mod snapshots;
+pub mod tree;
 pub mod update;
 
 use super::{

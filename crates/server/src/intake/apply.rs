@@ -109,6 +109,7 @@ pub(super) async fn message(
         | FromAgent::JobProgress(_)
         | FromAgent::SnapshotsReport(_)
         | FromAgent::RepoStats(_)
+        | FromAgent::TreeReport(_)
         | FromAgent::TicketConfirm(_)
         | FromAgent::Unknown(_) => Ok(()),
     }

@@ -3,7 +3,7 @@
 
 use protocol::{
     Code, CommandResult, Frame, FrameError, FromAgent, Hello, JobProgress, Problem,
-    ProtocolVersion, RepoStats, Secret, SnapshotsReport,
+    ProtocolVersion, RepoStats, Secret, SnapshotsReport, TreeReport,
     journal::{ChainHash, is_durable},
 };
 use serde_json::value::RawValue;
@@ -58,6 +58,8 @@ pub enum Effect {
     Snapshots(SnapshotsReport),
     /// A repository's facts.
     Stats(RepoStats),
+    /// A page of a folder that was asked for.
+    Tree(TreeReport),
     /// The ticket is safe with the agent.
     TicketConfirmed(Secret<String>),
     /// Send a ping and note that the host is there.
@@ -283,6 +285,9 @@ impl AgentSession {
             FromAgent::SnapshotsReport(report) => {
                 self.may_pass(now).then_some(Effect::Snapshots(report))
             }
+            // Asked for, so they are as many as people ask for; a page that is dropped would leave
+            // somebody waiting.
+            FromAgent::TreeReport(report) => Some(Effect::Tree(report)),
             FromAgent::RepoStats(stats) => self.may_pass(now).then_some(Effect::Stats(stats)),
             FromAgent::Heartbeat(_)
             | FromAgent::JournalGap(_)

@@ -47,7 +47,8 @@ impl Connection {
             return Ok(());
         }
         self.send_desired(host).await?;
-        self.send_commands().await
+        self.send_commands().await?;
+        self.send_wants().await
     }
 
     async fn send_desired(&mut self, host: Host) -> Result<(), Ended> {

@@ -5,6 +5,7 @@ use super::{
     core::{AgentSession, Effect, Met, Record},
     greet::{self, Greeted, Greeting},
     reports::Reports,
+    trees::Folders,
 };
 use crate::{
     db::{error::DbError, hosts},
@@ -78,6 +79,7 @@ pub(super) struct Live {
     /// The generation of the desired state that was sent over this connection.
     pub sent_generation: Option<u64>,
     pub reports: Reports,
+    pub folders: Folders,
     noted_at: Duration,
 }
 
@@ -217,6 +219,7 @@ impl Connection {
             Effect::CommandAnswered(result) => self.command_answered(&result).await,
             Effect::Progress(progress) => self.progress_told(progress).await,
             Effect::Snapshots(report) => self.snapshots_told(report).await,
+            Effect::Tree(report) => self.tree_told(report).await,
             Effect::Stats(stats) => self.stats_told(&stats).await,
             Effect::TicketConfirmed(ticket) => self.ticket_confirmed(&ticket).await,
             Effect::Ping => {
@@ -269,6 +272,7 @@ impl Connection {
             open_runs: BTreeSet::new(),
             sent_generation: None,
             reports: Reports::default(),
+            folders: Folders::default(),
             noted_at: self.now(),
         });
         self.manager().events().publish(Topic::Host(self.host));

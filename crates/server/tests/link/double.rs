@@ -6,7 +6,7 @@ use protocol::{
     CommandRun, Frame, FromAgent, Hello, HostArch, HostId, HostOs, JobFinished, JobKind,
     JobStarted, JobStatus, JournalId, JournalState, LogLine, LogStream, PROTOCOL_VERSION, PlanId,
     Problem, ProtocolVersion, RepositoryId, RunId, RunSpec, Secret, SeenManager, TicketConfirm,
-    ToAgent, Welcome, journal::ChainHash,
+    ToAgent, TreeWant, Welcome, journal::ChainHash,
 };
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{
@@ -584,6 +584,15 @@ impl Link {
     }
 
     /// Reads until everything up to this record is acknowledged.
+    /// The next question for a folder; desired states may come before it.
+    pub async fn tree_want(&mut self) -> TreeWant {
+        loop {
+            if let ToAgent::TreeWant(want) = self.told().await {
+                return want;
+            }
+        }
+    }
+
     pub async fn until_acked(&mut self, seq: u64) {
         loop {
             let (frame, _) = self.next().await.expect("the connection goes on");

@@ -3,10 +3,12 @@
 use crate::double::Fleet;
 use jiff::Timestamp;
 use protocol::{
-    Code, FromAgent, RepoStats, RepositoryId, Snapshot, SnapshotsReport, ToAgent, snapshots_digest,
+    Code, EntryKind, FromAgent, Problem, RepoStats, RepositoryId, Snapshot, SnapshotsReport,
+    ToAgent, TreeEntry, TreeReport, TreeWant, snapshots_digest,
 };
 use server::{
     db::{
+        folders,
         hosts::{self, HostState},
         runs, snapshots,
     },
@@ -183,4 +185,73 @@ async fn facts_of_a_repository_are_kept_newest_first() {
     link.settle(&mut agent).await;
     let facts = snapshots::facts(fleet.db().read(), repository).await.unwrap();
     assert_eq!((facts.size_bytes, facts.snapshot_count), (Some(100), Some(3)));
+}
+
+#[tokio::test]
+async fn a_folder_is_asked_for_once_put_together_from_its_pages_and_kept() {
+    let fleet = Fleet::start().await;
+    let (_, repository) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    let want = TreeWant {
+        repository_id: repository,
+        snapshot_id: "ab".repeat(32),
+        path: "/etc".to_owned(),
+    };
+    let trees = fleet.manager().trees().clone();
+    let (one, two) = (
+        trees.ask(agent.host(), want.clone()).unwrap(),
+        trees.ask(agent.host(), want.clone()).unwrap(),
+    );
+    for _ in 0..2 {
+        fleet.manager().links().wake(agent.host()).await;
+    }
+    assert_eq!(link.tree_want().await, want);
+    let entry = |name: &str| TreeEntry {
+        name: name.to_owned(),
+        kind: EntryKind::File,
+        size_bytes: Some(7),
+        modified_at: None,
+        permissions: "-rw-r--r--".to_owned(),
+    };
+    let page = |page, last, name: &str| {
+        FromAgent::TreeReport(TreeReport {
+            want: want.clone(),
+            page,
+            last,
+            entries: vec![entry(name)],
+            problem: None,
+        })
+    };
+    link.say(&page(1, false, "hosts")).await;
+    link.say(&page(2, true, "passwd")).await;
+    assert_eq!((one.await.unwrap(), two.await.unwrap()), (Ok(()), Ok(())));
+    let folder = folders::find(fleet.db().read(), &want).await.unwrap().unwrap();
+    assert_eq!(folder.entries, [entry("hosts"), entry("passwd")]);
+
+    // What nobody asked for is not kept, and a reason reaches whoever asked.
+    let other = TreeWant { path: "/other".to_owned(), ..want.clone() };
+    let problem = Problem::new(Code::RepositoryUnreachable, "It is away.\u{202e}");
+    let refusal = |want: &TreeWant, problem: Option<Problem>| {
+        FromAgent::TreeReport(TreeReport {
+            want: want.clone(),
+            page: 1,
+            last: true,
+            entries: Vec::new(),
+            problem,
+        })
+    };
+    link.say(&refusal(&other, None)).await;
+    let third = TreeWant { path: "/third".to_owned(), ..want.clone() };
+    let answer = trees.ask(agent.host(), third.clone()).unwrap();
+    fleet.manager().links().wake(agent.host()).await;
+    // Woken twice, it was asked once: the next question is this one.
+    assert_eq!(link.tree_want().await, third);
+    link.say(&refusal(&third, Some(problem))).await;
+    let problem = answer.await.unwrap().unwrap_err();
+    assert_eq!(
+        (problem.code, problem.message.as_str()),
+        (Code::RepositoryUnreachable, "It is away.")
+    );
+    assert!(folders::find(fleet.db().read(), &other).await.unwrap().is_none());
 }

@@ -244,15 +244,21 @@ fn check_include(include: &[String]) -> ApiResult<()> {
     if include.len() > 1000 {
         return Err(ApiError::invalid("include", "There are more than 1000 paths."));
     }
-    for path in include {
-        check::plain("include", path)?;
-        let has_dots = path.split('/').any(|part| part == ".." || part == ".");
-        if !path.starts_with('/') || has_dots || path.len() > 4096 {
-            return Err(ApiError::invalid(
-                "include",
-                "Each path is absolute inside the snapshot, without . and .. parts.",
-            ));
-        }
+    include.iter().try_for_each(|path| check_path("include", path))
+}
+
+/// Refuses what is no path inside a snapshot.
+///
+/// # Errors
+/// When it is none.
+pub fn check_path(field: &str, path: &str) -> ApiResult<()> {
+    check::plain(field, path)?;
+    let has_dots = path.split('/').any(|part| part == ".." || part == ".");
+    if !path.starts_with('/') || has_dots || path.len() > 4096 {
+        return Err(ApiError::invalid(
+            field,
+            "Each path is absolute inside the snapshot, without . and .. parts.",
+        ));
     }
     Ok(())
 }

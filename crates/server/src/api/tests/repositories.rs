@@ -185,3 +185,50 @@ async fn snapshots_come_newest_first_in_pages_and_say_when_they_were_read() {
     let page = fleet.get(&format!("{path}?offset=1&limit=2")).await.ok(200);
     assert_answer!(page);
 }
+
+#[tokio::test]
+async fn a_folder_that_was_opened_before_is_there_with_no_machine_connected() {
+    let fleet = Fleet::new().await;
+    let repository = fleet.repository("nas").await;
+    let snapshot_id = "ab".repeat(32);
+    let stored = protocol::Snapshot {
+        id: snapshot_id.clone(),
+        short_id: "abababab".to_owned(),
+        time: fleet.manager.now(),
+        hostname: "web-1".to_owned(),
+        paths: vec!["/etc".to_owned()],
+        tags: Vec::new(),
+        size_bytes: None,
+        file_count: None,
+        added_bytes: None,
+    };
+    let want = protocol::TreeWant {
+        repository_id: repository.parse().unwrap(),
+        snapshot_id: snapshot_id.clone(),
+        path: "/etc".to_owned(),
+    };
+    let entry = |name: &str, kind| protocol::TreeEntry {
+        name: name.to_owned(),
+        kind,
+        size_bytes: None,
+        modified_at: None,
+        permissions: String::new(),
+    };
+    let entries =
+        vec![entry("hosts", protocol::EntryKind::File), entry("ssh", protocol::EntryKind::Dir)];
+    let folder = folders::Folder { entries, read_at: fleet.manager.now() };
+    let mut tx = fleet.manager.db().begin().await.unwrap();
+    snapshots::add(&mut tx, want.repository_id, &[stored]).await.unwrap();
+    folders::keep(&mut tx, &want, &folder).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let tree = format!("/api/repositories/{repository}/snapshots/{snapshot_id}/tree");
+    let told = fleet.get(&format!("{tree}?path=/etc/")).await.ok(200);
+    assert_eq!(told["path"], "/etc");
+    let names: Vec<_> = told["entries"].as_array().unwrap().iter().map(|it| &it["path"]).collect();
+    assert_eq!(names, ["/etc/ssh", "/etc/hosts"], "folders come first");
+    fleet.get(&tree).await.is_refused(409, "host_offline", None);
+    fleet.get(&format!("{tree}?path=/../x")).await.is_refused(422, "invalid_input", Some("path"));
+    let other = format!("/api/repositories/{repository}/snapshots/{}/tree", "cd".repeat(32));
+    fleet.get(&other).await.is_refused(422, "snapshot_unknown", None);
+}
