@@ -68,7 +68,7 @@ async fn a_real_restic_initialises_backs_up_checks_forgets_and_restores() {
     assert!(stats.size_bytes > 0, "{stats:?}");
 
     let want = TreeWant {
-        repository_id: repository_id(),
+        repository_id: repository_id.unwrap(),
         snapshot_id: snapshot_id.clone(),
         path: bench.source().display().to_string(),
     };
