@@ -1,0 +1,55 @@
+// The transport of the desktop window. What it asks of the shell:
+//
+//   invoke('api', { request: { method, path, body: string | null } })
+//     -> { status, headers: { name: value }, body: string }
+//   invoke('subscribe', { path, channel })
+//     -> { id, answer: null } once nothing can be missed any more, or
+//     -> { id: null, answer: { status, headers, body } } when the server refused
+//   channel messages: { event, id?, data }, and at last { event: 'closed', data: '' }
+//   invoke('unsubscribe', { id })
+import { Channel, invoke } from '@tauri-apps/api/core';
+import { deferred } from '../deferred';
+import { Refused, type Answer, type StreamEvent, type Transport } from './transport';
+
+interface Subscribed {
+  id: number | null;
+  answer: Answer | null;
+}
+
+/** Reaches the manager inside this process. */
+export class TauriTransport implements Transport {
+  request(method: string, path: string, body?: string): Promise<Answer> {
+    return invoke<Answer>('api', { request: { method, path, body: body ?? null } });
+  }
+
+  async stream(
+    path: string,
+    onEvent: (event: StreamEvent) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const closed = deferred<void>();
+    // The channel may speak before `subscribe` answers, but `open` comes first.
+    const early: StreamEvent[] = [];
+    let isOpen = false;
+    const take = (event: StreamEvent) => {
+      if (signal.aborted) return;
+      if (event.event === 'closed') closed.resolve();
+      else onEvent(event);
+    };
+    const channel = new Channel<StreamEvent>();
+    channel.onmessage = (event) => (isOpen ? take(event) : early.push(event));
+
+    const { id, answer } = await invoke<Subscribed>('subscribe', { path, channel });
+    if (answer) throw new Refused(answer);
+    const stop = () => {
+      void invoke('unsubscribe', { id });
+      closed.reject(signal.reason);
+    };
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
+    onEvent({ event: 'open', data: '' });
+    isOpen = true;
+    early.forEach(take);
+    await closed.promise.finally(() => signal.removeEventListener('abort', stop));
+  }
+}

@@ -1,0 +1,218 @@
+// What the Fleet page says first: the sentence, the line below it, and at most three cards. Pure, so
+// that it can be tested that it never says more good than is known.
+import type { Machine, Notice } from '$lib/api/types';
+import { plural } from '$lib/format/number';
+import { age, parse } from '$lib/format/time';
+import { newest, URGENCY, type LastGood, type MachineState, type Standing } from './machine';
+import type { GlyphName } from './run';
+
+/** A machine with how it stands. */
+export interface Standings {
+  machine: Machine;
+  lastGood: LastGood;
+  state: MachineState;
+}
+
+/** What a card's button does. */
+export type CardAct =
+  | { do: 'next'; machine: Machine }
+  | { do: 'open'; href: string }
+  | { do: 'put-away'; noticeId: string };
+
+/** One thing that needs a person. */
+export interface Card {
+  key: string;
+  glyph: GlyphName;
+  title: string;
+  evidence: string;
+  act: { words: string } & CardAct;
+  /** Where to read more. */
+  href?: string;
+}
+
+/** What needs a person: the worst, and how many more there are. */
+export interface Attention {
+  cards: Card[];
+  more: number;
+}
+
+/** The first sentence. */
+export function sentence(all: Standings[]): string {
+  const counted = all.filter((it) => it.state.standing !== 'revoked');
+  const good = counted.filter((it) => it.state.isProtected).length;
+  const total = counted.length;
+  if (total === 0) return 'No machines yet.';
+  if (good === 0) return total === 1 ? 'Your machine is not protected yet.' : 'No machine is protected yet.';
+  if (good < total) return `${good} of ${total} machines are protected.`;
+  return total === 1 ? 'Your machine is protected.' : `All ${total} machines are protected.`;
+}
+
+const LEDE: [Standing, (n: number) => string][] = [
+  ['held', (n) => `${n} ${n === 1 ? 'waits' : 'wait'} for your decision`],
+  ['failed', (n) => `${n} failed`],
+  ['stale', (n) => `${n} ${n === 1 ? 'has' : 'have'} no recent backup`],
+  ['silent', (n) => `${n} ${n === 1 ? 'was' : 'were'} not heard from`],
+  ['partial', (n) => `${n} ${n === 1 ? 'has' : 'have'} unreadable files`],
+  ['uninitialised', (n) => `${n} ${n === 1 ? 'is' : 'are'} not initialised`],
+  ['unplanned', (n) => `${n} ${n === 1 ? 'has' : 'have'} no plan`],
+  ['never', (n) => `${n} ${n === 1 ? 'was' : 'were'} never backed up`],
+  ['revoked', (n) => `${n} ${n === 1 ? 'is' : 'are'} revoked`],
+];
+
+/** The line below the sentence: what stands behind the number. */
+export function lede(all: Standings[]): string {
+  const parts: string[] = [];
+  const busy = all.filter((it) => it.state.isBusy).length;
+  for (const [standing, words] of LEDE) {
+    const n = all.filter((it) => it.state.standing === standing).length;
+    if (n > 0) parts.push(words(n));
+  }
+  const away = all.filter((it) => it.state.standing === 'good' && !it.machine.is_online).length;
+  if (away > 0) parts.push(`${away} protected but not connected now`);
+  const first = busy > 0 ? `${plural(busy, 'run')} going or waiting. ` : '';
+  if (parts.length === 0) return `${first}Each has a good backup of the last seven days.`;
+  const text = parts.join(', ');
+  return `${first}${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+}
+
+/** The cards, worst first. A machine has one at most; a notice about it outranks its own. */
+export function attention(all: Standings[], notices: Notice[], now: number): Attention {
+  const names = new Map(all.map((it) => [it.machine.id, it.machine.name]));
+  const held = new Set(all.filter((it) => it.machine.hold).map((it) => it.machine.id));
+  const ranked: { rank: number; at: number; card: Card }[] = [];
+  for (const it of all) {
+    const card = cardOf(it, now);
+    const at = it.lastGood?.at ?? 0;
+    if (card) ranked.push({ rank: URGENCY.indexOf(it.state.standing), at, card });
+  }
+  for (const notice of notices) {
+    // A hold says the same with more at hand.
+    if (notice.host_id && held.has(notice.host_id)) continue;
+    ranked.push({ rank: 0.5, at: 0, card: noticeCard(notice, names) });
+  }
+  ranked.sort((a, b) => a.rank - b.rank || a.at - b.at);
+  const cards = ranked.map((it) => it.card);
+  return { cards: cards.slice(0, 3), more: Math.max(0, cards.length - 3) };
+}
+
+function noticeCard(notice: Notice, names: Map<string, string>): Card {
+  const name = notice.host_id ? names.get(notice.host_id) : undefined;
+  const times = notice.times > 1 ? ` Told ${notice.times} times.` : '';
+  return {
+    key: `notice:${notice.id}`,
+    glyph: 'missed',
+    title: name ? `${name}: ${notice.message}` : notice.message,
+    evidence: `${notice.guidance ?? ''}${times}`.trim(),
+    act: { words: 'Put away', do: 'put-away', noticeId: notice.id },
+    href: notice.host_id && name ? `#/machines/${notice.host_id}` : undefined,
+  };
+}
+
+function cardOf({ machine, lastGood, state }: Standings, now: number): Card | undefined {
+  const { name } = machine;
+  const href = `#/machines/${machine.id}`;
+  const base = { key: `machine:${machine.id}`, glyph: state.glyph, href };
+  const open = (words: string, to: string) => ({ words, do: 'open' as const, href: to });
+  const next = (words: string) => ({ words, do: 'next' as const, machine });
+  const kept = lastGood
+    ? `The last good backup is ${age(lastGood.at, now)} old.`
+    : 'There is no good backup yet.';
+  // Somebody is at it already.
+  if (state.isBusy && state.standing !== 'held') return undefined;
+  switch (state.standing) {
+    case 'held':
+      return {
+        ...base,
+        title: `${name} waits for your decision`,
+        evidence: machine.hold?.message ?? '',
+        act: open('Decide', href),
+      };
+    case 'failed':
+      return failedCard(machine, base, kept, now);
+    case 'stale': {
+      const why = machine.is_online
+        ? 'The machine is connected and ready.'
+        : 'The machine is not connected; the run waits until it is.';
+      const title = `${name}: ${state.words}`;
+      return { ...base, title, evidence: why, act: next('Run now') };
+    }
+    case 'silent':
+      return {
+        ...base,
+        title: `${name}: ${state.words}`,
+        evidence: `${kept} Is the machine off, or its agent stopped?`,
+        act: open('Look', href),
+      };
+    case 'partial':
+      return {
+        ...base,
+        title: `${name}: some files were unreadable`,
+        evidence: 'The newest snapshot is complete without them.',
+        act: open('See which', lastGood ? `#/runs/${lastGood.runId}` : href),
+      };
+    case 'uninitialised':
+      return {
+        ...base,
+        title: `${name} has no repository yet`,
+        evidence: 'Initialise creates it; then the first backup can run.',
+        act: next('Initialise'),
+      };
+    case 'unplanned':
+      return {
+        ...base,
+        title: `${name} has no plan`,
+        evidence: 'Nothing of it is backed up until it gets one.',
+        act: open('Assign a plan', `${href}/settings`),
+      };
+    case 'never':
+      return {
+        ...base,
+        title: `${name} was never backed up`,
+        evidence: 'Its repository is ready.',
+        act: next('Run now'),
+      };
+    default:
+      return undefined;
+  }
+}
+
+function failedCard(
+  machine: Machine,
+  base: Pick<Card, 'key' | 'glyph' | 'href'>,
+  kept: string,
+  now: number,
+): Card {
+  const isInit = machine.next_action?.kind === 'init';
+  const run = newest(machine, isInit ? 'init' : 'backup');
+  const at = parse(run?.finished_at);
+  const when = at === undefined ? '' : ` ${age(at, now)} ago`;
+  const why = run?.code ? CAUSES[run.code] : undefined;
+  const title = `${machine.name}: ${isInit ? 'initialise' : 'backup'} failed${when}`;
+  const runId = machine.next_action?.run_id;
+  const href = runId ? `#/runs/${runId}` : base.href;
+  const evidence = [why, kept].filter(Boolean).join(' ');
+  if (run?.code === 'repository_locked') {
+    const settings = `#/machines/${machine.id}/settings`;
+    return { ...base, title, evidence, href, act: { words: 'See locks', do: 'open', href: settings } };
+  }
+  return { ...base, title, evidence, href, act: { words: 'Retry', do: 'next', machine } };
+}
+
+/** The causes that are worth a sentence before the run is opened. */
+const CAUSES: Partial<Record<string, string>> = {
+  repository_locked: 'The repository is locked.',
+  repository_unreachable: 'The repository does not answer.',
+  repository_auth: "The repository's server refuses the user or password.",
+  repository_missing: 'There is no repository at its place.',
+  repository_damaged: 'The repository is damaged.',
+  wrong_password: 'The repository has another password.',
+  certificate_unknown: "The repository server's certificate is not known.",
+  disk_full: 'A disk is full.',
+  source_missing: 'A path of the plan does not exist.',
+  restic_missing: 'restic is not installed there.',
+  restic_too_old: 'restic there is too old.',
+  interrupted: 'The machine or its agent stopped in the middle.',
+  expired: 'The machine was not there in time.',
+  lost: 'Nobody knows how it ended.',
+  policy_forbids: "The machine's own policy forbids it.",
+};

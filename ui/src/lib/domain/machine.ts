@@ -1,0 +1,123 @@
+// How a machine stands, as a pure function of what is known. Never greener than the facts: what was
+// not heard of, or is too old, does not count as protected.
+import type { LastRun, Machine } from '$lib/api/types';
+import { age, parse } from '$lib/format/time';
+import type { GlyphName } from './run';
+import { hasSnapshot } from './run';
+
+const HOUR = 3_600_000;
+/** Plans run by hand so far, so nothing is late by plan; but a backup this old protects nobody. */
+export const STALE_AFTER = 7 * 24 * HOUR;
+/** Silence for this long is no longer a machine that was switched off for the night. */
+export const SILENT_AFTER = 24 * HOUR;
+
+/** The newest backup that left a snapshot: a time, `null` for none, `undefined` for not yet known. */
+export type LastGood = { at: number; runId: string; isPartial: boolean } | null | undefined;
+
+/** Why a machine is as it is; the order is the order of urgency. */
+export type Standing =
+  | 'held'
+  | 'failed'
+  | 'silent'
+  | 'stale'
+  | 'partial'
+  | 'uninitialised'
+  | 'unplanned'
+  | 'never'
+  | 'unproven'
+  | 'revoked'
+  | 'good';
+
+/** The standings from most to least urgent. */
+export const URGENCY: Standing[] = [
+  'held',
+  'failed',
+  'stale',
+  'silent',
+  'partial',
+  'uninitialised',
+  'unplanned',
+  'never',
+  'unproven',
+  'revoked',
+  'good',
+];
+
+/** How a machine stands. */
+export interface MachineState {
+  standing: Standing;
+  glyph: GlyphName;
+  /** A few words for a table's cell. */
+  words: string;
+  /** Whether it counts in "3 of 4 machines are protected". */
+  isProtected: boolean;
+  /** Whether something waits or is going on it. */
+  isBusy: boolean;
+}
+
+/** The newest run of a kind. */
+export function newest(machine: Machine, kind: LastRun['kind']): LastRun | undefined {
+  return machine.last_runs.find((run) => run.kind === kind);
+}
+
+/** What the machine itself tells of its last good backup; `undefined` when its runs must be asked. */
+export function ownLastGood(machine: Machine): LastGood {
+  const run = newest(machine, 'backup');
+  if (!run) return null;
+  const at = parse(run.finished_at);
+  if (!hasSnapshot(run.status) || at === undefined) return undefined;
+  return { at, runId: run.id, isPartial: run.status === 'partial' };
+}
+
+/** How a machine stands now. */
+export function machineState(machine: Machine, lastGood: LastGood, now: number): MachineState {
+  const isBusy = machine.next_action?.action === 'view';
+  const isRunning = isBusy && machine.last_runs.some((run) => run.status === 'running');
+  const state = standing(machine, lastGood, now);
+  if (isBusy && state.standing !== 'held' && state.standing !== 'revoked') {
+    const glyph = isRunning ? 'running' : 'waiting';
+    return { ...state, glyph, words: isRunning ? 'running' : 'waiting', isBusy };
+  }
+  return { ...state, isBusy };
+}
+
+type Stand = Omit<MachineState, 'isBusy'>;
+
+function standing(machine: Machine, lastGood: LastGood, now: number): Stand {
+  const bad = (standing: Standing, glyph: GlyphName, words: string): Stand => {
+    return { standing, glyph, words, isProtected: false };
+  };
+  if (machine.state === 'revoked') return bad('revoked', 'cancelled', 'revoked');
+  if (machine.hold) return bad('held', 'failed', 'waits for your decision');
+  if (machine.plan_ids.length === 0) return bad('unplanned', 'unknown', 'no plan yet');
+  const action = machine.next_action;
+  const isInit = action?.kind === 'init';
+  if (isInit && action.action === 'retry') return bad('failed', 'failed', 'initialise failed');
+  if (action?.action === 'retry') {
+    const at = parse(newest(machine, 'backup')?.finished_at);
+    return bad('failed', 'failed', at === undefined ? 'failed' : `failed ${age(at, now)} ago`);
+  }
+  if (isInit) return bad('uninitialised', 'unknown', 'not initialised');
+  if (lastGood === null) return bad('never', 'unknown', 'never backed up');
+  if (lastGood === undefined) return bad('unproven', 'unknown', 'reading its runs');
+  if (now - lastGood.at > STALE_AFTER) {
+    return bad('stale', 'missed', `no backup for ${age(lastGood.at, now)}`);
+  }
+  const seen = parse(machine.last_seen_at);
+  if (!machine.is_online && (seen === undefined || now - seen > SILENT_AFTER)) {
+    const since = seen === undefined ? '' : ` for ${age(seen, now)}`;
+    return bad('silent', 'unknown', `not heard from${since}`);
+  }
+  if (lastGood.isPartial) {
+    return { standing: 'partial', glyph: 'partial', words: 'files unreadable', isProtected: true };
+  }
+  const words = machine.is_online ? 'protected' : 'protected, not connected';
+  return { standing: 'good', glyph: 'ok', words, isProtected: true };
+}
+
+/** The system of a machine in words: `linux · arm64`. */
+export function systemWords(machine: Machine): string {
+  const os = { linux: 'linux', windows: 'windows', darwin: 'mac' }[machine.os] ?? '';
+  const arch = machine.arch === 'amd64' || machine.arch === 'unknown' ? '' : machine.arch;
+  return [os, arch].filter(Boolean).join(' · ');
+}

@@ -1,0 +1,87 @@
+// Everything that lives as long as the window, put together once and handed down by context.
+import { makeClient, type Client } from '$lib/api/client';
+import { EventHub, type HubState } from '$lib/api/events';
+import type { Transport } from '$lib/api/transport';
+import type { Platform } from '$lib/platform';
+import { createContext } from 'svelte';
+import { Actions } from './actions.svelte';
+import { Clock } from './clock.svelte';
+import { Fleet } from './fleet.svelte';
+import { Live, type LiveOptions } from './live.svelte';
+import { News } from './news.svelte';
+import { Router } from './route.svelte';
+import { SessionState } from './session.svelte';
+import { Theme } from './theme.svelte';
+import { Toasts } from './toasts.svelte';
+
+/** The window's state. */
+export class App {
+  /** How the subscription to the server stands. */
+  connection = $state<HubState>('connecting');
+  /** Whether the command palette is open. */
+  isPaletteOpen = $state(false);
+  /** Whether the sheet of shortcuts is open. */
+  isSheetOpen = $state(false);
+
+  readonly client: Client;
+  readonly hub: EventHub;
+  readonly clock = new Clock();
+  readonly theme = new Theme();
+  readonly toasts = new Toasts();
+  readonly router = new Router();
+  readonly session: SessionState;
+  readonly fleet: Fleet;
+  readonly actions: Actions;
+  readonly news: News;
+
+  constructor(
+    readonly transport: Transport,
+    readonly platform: Platform,
+  ) {
+    const guarded: Transport = {
+      request: async (method, path, body) => {
+        const answer = await transport.request(method, path, body);
+        if (answer.status === 401) this.session.expired();
+        return answer;
+      },
+      stream: (path, onEvent, signal) => transport.stream(path, onEvent, signal),
+    };
+    this.client = makeClient(guarded);
+    this.session = new SessionState(this.client);
+    this.hub = new EventHub(
+      transport,
+      (state) => (this.connection = state),
+      (problem) => {
+        if (problem.code === 'unauthenticated') this.session.expired();
+      },
+    );
+    this.fleet = new Fleet(this.hub, this.client, this.clock);
+    this.actions = new Actions(this.client, this.fleet, this.toasts);
+    this.news = new News(this.hub, this.client, this.router, this.toasts);
+  }
+
+  /** Copies text and says so. */
+  async copy(text: string, what: string): Promise<boolean> {
+    try {
+      await this.platform.copy(text);
+      return true;
+    } catch {
+      this.toasts.show({
+        tone: 'bad',
+        title: `The ${what} could not be copied.`,
+        body: 'Select it and copy it by hand.',
+      });
+      return false;
+    }
+  }
+}
+
+/** Reads the window's state, and provides it. */
+export const [useApp, provideApp] = createContext<App>();
+
+/** A live thing that is kept fresh as long as the component is there. */
+export function useLive<T>(options: LiveOptions<T>): Live<T> {
+  const live = new Live<T>(useApp().hub, options);
+  $effect(() => live.start());
+  return live;
+}

@@ -1,0 +1,101 @@
+// The fleet as the whole window sees it: machines, what needs a person, what is going on, and where
+// backups go.
+import { granted, type Client } from '$lib/api/client';
+import type { EventHub } from '$lib/api/events';
+import type { Machine, Notice, Plan, Repository, Run, System } from '$lib/api/types';
+import type { Standings } from '$lib/domain/attention';
+import { machineState } from '$lib/domain/machine';
+import type { Clock } from './clock.svelte';
+import { LastGoodBackups } from './last-good.svelte';
+import { Live } from './live.svelte';
+
+/** Progress has no events of its own in lists: while something runs, the open runs are asked. */
+const PROGRESS_EVERY_MS = 2000;
+
+/** The fleet. */
+export class Fleet {
+  readonly machines: Live<Machine[]>;
+  readonly notices: Live<Notice[]>;
+  readonly openRuns: Live<Run[]>;
+  readonly plans: Live<Plan[]>;
+  readonly repositories: Live<Repository[]>;
+  readonly system: Live<System>;
+  readonly lastGood: LastGoodBackups;
+
+  /** Moves once a minute: what hangs on "how old" need not be judged every second. */
+  readonly #minute: number;
+  /** Each machine with how it stands, by name. */
+  readonly standings: Standings[];
+  /** Open runs by id. */
+  readonly runsById: Map<string, Run>;
+
+  constructor(hub: EventHub, client: Client, clock: Clock) {
+    const live = <T>(topics: string[], read: () => Promise<T>, gapMs?: number) =>
+      new Live<T>(hub, { read, wants: (change) => topics.includes(change.topic), gapMs });
+    this.machines = live(
+      ['host', 'run', 'plan', 'repository'],
+      () => granted(client.GET('/api/hosts')),
+      800,
+    );
+    this.notices = live(['notices'], () => granted(client.GET('/api/notices')));
+    this.openRuns = live(['run', 'host'], () =>
+      granted(client.GET('/api/runs', { params: { query: { open: true, limit: 200 } } })),
+    );
+    this.plans = live(['plan', 'host'], () => granted(client.GET('/api/plans')), 800);
+    this.repositories = live(
+      ['repository', 'plan'],
+      () => granted(client.GET('/api/repositories')),
+      800,
+    );
+    this.system = live(['host', 'run'], () => granted(client.GET('/api/system')), 2000);
+    this.lastGood = new LastGoodBackups(client);
+    this.#minute = $derived(Math.floor(clock.now / 60_000) * 60_000);
+    this.standings = $derived.by(() => {
+      // A run may have ended within this minute.
+      const now = Math.max(this.#minute, Date.now());
+      return (this.machines.data ?? []).map((machine) => {
+        const lastGood = this.lastGood.of(machine);
+        return { machine, lastGood, state: machineState(machine, lastGood, now) };
+      });
+    });
+    this.runsById = $derived(new Map((this.openRuns.data ?? []).map((run) => [run.id, run])));
+  }
+
+  /** The machine of this id. */
+  machine(id: string): Machine | undefined {
+    return this.machines.data?.find((machine) => machine.id === id);
+  }
+
+  /** The repository of this id. */
+  repository(id: string | null | undefined): Repository | undefined {
+    return this.repositories.data?.find((repository) => repository.id === id);
+  }
+
+  /** What the machine's repositories take, and whether others write into them too. */
+  sizeOf(machine: Machine): { bytes: number | undefined; isShared: boolean } {
+    let bytes: number | undefined;
+    let isShared = false;
+    for (const id of machine.repository_ids) {
+      const repository = this.repository(id);
+      const size = repository?.facts.size_bytes;
+      if (typeof size === 'number') bytes = (bytes ?? 0) + size;
+      if ((repository?.host_ids.length ?? 0) > 1) isShared = true;
+    }
+    return { bytes, isShared };
+  }
+
+  /** Keeps everything fresh until the returned function is called. Call it inside an effect. */
+  start(): () => void {
+    const all = [this.machines, this.notices, this.openRuns, this.plans, this.repositories];
+    const stops = [...all.map((live) => live.start()), this.system.start()];
+    const timer = setInterval(() => {
+      const isRunning = this.openRuns.data?.some((run) => run.status === 'running');
+      if (isRunning && document.visibilityState === 'visible') this.openRuns.refresh();
+    }, PROGRESS_EVERY_MS);
+    $effect(() => this.lastGood.follow(this.machines.data ?? []));
+    return () => {
+      clearInterval(timer);
+      stops.forEach((stop) => stop());
+    };
+  }
+}

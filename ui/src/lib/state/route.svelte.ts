@@ -1,0 +1,57 @@
+// Where in the app the window is: the part of the address after `#`, which works alike over HTTPS
+// and inside the desktop window.
+
+/** The places there are. */
+export type Route =
+  | { view: 'fleet' }
+  | { view: 'add' }
+  | { view: 'machine'; id: string; tab: MachineTab; rest: string[] }
+  | { view: 'activity' }
+  | { view: 'run'; id: string }
+  | { view: 'settings' }
+  | { view: 'unknown' };
+
+/** The parts of a machine's page. */
+export type MachineTab = 'overview' | 'snapshots' | 'runs' | 'settings';
+
+const TABS: readonly string[] = ['overview', 'snapshots', 'runs', 'settings'];
+
+/** Reads a place out of an address. */
+export function parseRoute(hash: string): Route {
+  const path = hash.replace(/^#?\/?/, '').split('?')[0] ?? '';
+  const [view = '', id, tab = 'overview', ...rest] = path.split('/').map(decode);
+  if (view === '') return { view: 'fleet' };
+  if (view === 'add' || view === 'activity' || view === 'settings') return { view };
+  if (view === 'runs' && id) return { view: 'run', id };
+  if (view === 'machines' && id && TABS.includes(tab)) {
+    return { view: 'machine', id, tab: tab as MachineTab, rest };
+  }
+  return { view: 'unknown' };
+}
+
+/** Goes somewhere. */
+export function go(href: string): void {
+  window.location.hash = href;
+}
+
+/** The window's place. */
+export class Router {
+  /** Where it is. */
+  route = $state.raw<Route>(parseRoute(window.location.hash));
+
+  /** Follows the address until the returned function is called. */
+  start(): () => void {
+    const onChange = () => (this.route = parseRoute(window.location.hash));
+    window.addEventListener('hashchange', onChange);
+    onChange();
+    return () => window.removeEventListener('hashchange', onChange);
+  }
+}
+
+function decode(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}

@@ -1,0 +1,45 @@
+// Short messages at the edge of the window. Errors stay until they are closed; others leave.
+import { Problem } from '$lib/api/problem';
+
+/** A message. */
+export interface Toast {
+  id: number;
+  tone: 'plain' | 'good' | 'bad';
+  title: string;
+  body?: string;
+  /** Where to read more. */
+  link?: { words: string; href: string };
+}
+
+const STAY_MS = 7000;
+const MOST = 5;
+
+/** The window's messages. */
+export class Toasts {
+  /** Those that are shown, oldest first. */
+  list = $state.raw<Toast[]>([]);
+  #next = 1;
+
+  /** Shows a message. The same one twice is shown once. */
+  show(toast: Omit<Toast, 'id'>): void {
+    const id = this.#next++;
+    const others = this.list.filter((it) => it.title !== toast.title || it.body !== toast.body);
+    this.list = [...others, { ...toast, id }].slice(-MOST);
+    if (toast.tone !== 'bad') setTimeout(() => this.close(id), STAY_MS);
+  }
+
+  /** Shows why something was not done. */
+  fail(thrown: unknown): void {
+    const problem = Problem.from(thrown);
+    // The sign-in page is up and says it.
+    if (problem.code === 'unauthenticated') return;
+    const { runId, message: title, guidance: body } = problem;
+    const link = runId ? { words: 'Open the run', href: `#/runs/${runId}` } : undefined;
+    this.show({ tone: 'bad', title, body, link });
+  }
+
+  /** Takes a message away. */
+  close(id: number): void {
+    this.list = this.list.filter((it) => it.id !== id);
+  }
+}
