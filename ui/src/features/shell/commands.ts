@@ -80,7 +80,7 @@ function ownCommands(app: App): Command[] {
     },
   ];
   if (app.platform.capabilities.signOut) {
-    const run = () => void app.session.signOut().catch((thrown) => app.toasts.fail(thrown));
+    const run = () => void app.signOut().catch((thrown) => app.toasts.fail(thrown));
     all.push({ id: 'sign-out', group: 'Do', words: 'Sign out', run });
   }
   return all;

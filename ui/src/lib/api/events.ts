@@ -23,7 +23,7 @@ export class EventHub {
   #listeners = new Set<Listener>();
   #revision: number | undefined;
   #stop: AbortController | undefined;
-  #opened = deferred<void>();
+  #opened = deferred<undefined>();
 
   constructor(
     private readonly transport: Transport,
@@ -32,7 +32,7 @@ export class EventHub {
   ) {}
 
   /** Resolves once nothing can be missed any more. Whoever reads before it may read too early. */
-  get opened(): Promise<void> {
+  get opened(): Promise<unknown> {
     return this.#opened.promise;
   }
 
@@ -53,7 +53,7 @@ export class EventHub {
   stop(): void {
     this.#stop?.abort();
     this.#stop = undefined;
-    this.#opened = deferred<void>();
+    this.#opened = deferred<undefined>();
   }
 
   async #run(signal: AbortSignal): Promise<void> {
@@ -88,7 +88,7 @@ export class EventHub {
       this.onState('open');
       // The first subscribers read after this; those who read before it read again.
       this.#revision = undefined;
-      this.#opened.resolve();
+      this.#opened.resolve(undefined);
       this.#tell({ topic: 'resync' });
     } else if (event.event === 'resync') {
       this.#revision = undefined;

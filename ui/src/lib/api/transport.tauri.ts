@@ -27,13 +27,13 @@ export class TauriTransport implements Transport {
     onEvent: (event: StreamEvent) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const closed = deferred<void>();
+    const closed = deferred<undefined>();
     // The channel may speak before `subscribe` answers, but `open` comes first.
     const early: StreamEvent[] = [];
     let isOpen = false;
     const take = (event: StreamEvent) => {
       if (signal.aborted) return;
-      if (event.event === 'closed') closed.resolve();
+      if (event.event === 'closed') closed.resolve(undefined);
       else onEvent(event);
     };
     const channel = new Channel<StreamEvent>();

@@ -42,7 +42,8 @@ export function sentence(all: Standings[]): string {
   const good = counted.filter((it) => it.state.isProtected).length;
   const total = counted.length;
   if (total === 0) return 'No machines yet.';
-  if (good === 0) return total === 1 ? 'Your machine is not protected yet.' : 'No machine is protected yet.';
+  if (good === 0)
+    return total === 1 ? 'Your machine is not protected yet.' : 'No machine is protected yet.';
   if (good < total) return `${good} of ${total} machines are protected.`;
   return total === 1 ? 'Your machine is protected.' : `All ${total} machines are protected.`;
 }
@@ -193,7 +194,13 @@ function failedCard(
   const evidence = [why, kept].filter(Boolean).join(' ');
   if (run?.code === 'repository_locked') {
     const settings = `#/machines/${machine.id}/settings`;
-    return { ...base, title, evidence, href, act: { words: 'See locks', do: 'open', href: settings } };
+    return {
+      ...base,
+      title,
+      evidence,
+      href,
+      act: { words: 'See locks', do: 'open', href: settings },
+    };
   }
   return { ...base, title, evidence, href, act: { words: 'Retry', do: 'next', machine } };
 }

@@ -92,7 +92,8 @@ export function runTitle(run: Pick<Run, 'kind' | 'plan_name' | 'options'>): stri
 /** The first sentence of a run's page. */
 export function runSentence(run: Run): string {
   const noun = run.options.dry_run ? `${kindNoun(run.kind)} preview` : kindNoun(run.kind);
-  if (run.status === 'running') return `${(KINDS[run.kind] ?? KINDS.unknown).doing} ${run.host_name}`;
+  if (run.status === 'running')
+    return `${(KINDS[run.kind] ?? KINDS.unknown).doing} ${run.host_name}`;
   if (run.status === 'queued') return `${noun} on ${run.host_name} is waiting`;
   const ends: Partial<Record<RunStatus, string>> = {
     partial: 'ended with gaps',

@@ -23,6 +23,8 @@ export class App {
   /** Whether the sheet of shortcuts is open. */
   isSheetOpen = $state(false);
 
+  readonly #kept = new Map<string, unknown>();
+
   readonly client: Client;
   readonly hub: EventHub;
   readonly clock = new Clock();
@@ -60,7 +62,19 @@ export class App {
     this.news = new News(this.hub, this.client, this.router, this.toasts);
   }
 
-  /** Copies text and says so. */
+  /** Signs out. What was typed and shown is not for whoever comes next. */
+  async signOut(): Promise<void> {
+    await this.session.signOut();
+    this.#kept.clear();
+  }
+
+  /** Something that outlives its page, such as what was typed into a long form. */
+  keep<T>(name: string, make: () => T): T {
+    if (!this.#kept.has(name)) this.#kept.set(name, make());
+    return this.#kept.get(name) as T;
+  }
+
+  /** Copies text; says so when that is not possible. */
   async copy(text: string, what: string): Promise<boolean> {
     try {
       await this.platform.copy(text);

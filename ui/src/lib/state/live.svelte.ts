@@ -13,8 +13,11 @@ export interface LiveOptions<T> {
   gapMs?: number;
 }
 
-/** How long to wait for the subscription before reading anyway; once it opens, all is read again. */
-const OPEN_WITHIN_MS = 3000;
+/**
+ * How long to wait for the subscription before reading anyway. A server may say nothing on a stream
+ * before the first event; whenever it opens, all is read again, so nothing can be missed.
+ */
+const OPEN_WITHIN_MS = 150;
 const SETTLE_MS = 40;
 const RETRY_MS = 4000;
 

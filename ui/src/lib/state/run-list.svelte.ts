@@ -2,7 +2,7 @@
 // and a run in them that changes is read again.
 import { granted, type Client } from '$lib/api/client';
 import type { EventHub } from '$lib/api/events';
-import { Problem } from '$lib/api/problem';
+import type { Problem } from '$lib/api/problem';
 import type { Run, RunKind } from '$lib/api/types';
 import { Live } from './live.svelte';
 

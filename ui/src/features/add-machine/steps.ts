@@ -1,0 +1,78 @@
+// The steps of a new machine, each as it stands, out of what the server tells. Pure.
+import type { Enrolment, Machine, Repository } from '$lib/api/types';
+import { newest } from '$lib/domain/machine';
+import { didNotWork, hasSnapshot, type GlyphName } from '$lib/domain/run';
+
+/** A step. */
+export interface Step {
+  id: 'connected' | 'in_sync' | 'initialised' | 'backup';
+  words: string;
+  glyph: GlyphName;
+  isDone: boolean;
+  /** When it was done. */
+  at?: string;
+  /** Whether the machine's next action does this step. */
+  isNext: boolean;
+}
+
+/** How the steps stand. A step counts as done by its own fact, not because a later one is. */
+export function steps(
+  enrolment: Enrolment | undefined,
+  machine: Machine | undefined,
+  repository: Repository | undefined,
+): Step[] {
+  const isConnected = machine?.is_online ?? false;
+  const inSync = Boolean(machine?.in_sync && machine.acked_generation > 0);
+  const initialisedAt = repository?.initialised_at ?? undefined;
+  const backup = machine && newest(machine, 'backup');
+  const init = machine && newest(machine, 'init');
+  const isBackedUp = Boolean(backup && hasSnapshot(backup.status));
+  const kind = machine?.next_action?.kind;
+  const view = machine?.next_action?.action === 'view';
+  const isInitOpen = view && init?.finished_at == null && init !== undefined;
+  const isBackupOpen = view && backup?.finished_at == null && backup !== undefined;
+  const glyph = (isDone: boolean, isOpen: boolean, hasFailed: boolean): GlyphName => {
+    if (isDone) return 'ok';
+    if (isOpen) return 'running';
+    return hasFailed ? 'failed' : 'unknown';
+  };
+  const wasUsed = enrolment?.state === 'used';
+  return [
+    {
+      id: 'connected',
+      words: isConnected
+        ? `Connected as ${machine?.hostname ?? ''}`
+        : wasUsed
+          ? 'Enrolled; waiting for its agent to connect'
+          : 'Waiting for the machine',
+      glyph: glyph(isConnected, enrolment?.state === 'waiting' || wasUsed, false),
+      isDone: isConnected,
+      at: enrolment?.used_at ?? undefined,
+      isNext: false,
+    },
+    {
+      id: 'in_sync',
+      words: inSync ? 'Knows its plan' : 'Learns its plan',
+      glyph: glyph(inSync, isConnected, false),
+      isDone: inSync,
+      at: machine?.acked_at ?? undefined,
+      isNext: false,
+    },
+    {
+      id: 'initialised',
+      words: initialisedAt ? 'Repository initialised' : 'Initialise the repository',
+      glyph: glyph(Boolean(initialisedAt), isInitOpen, Boolean(init && didNotWork(init.status))),
+      isDone: Boolean(initialisedAt),
+      at: initialisedAt,
+      isNext: !initialisedAt && inSync && (kind === 'init' || isInitOpen),
+    },
+    {
+      id: 'backup',
+      words: isBackedUp ? 'First backup done' : 'First backup',
+      glyph: glyph(isBackedUp, isBackupOpen, Boolean(backup && didNotWork(backup.status))),
+      isDone: isBackedUp,
+      at: isBackedUp ? (backup?.finished_at ?? undefined) : undefined,
+      isNext: !isBackedUp && Boolean(initialisedAt) && (kind === 'backup' || isBackupOpen),
+    },
+  ];
+}

@@ -1,0 +1,51 @@
+// How a machine's data grew, out of its snapshots. Pure.
+import type { Snapshot } from '$lib/api/types';
+import { parse } from '$lib/format/time';
+
+/** A point of the line. */
+export interface GrowthPoint {
+  at: Date;
+  bytes: number;
+}
+
+const DAY = 86_400_000;
+
+/** What each snapshot series is told apart by: its plan, or its paths where it has none. */
+function series(snapshot: Snapshot): string {
+  return snapshot.tags.find((tag) => tag.startsWith('plan:')) ?? snapshot.paths.join('\n');
+}
+
+/** The size of everything at each snapshot: the newest of every plan until then, added up. */
+export function growth(snapshots: Snapshot[]): GrowthPoint[] {
+  const sized = snapshots
+    .map((it) => ({ key: series(it), at: parse(it.time), bytes: it.size_bytes }))
+    .filter((it): it is { key: string; at: number; bytes: number } => {
+      return it.at !== undefined && typeof it.bytes === 'number';
+    })
+    .sort((a, b) => a.at - b.at);
+  const latest = new Map<string, number>();
+  return sized.map(({ key, at, bytes }) => {
+    latest.set(key, bytes);
+    const total = [...latest.values()].reduce((sum, value) => sum + value, 0);
+    return { at: new Date(at), bytes: total };
+  });
+}
+
+/** Bytes a month by the straight line through the points; nothing under a week or three points. */
+export function perMonth(points: GrowthPoint[]): number | undefined {
+  const first = points[0];
+  const last = points.at(-1);
+  if (!first || !last || points.length < 3) return undefined;
+  if (last.at.getTime() - first.at.getTime() < 7 * DAY) return undefined;
+  const xs = points.map((point) => (point.at.getTime() - first.at.getTime()) / DAY);
+  const meanX = xs.reduce((sum, x) => sum + x, 0) / xs.length;
+  const meanY = points.reduce((sum, point) => sum + point.bytes, 0) / points.length;
+  let over = 0;
+  let under = 0;
+  points.forEach((point, i) => {
+    const dx = (xs[i] ?? 0) - meanX;
+    over += dx * (point.bytes - meanY);
+    under += dx * dx;
+  });
+  return under === 0 ? undefined : (over / under) * 30.44;
+}
