@@ -35,9 +35,9 @@ export class Problem extends Error {
     const view = parse(answer.body);
     const after = Number(answer.headers['retry-after']) || undefined;
     if (view) return new Problem(view.code, view.message, view, after);
-    return new Problem('internal', `The manager answered with ${answer.status} and no reason.`, {
-      guidance: 'Something between this page and the manager may be in the way. Try again.',
-    });
+    const guidance = 'Something between this page and the manager may be in the way. Try again.';
+    const message = `The manager answered with ${answer.status} and no reason.`;
+    return new Problem('internal', message, { guidance }, after);
   }
 
   /** Makes any thrown thing a problem. */

@@ -40,8 +40,13 @@ export function plural(value: number, one: string, many = `${one}s`): string {
   return `${count(value)} ${value === 1 ? one : many}`;
 }
 
-/** A share as a percentage. Never 100 before it is whole: that would be greener than the facts. */
+/** A share in whole hundredths. Never 100 before it is whole: that would be greener than the facts. */
+export function hundredths(share: number): number {
+  // 0.58 × 100 is a little less than 58.
+  return Math.floor(Math.min(Math.max(share, 0), 1) * 100 + 1e-9);
+}
+
+/** A share as a percentage. */
 export function percent(share: number): string {
-  const whole = Math.floor(Math.min(Math.max(share, 0), 1) * 100);
-  return `${whole}${THIN}%`;
+  return `${hundredths(share)}${THIN}%`;
 }

@@ -31,8 +31,8 @@ export class Actions {
   async start(machineId: string, body: StartRunForm): Promise<Run> {
     const params = { path: { id: machineId } };
     const run = await granted(this.client.POST('/api/hosts/{id}/runs', { params, body }));
-    this.fleet.machines.refresh();
-    this.fleet.openRuns.refresh();
+    // The row shows it before it can be pressed again.
+    await Promise.all([this.fleet.machines.reload(), this.fleet.openRuns.reload()]);
     return run;
   }
 

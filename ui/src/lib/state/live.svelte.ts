@@ -33,6 +33,7 @@ export class Live<T> {
   #users = 0;
   #stop: (() => void) | undefined;
   #isReading = false;
+  #reading: Promise<void> = Promise.resolve();
   #isDirty = false;
   #hasBegun = false;
   #lastStart = 0;
@@ -60,6 +61,19 @@ export class Live<T> {
   refresh(): void {
     this.#isDirty = true;
     this.#schedule();
+  }
+
+  /** Reads again at once, and waits for it: for what was just changed here. */
+  async reload(): Promise<void> {
+    if (!this.#hasBegun) return;
+    if (this.#isReading) {
+      // The reading under way may have begun before the change.
+      this.#isDirty = true;
+      await this.#reading;
+    }
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    await this.#read();
   }
 
   /** Takes a value that an answer just told, without waiting for the event. */
@@ -100,8 +114,12 @@ export class Live<T> {
     }, wait);
   }
 
-  async #read(): Promise<void> {
-    if (this.#isReading) return;
+  #read(): Promise<void> {
+    if (!this.#isReading) this.#reading = this.#readOnce();
+    return this.#reading;
+  }
+
+  async #readOnce(): Promise<void> {
     this.#isReading = true;
     this.#isDirty = false;
     this.#lastStart = performance.now();

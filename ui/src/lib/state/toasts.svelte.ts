@@ -35,7 +35,8 @@ export class Toasts {
     if (problem.code === 'unauthenticated') return;
     const { runId, message: title, guidance: body } = problem;
     const link = runId ? { words: 'Open the run', href: `#/runs/${runId}` } : undefined;
-    this.show({ tone: 'bad', title, body, link });
+    // That it is going already is news, and no fault.
+    this.show({ tone: runId ? 'plain' : 'bad', title, body, link });
   }
 
   /** Takes a message away. */

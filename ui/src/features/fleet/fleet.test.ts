@@ -1,0 +1,113 @@
+// The fleet's rows: order, search, and the one action of each.
+import { screen, within } from '@testing-library/svelte';
+import userEvent from '@testing-library/user-event';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { emptyServer, show } from '../../test/app';
+import { machine, refusal, run } from '../../test/fakes';
+import FleetView from '../../views/FleetView.svelte';
+
+beforeEach(() => (window.location.hash = ''));
+
+const machines = [
+  machine({ id: 'a', name: 'alpha' }),
+  machine({
+    id: 'b',
+    name: 'bravo',
+    last_runs: [],
+    next_action: { action: 'initialise', kind: 'init', repository_id: 'r1' },
+  }),
+  machine({
+    id: 'c',
+    name: 'charlie',
+    last_runs: [{ id: 'f', kind: 'backup', status: 'failed', created_at: '2026-11-24T11:00:00Z' }],
+    next_action: { action: 'retry', kind: 'backup', plan_id: 'p7', run_id: 'f' },
+  }),
+  machine({ id: 'd', name: 'delta', next_action: { action: 'view', run_id: 'x9' } }),
+  machine({ id: 'e', name: 'echo', state: 'revoked', next_action: null }),
+];
+
+const row = async (name: string) => {
+  const link = await screen.findByRole('link', { name });
+  return within(link.closest('tr') as HTMLElement);
+};
+
+describe('a row', () => {
+  it('offers what the server says is next, and nothing where only a person can go on', async () => {
+    show(FleetView, emptyServer().on('GET', '/api/hosts', machines));
+    expect((await row('alpha')).getByRole('button')).toHaveTextContent('Run now');
+    expect((await row('bravo')).getByRole('button')).toHaveTextContent('Initialise');
+    expect((await row('charlie')).getByRole('button')).toHaveTextContent('Retry');
+    const view = (await row('delta')).getByRole('link', { name: /View/ });
+    expect(view).toHaveAttribute('href', '#/runs/x9');
+    expect((await row('echo')).queryByRole('button')).toBeNull();
+  });
+
+  it('is a link to the machine', async () => {
+    show(FleetView, emptyServer().on('GET', '/api/hosts', machines));
+    const link = await screen.findByRole('link', { name: 'alpha' });
+    expect(link).toHaveAttribute('href', '#/machines/a');
+  });
+
+  it.each([
+    ['alpha', 'a', { kind: 'backup', plan_id: 'p1' }],
+    ['bravo', 'b', { kind: 'init', repository_id: 'r1' }],
+    ['charlie', 'c', { kind: 'backup', plan_id: 'p7' }],
+  ])('asks for the run of %s', async (name, id, body) => {
+    const transport = emptyServer()
+      .on('GET', '/api/hosts', machines)
+      .on('POST', `/api/hosts/${id}/runs`, () => ({ status: 201, body: run() }));
+    show(FleetView, transport);
+    await userEvent.click((await row(name)).getByRole('button'));
+    expect(transport.sent('POST', `/api/hosts/${id}/runs`)).toEqual([body]);
+  });
+
+  it('tells a refusal with its guidance and the run that stands in the way', async () => {
+    const transport = emptyServer()
+      .on('GET', '/api/hosts', machines)
+      .on('POST', '/api/hosts/a/runs', () =>
+        refusal('conflict', 'It is going already.', { guidance: 'Open it.', run_id: 'x5' }),
+      );
+    const { app } = show(FleetView, transport);
+    await userEvent.click((await row('alpha')).getByRole('button'));
+    expect(app.toasts.list).toMatchObject([
+      { title: 'It is going already.', body: 'Open it.', link: { href: '#/runs/x5' } },
+    ]);
+  });
+});
+
+describe('the keyboard', () => {
+  it('moves with j and k, and r does what the row offers', async () => {
+    const transport = emptyServer()
+      .on('GET', '/api/hosts', machines)
+      .on('POST', '/api/hosts/b/runs', () => ({ status: 201, body: run() }));
+    show(FleetView, transport);
+    await screen.findByRole('link', { name: 'alpha' });
+    await userEvent.keyboard('jj');
+    expect(screen.getByRole('link', { name: 'bravo' })).toHaveFocus();
+    await userEvent.keyboard('r');
+    expect(transport.sent('POST', '/api/hosts/b/runs')).toHaveLength(1);
+    await userEvent.keyboard('k');
+    expect(screen.getByRole('link', { name: 'alpha' })).toHaveFocus();
+  });
+});
+
+describe('the page', () => {
+  it('opens with the sentence', async () => {
+    show(FleetView, emptyServer().on('GET', '/api/hosts', [machines[0]]));
+    expect(await screen.findByRole('heading', { level: 1 })).toHaveTextContent(/Your machine is/);
+  });
+
+  it('teaches the next step when there is nothing', async () => {
+    show(FleetView, emptyServer());
+    expect(await screen.findByText('Add the first machine')).toBeVisible();
+  });
+
+  it('says why when the fleet cannot be read', async () => {
+    const transport = emptyServer().on('GET', '/api/hosts', () =>
+      refusal('internal', 'Something broke.', { guidance: 'Its log has the cause.' }),
+    );
+    show(FleetView, transport);
+    expect(await screen.findByText('Something broke.')).toBeVisible();
+    expect(screen.getByText('Its log has the cause.')).toBeVisible();
+  });
+});

@@ -1,0 +1,95 @@
+// Numbers, times and texts as a person reads them.
+import { describe, expect, it } from 'vitest';
+import { bytes, percent, plural, THIN } from './number';
+import { clean } from './text';
+import { absolute, left, parse, relative, span } from './time';
+
+const plain = (text: string) => text.replaceAll(THIN, ' ');
+
+describe('bytes', () => {
+  it.each([
+    [0, '0 B'],
+    [999, '999 B'],
+    [1000, '1 kB'],
+    [1_234_567, '1.23 MB'],
+    [88_400_000_000, '88.4 GB'],
+    [412_000_000_000, '412 GB'],
+    [999_600_000, '1 GB'],
+    [1_920_000_000_000, '1.92 TB'],
+    [-18_000_000_000, '−18 GB'],
+  ])('%d is %s', (value, words) => expect(plain(bytes(value))).toBe(words));
+
+  it('say nothing where nothing is known', () => {
+    expect(bytes(null)).toBe('—');
+    expect(bytes(undefined)).toBe('—');
+  });
+});
+
+describe('a share', () => {
+  it('is never 100 before it is whole', () => {
+    expect(plain(percent(0.9999))).toBe('99 %');
+    expect(plain(percent(1))).toBe('100 %');
+    expect(plain(percent(-1))).toBe('0 %');
+  });
+});
+
+describe('relative time', () => {
+  const now = Date.parse('2026-11-24T12:00:00Z');
+  const minute = 60_000;
+  it.each([
+    [0, 'just now'],
+    [44_000, 'just now'],
+    [50_000, '1 min ago'],
+    [59 * minute, '59 min ago'],
+    [60 * minute, '1 h ago'],
+    [23 * 60 * minute, '23 h ago'],
+    [25 * 60 * minute, 'yesterday'],
+    [3 * 24 * 60 * minute, '3 days ago'],
+    [20 * 24 * 60 * minute, '4 November'],
+    [400 * 24 * 60 * minute, '20 October 2025'],
+    [-20 * minute, 'in 20 min'],
+    [-24 * 60 * minute, 'tomorrow'],
+  ])('%d ms ago is %s', (away, words) => {
+    expect(plain(relative(now - away, now))).toBe(words);
+  });
+
+  it('reads the server’s times, and takes a bad one for none', () => {
+    expect(parse('2026-11-24T12:00:00.123456Z')).toBe(now + 123);
+    expect(parse('never')).toBeUndefined();
+    expect(parse(null)).toBeUndefined();
+  });
+
+  it('has an absolute form', () => expect(absolute(now)).toContain('24 November 2026'));
+});
+
+describe('spans', () => {
+  it('tell how long something took', () => {
+    expect(plain(span(200))).toBe('under 1 s');
+    expect(plain(span(9000))).toBe('9 s');
+    expect(plain(span(664_000))).toBe('11 min 04 s');
+    expect(plain(span(7_500_000))).toBe('2 h 05 min');
+  });
+
+  it('tell what is left', () => {
+    expect(plain(left(0.2))).toBe('1 s');
+    expect(plain(left(725))).toBe('12 min');
+    expect(plain(left(200_000))).toBe('2 days');
+  });
+});
+
+describe('nouns', () => {
+  it('agree with their number', () => {
+    expect(plural(1, 'file')).toBe('1 file');
+    expect(plural(1204, 'line')).toBe('1,204 lines');
+  });
+});
+
+describe('text from machines', () => {
+  it('loses what could make it look like something else', () => {
+    expect(clean('a\u001b[31mred\u001b[0m')).toBe('ared');
+    expect(clean('a\u001b]0;title\u0007b')).toBe('ab');
+    expect(clean('evil\u202egpj.exe')).toBe('evilgpj.exe');
+    expect(clean('two\nlines\u0000')).toBe('twolines');
+    expect(clean('tab\tstays, ümlaut too')).toBe('tab\tstays, ümlaut too');
+  });
+});

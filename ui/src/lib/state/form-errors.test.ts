@@ -1,0 +1,33 @@
+// A refusal reaches its field, or stands above the form; none is lost.
+import { Problem } from '$lib/api/problem';
+import { describe, expect, it } from 'vitest';
+import { FormErrors } from './form-errors.svelte';
+
+const refused = (field?: string) => new Problem('invalid_input', 'No.', { field, guidance: 'Do.' });
+
+describe('the errors of a form', () => {
+  it('go to the field that the server names', () => {
+    const errors = new FormErrors(['name', 'plan.paths']);
+    errors.take(refused('name'));
+    expect(errors.of('name')).toBe('No. Do.');
+    errors.take(refused('paths'), 'plan.');
+    expect(errors.of('plan.paths')).toBe('No. Do.');
+    expect(errors.general).toBeUndefined();
+  });
+
+  it('go to the field that the named one is a part of', () => {
+    const errors = new FormErrors(['plan.retention']);
+    errors.take(refused('retention.keep_within'), 'plan.');
+    expect(errors.of('plan.retention')).toBe('No. Do.');
+  });
+
+  it('stand above the form when it has no such field', () => {
+    const errors = new FormErrors(['name']);
+    errors.take(refused('colour'));
+    expect(errors.general?.message).toBe('No.');
+    errors.clear();
+    errors.take(new TypeError('network'));
+    expect(errors.general?.code).toBe('unreachable');
+    expect(errors.isAny).toBe(true);
+  });
+});

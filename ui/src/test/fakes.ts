@@ -1,0 +1,197 @@
+// Things to test with: views as the server makes them, and a transport that is played by hand.
+import type { Answer, StreamEvent, Transport } from '$lib/api/transport';
+import { Refused } from '$lib/api/transport';
+import type { Machine, Notice, Plan, Repository, Run } from '$lib/api/types';
+import type { Platform } from '$lib/platform';
+
+/** The point in time of the tests. */
+export const NOW = Date.parse('2026-11-24T12:00:00Z');
+
+/** A time before {@link NOW}. */
+export const ago = (hours: number) => new Date(NOW - hours * 3_600_000).toISOString();
+
+/** A machine whose last backup was three hours ago. */
+export function machine(more: Partial<Machine> = {}): Machine {
+  const id = more.id ?? 'm1';
+  return {
+    id,
+    name: 'atlas',
+    hostname: 'atlas',
+    os: 'linux',
+    arch: 'amd64',
+    agent_version: '0.1.0',
+    restic_version: '0.18.0',
+    protocol_version: 2,
+    state: 'enrolled',
+    is_online: true,
+    last_seen_at: ago(0),
+    enrolled_at: ago(1000),
+    plan_ids: ['p1'],
+    repository_ids: ['r1'],
+    desired_generation: 1,
+    acked_generation: 1,
+    in_sync: true,
+    last_runs: [
+      {
+        id: `${id}-b`,
+        kind: 'backup',
+        status: 'succeeded',
+        created_at: ago(3.1),
+        finished_at: ago(3),
+      },
+    ],
+    next_action: { action: 'run_now', kind: 'backup', plan_id: 'p1' },
+    ...more,
+  };
+}
+
+/** A run that is going. */
+export function run(more: Partial<Run> = {}): Run {
+  return {
+    id: 'x1',
+    host_id: 'm1',
+    host_name: 'atlas',
+    kind: 'backup',
+    options: { dry_run: false, read_data: false, include: [] },
+    status: 'running',
+    is_terminal: false,
+    dispatch: { stage: 'running', words: 'restic is at work' },
+    requested_by: 'admin',
+    created_at: ago(1),
+    unreadable: [],
+    unreadable_count: 0,
+    ...more,
+  };
+}
+
+/** A notice about the manager. */
+export function notice(more: Partial<Notice> = {}): Notice {
+  return {
+    id: 'n1',
+    code: 'clone_suspected',
+    subject: '',
+    message: 'Two machines use one identity.',
+    guidance: 'Enrol one of them anew.',
+    opened_at: ago(2),
+    last_at: ago(1),
+    times: 1,
+    ...more,
+  };
+}
+
+/** An initialised repository. */
+export function repository(more: Partial<Repository> = {}): Repository {
+  return {
+    id: 'r1',
+    name: 'box',
+    url: 'rest:http://localhost:8000/box/',
+    append_only: false,
+    has_credential: false,
+    created_at: ago(1000),
+    updated_at: ago(1000),
+    initialised_at: ago(999),
+    host_ids: ['m1'],
+    plan_ids: ['p1'],
+    facts: { locks: [] },
+    ...more,
+  };
+}
+
+/** A plan. */
+export function plan(more: Partial<Plan> = {}): Plan {
+  return {
+    id: 'p1',
+    name: 'docs',
+    enabled: true,
+    repository_id: 'r1',
+    paths: ['/etc'],
+    excludes: [],
+    tags: [],
+    host_ids: ['m1'],
+    created_at: ago(1000),
+    updated_at: ago(1000),
+    ...more,
+  };
+}
+
+/** A stream that a test plays. */
+export interface FakeStream {
+  path: string;
+  signal: AbortSignal;
+  send: (event: string, data: unknown, id?: string) => void;
+  open: () => void;
+  /** Ends it, as the server does. */
+  end: () => void;
+  /** Breaks it, as a network does. */
+  break: () => void;
+  refuse: (answer: Answer) => void;
+}
+
+type Handler = (body: unknown, path: string) => { status?: number; body?: unknown } | undefined;
+
+/** A transport whose answers and events a test gives. */
+export class FakeTransport implements Transport {
+  /** Every request, oldest first. */
+  readonly requests: { method: string; path: string; body: unknown }[] = [];
+  /** Every stream, oldest first. */
+  readonly streams: FakeStream[] = [];
+  #handlers = new Map<string, Handler>();
+
+  /** Answers requests of this method and path, without its query. */
+  on(method: string, path: string, handler: Handler | unknown): this {
+    const answer = typeof handler === 'function' ? (handler as Handler) : () => ({ body: handler });
+    this.#handlers.set(`${method} ${path}`, answer);
+    return this;
+  }
+
+  /** The bodies of the requests of this method and path. */
+  sent(method: string, path: string): unknown[] {
+    return this.requests
+      .filter((it) => it.method === method && it.path.split('?')[0] === path)
+      .map((it) => it.body);
+  }
+
+  async request(method: string, path: string, body?: string): Promise<Answer> {
+    const parsed: unknown = body === undefined ? undefined : JSON.parse(body);
+    this.requests.push({ method, path, body: parsed });
+    const handler = this.#handlers.get(`${method} ${path.split('?')[0] ?? ''}`);
+    const answer = handler?.(parsed, path);
+    if (!answer) return { status: 404, headers: {}, body: '{"code":"not_found","message":"No."}' };
+    const text = answer.body === undefined ? '' : JSON.stringify(answer.body);
+    const headers = { 'content-type': 'application/json', 'content-length': String(text.length) };
+    return { status: answer.status ?? 200, headers, body: text };
+  }
+
+  stream(path: string, onEvent: (event: StreamEvent) => void, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason));
+      this.streams.push({
+        path,
+        signal,
+        send: (event, data, id) => onEvent({ event, id, data: JSON.stringify(data) }),
+        open: () => onEvent({ event: 'open', data: '' }),
+        end: () => resolve(),
+        break: () => reject(new TypeError('network')),
+        refuse: (answer) => reject(new Refused(answer)),
+      });
+    });
+  }
+}
+
+/** A platform that remembers what was copied. */
+export function fakePlatform(): Platform & { copied: string[] } {
+  const copied: string[] = [];
+  return {
+    copied,
+    capabilities: { openFolder: false, signOut: true },
+    copy: async (text) => void copied.push(text),
+    openFolder: async () => {},
+    saveText: async () => {},
+  };
+}
+
+/** A refusal as the server writes it. */
+export const refusal = (code: string, message: string, more: object = {}) => ({
+  status: 422,
+  body: { code, message, ...more },
+});
