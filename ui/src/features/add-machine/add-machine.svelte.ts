@@ -3,9 +3,9 @@
 import { granted } from '$lib/api/client';
 import { Problem } from '$lib/api/problem';
 import type { CreatedEnrolment, CreatedRepository, Plan, RepositoryTestView } from '$lib/api/types';
-import { lines, readRetention, type Keep } from '$lib/domain/retention';
 import type { App } from '$lib/state/app.svelte';
 import { FormErrors } from '$lib/state/form-errors.svelte';
+import { COUNT_ERROR, PlanDraft } from '$lib/state/plan-draft.svelte';
 
 /** The fields that errors can go to; the prefix tells whose they are. */
 const FIELDS = [
@@ -35,14 +35,6 @@ export interface RepositoryDraft {
   appendOnly: boolean;
 }
 
-/** The plan's fields; several paths or patterns are one a line. */
-export interface PlanDraft {
-  name: string;
-  paths: string;
-  excludes: string;
-  keep: Partial<Record<Keep, string>>;
-}
-
 const emptyRepository = (): RepositoryDraft => ({
   name: '',
   url: '',
@@ -53,13 +45,6 @@ const emptyRepository = (): RepositoryDraft => ({
   appendOnly: false,
 });
 
-const emptyPlan = (): PlanDraft => ({
-  name: '',
-  paths: '',
-  excludes: '',
-  keep: { keep_daily: '7', keep_weekly: '5', keep_monthly: '12' },
-});
-
 /** The adding of one machine. */
 export class AddMachine {
   name = $state('');
@@ -68,7 +53,7 @@ export class AddMachine {
   repository = $state(emptyRepository());
   what = $state<'new' | 'existing'>('new');
   planId = $state('');
-  plan = $state(emptyPlan());
+  plan = $state.raw(PlanDraft.empty());
 
   /** The repository that was entered, with what was minted for it. */
   created = $state.raw<CreatedRepository>();
@@ -140,7 +125,7 @@ export class AddMachine {
     this.planId = this.createdPlan?.id ?? this.planId;
     this.what = this.planId ? 'existing' : 'new';
     this.repository = emptyRepository();
-    this.plan = emptyPlan();
+    this.plan = PlanDraft.empty();
     this.created = undefined;
     this.createdPlan = undefined;
     this.enrolment = undefined;
@@ -195,17 +180,10 @@ export class AddMachine {
       if (!this.planId) throw missing('id', 'Choose a plan, or describe a new one.');
       return this.planId;
     }
-    const retention = readRetention(this.plan.keep);
-    if (typeof retention === 'string') {
-      throw missing('retention', 'Each is a number of snapshots to keep, or empty.');
-    }
-    const body = {
-      name: this.plan.name.trim() || `${this.name.trim()} files`.trim(),
-      paths: lines(this.plan.paths),
-      excludes: lines(this.plan.excludes),
-      repository_id: repositoryId,
-      retention,
-    };
+    const typed = this.plan.read();
+    if (!typed) throw missing('retention', COUNT_ERROR);
+    const name = typed.name || `${this.name.trim()} files`.trim();
+    const body = { ...typed, name, repository_id: repositoryId };
     this.createdPlan = await granted(this.app.client.POST('/api/plans', { body }));
     return this.createdPlan.id;
   }

@@ -1,0 +1,40 @@
+// A plan as it is typed: several paths or patterns one a line, counts as text.
+import type { Plan, Retention } from '$lib/api/types';
+import { KEEPS, lines, readRetention, type Keep } from '$lib/domain/retention';
+
+/** What a plan's form says when a count is no number. */
+export const COUNT_ERROR = 'Each is a number of snapshots to keep, or empty.';
+
+/** The typed plan. */
+export class PlanDraft {
+  name = $state('');
+  paths = $state('');
+  excludes = $state('');
+  keep = $state<Partial<Record<Keep, string>>>({});
+
+  /** A new plan, with a retention that suits most. */
+  static empty(): PlanDraft {
+    const draft = new PlanDraft();
+    draft.keep = { keep_daily: '7', keep_weekly: '5', keep_monthly: '12' };
+    return draft;
+  }
+
+  /** A plan that is there. */
+  static of(plan: Plan): PlanDraft {
+    const draft = new PlanDraft();
+    draft.name = plan.name;
+    draft.paths = plan.paths.join('\n');
+    draft.excludes = plan.excludes.join('\n');
+    for (const [keep] of KEEPS) draft.keep[keep] = plan.retention?.[keep]?.toString() ?? '';
+    return draft;
+  }
+
+  /** What is typed as the server takes it; nothing when a count is no number. */
+  read():
+    (Pick<Plan, 'name' | 'paths' | 'excludes'> & { retention: Retention | null }) | undefined {
+    const retention = readRetention(this.keep);
+    if (typeof retention === 'string') return undefined;
+    const { name, paths, excludes } = this;
+    return { name: name.trim(), paths: lines(paths), excludes: lines(excludes), retention };
+  }
+}
