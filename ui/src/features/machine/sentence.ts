@@ -1,5 +1,5 @@
 // The first sentence of a machine's page. Pure.
-import type { Standing } from '$lib/domain/machine';
+import type { MachineState, Standing } from '$lib/domain/machine';
 
 const SENTENCES: Record<Standing, string> = {
   held: 'Waits for your decision.',
@@ -16,6 +16,9 @@ const SENTENCES: Record<Standing, string> = {
 };
 
 /** How the machine stands, as a sentence. */
-export function machineSentence(standing: Standing): string {
-  return SENTENCES[standing];
+export function machineSentence({ standing, isBusy, isProtected, glyph }: MachineState): string {
+  const own = SENTENCES[standing];
+  if (!isBusy || standing === 'held' || standing === 'revoked') return own;
+  const going = glyph === 'running' ? 'A run is going.' : 'A run is waiting.';
+  return isProtected ? `${own} ${going}` : going;
 }

@@ -40,6 +40,12 @@ export function absolute(then: number): string {
   return new Date(then).toLocaleString('en-GB', { dateStyle: 'full', timeStyle: 'medium' });
 }
 
+/** Day and minute, for lists: `24 November 2026, 14:02`. */
+export function moment(then: number): string {
+  const day = new Date(then).toLocaleDateString('en-GB', { dateStyle: 'long' });
+  return `${day}, ${clock(then).slice(0, 5)}`;
+}
+
 /** The time of day to the second. */
 export function clock(then: number): string {
   return new Date(then).toLocaleTimeString('en-GB');
