@@ -57,7 +57,7 @@ function machineCommands(app: App): Command[] {
       id: `act:${machine.id}`,
       group: 'Do',
       words: `${verb}: ${machine.name}`,
-      run: () => void app.actions.doNext(machine),
+      run: () => void app.actions.doNext(machine, 'always'),
     };
     return [open, act];
   });

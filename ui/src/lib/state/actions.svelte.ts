@@ -37,9 +37,14 @@ export class Actions {
   }
 
   /** Asks for a run and tells how that went. The run, or nothing when it was refused. */
-  async startAndTell(machine: Machine, body: StartRunForm): Promise<Run | undefined> {
+  async startAndTell(
+    machine: Machine,
+    body: StartRunForm,
+    tell: 'always' | 'if-it-waits' = 'always',
+  ): Promise<Run | undefined> {
     try {
       const run = await this.start(machine.id, body);
+      if (tell === 'if-it-waits' && machine.is_online) return run;
       const title = `${runTitle(run)} on ${machine.name} ${machine.is_online ? 'begins' : 'waits for the machine'}`;
       this.toasts.show({
         tone: 'plain',
@@ -53,8 +58,11 @@ export class Actions {
     }
   }
 
-  /** Does what the machine's row offers: asks for its run, or opens the one that is going. */
-  async doNext(machine: Machine): Promise<void> {
+  /**
+   * Does what the machine's row offers: asks for its run, or opens the one that is going.
+   * @param tell Whether a run that simply begins is told: where its row is in sight, the row does.
+   */
+  async doNext(machine: Machine, tell: 'always' | 'if-it-waits' = 'if-it-waits'): Promise<void> {
     const next = machine.next_action;
     if (!next || this.busy.has(machine.id)) return;
     if (next.action === 'view') {
@@ -65,7 +73,7 @@ export class Actions {
     if (!form) return;
     this.busy.add(machine.id);
     try {
-      await this.startAndTell(machine, form);
+      await this.startAndTell(machine, form, tell);
     } finally {
       this.busy.delete(machine.id);
     }
