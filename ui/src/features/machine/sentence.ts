@@ -19,6 +19,7 @@ const SENTENCES: Record<Standing, string> = {
 export function machineSentence({ standing, isBusy, isProtected, glyph }: MachineState): string {
   const own = SENTENCES[standing];
   if (!isBusy || standing === 'held' || standing === 'revoked') return own;
-  const going = glyph === 'running' ? 'A run is going.' : 'A run is waiting.';
+  const words = { running: 'A run is going.', waiting: 'A run is waiting.' } as const;
+  const going = glyph === 'running' || glyph === 'waiting' ? words[glyph] : 'No contact in a run.';
   return isProtected ? `${own} ${going}` : going;
 }

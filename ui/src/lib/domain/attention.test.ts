@@ -66,6 +66,16 @@ describe('a machine counts as protected', () => {
     expect([state.isProtected, state.standing]).toEqual([false, 'unproven']);
   });
 
+  it('shows no running arc for a run on a machine without contact', () => {
+    const it = machine({
+      is_online: false,
+      last_runs: [{ id: 'b', kind: 'backup', status: 'running', created_at: ago(1) }],
+      next_action: { action: 'view', run_id: 'b' },
+    });
+    const state = machineState(it, { at: NOW, runId: 'a', isPartial: false }, NOW);
+    expect([state.glyph, state.words]).toEqual(['unknown', 'running, no contact']);
+  });
+
   it('not when it is held, revoked, without a plan, or never backed up', () => {
     expect(isProtected({ hold: { code: 'clone_suspected', message: 'm' } })).toBe(false);
     expect(isProtected({ state: 'revoked' })).toBe(false);

@@ -2,7 +2,7 @@
 // that it can be tested that it never says more good than is known.
 import type { Machine, Notice } from '$lib/api/types';
 import { plural } from '$lib/format/number';
-import { age, parse } from '$lib/format/time';
+import { age, parse, relative } from '$lib/format/time';
 import { newest, URGENCY, type LastGood, type MachineState, type Standing } from './machine';
 import type { GlyphName } from './run';
 
@@ -186,7 +186,7 @@ function failedCard(
   const isInit = machine.next_action?.kind === 'init';
   const run = newest(machine, isInit ? 'init' : 'backup');
   const at = parse(run?.finished_at);
-  const when = at === undefined ? '' : ` ${age(at, now)} ago`;
+  const when = at === undefined ? '' : ` ${relative(at, now)}`;
   const why = run?.code ? CAUSES[run.code] : undefined;
   const title = `${machine.name}: ${isInit ? 'initialise' : 'backup'} failed${when}`;
   const runId = machine.next_action?.run_id;

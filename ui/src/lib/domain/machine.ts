@@ -1,7 +1,7 @@
 // How a machine stands, as a pure function of what is known. Never greener than the facts: what was
 // not heard of, or is too old, does not count as protected.
 import type { LastRun, Machine } from '$lib/api/types';
-import { age, parse } from '$lib/format/time';
+import { age, parse, relative } from '$lib/format/time';
 import type { GlyphName } from './run';
 import { hasSnapshot } from './run';
 
@@ -75,8 +75,11 @@ export function machineState(machine: Machine, lastGood: LastGood, now: number):
   const isRunning = isBusy && machine.last_runs.some((run) => run.status === 'running');
   const state = standing(machine, lastGood, now);
   if (isBusy && state.standing !== 'held' && state.standing !== 'revoked') {
-    const glyph = isRunning ? 'running' : 'waiting';
-    return { ...state, glyph, words: isRunning ? 'running' : 'waiting', isBusy };
+    if (!isRunning) return { ...state, glyph: 'waiting', words: 'waiting', isBusy };
+    // It may be running still, or not: nobody can say.
+    if (!machine.is_online)
+      return { ...state, glyph: 'unknown', words: 'running, no contact', isBusy };
+    return { ...state, glyph: 'running', words: 'running', isBusy };
   }
   return { ...state, isBusy };
 }
@@ -95,7 +98,7 @@ function standing(machine: Machine, lastGood: LastGood, now: number): Stand {
   if (isInit && action.action === 'retry') return bad('failed', 'failed', 'initialise failed');
   if (action?.action === 'retry') {
     const at = parse(newest(machine, 'backup')?.finished_at);
-    return bad('failed', 'failed', at === undefined ? 'failed' : `failed ${age(at, now)} ago`);
+    return bad('failed', 'failed', at === undefined ? 'failed' : `failed ${relative(at, now)}`);
   }
   if (isInit) return bad('uninitialised', 'unknown', 'not initialised');
   if (lastGood === null) return bad('never', 'unknown', 'never backed up');

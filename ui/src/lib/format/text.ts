@@ -4,6 +4,11 @@ const ESCAPES = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b
 const INVISIBLE =
   /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
+/** With a capital at its beginning, as a sentence has it. */
+export function sentence(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 /** The text without terminal escapes, control characters and turns of the writing direction. */
 export function clean(text: string): string {
   return text.replace(ESCAPES, '').replace(INVISIBLE, '');

@@ -4,6 +4,7 @@ import type { Change, EventHub } from '$lib/api/events';
 import type { Notice, Run } from '$lib/api/types';
 import { didNotWork, runSentence } from '$lib/domain/run';
 import { plural } from '$lib/format/number';
+import { clean, sentence } from '$lib/format/text';
 import type { Router } from './route.svelte';
 import type { Toasts } from './toasts.svelte';
 
@@ -84,7 +85,7 @@ export class News {
       this.toasts.show({
         tone: 'bad',
         title: runSentence(run),
-        body: run.error ?? undefined,
+        body: run.error ? sentence(clean(run.error)) : undefined,
         link,
       });
     }
