@@ -57,6 +57,10 @@ export default ts.config(
       // The policy forbids style attributes; style: directives go through the object model.
       'no-restricted-syntax': [
         'error',
+        {
+          selector: 'SvelteAttribute[key.name=/^on/] > SvelteLiteral',
+          message: 'A handler is a function: the policy forbids code in attributes.',
+        },
         { selector: 'SvelteAttribute[key.name="style"]', message: 'Use a class or style:name.' },
       ],
       'svelte/require-each-key': 'error',

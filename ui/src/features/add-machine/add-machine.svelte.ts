@@ -134,7 +134,8 @@ export class AddMachine {
     this.errors.clear();
     if (!waiting) return;
     const params = { path: { id: waiting.id } };
-    await granted(this.app.client.DELETE('/api/enrolments/{id}', { params })).catch(() => {});
+    const call = this.app.client.DELETE('/api/enrolments/{id}', { params });
+    await granted(call).catch((thrown) => this.app.toasts.fail(thrown));
   }
 
   /** Does one step; a refusal goes to its fields, and ends the walk. */

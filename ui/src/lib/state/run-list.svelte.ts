@@ -59,7 +59,7 @@ export class RunList {
     return this.#first.start();
   }
 
-  /** Reads the next older page. */
+  /** Reads the next older page; throws the problem when that is refused. */
   async more(): Promise<void> {
     const last = this.runs?.at(-1);
     if (!last || this.isLoadingMore) return;
@@ -69,8 +69,6 @@ export class RunList {
       const page = await this.#page(last.id);
       this.#older = [...(this.#older.length > 0 ? this.#older : first), ...page];
       this.#reachedEnd = page.length < PAGE;
-    } catch {
-      // The button stays and can be pressed again.
     } finally {
       this.isLoadingMore = false;
     }
