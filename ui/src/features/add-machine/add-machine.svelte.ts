@@ -116,9 +116,12 @@ export class AddMachine {
     this.isBusy = false;
   }
 
-  /** Begins anew. An install line that nobody used lets nobody in any more. */
-  async reset(): Promise<void> {
-    const waiting = this.enrolment;
+  /**
+   * Begins anew.
+   * @param line What becomes of the install line: one that nobody used lets nobody in any more.
+   */
+  async reset(line: 'was-used' | 'withdraw'): Promise<void> {
+    const waiting = line === 'withdraw' ? this.enrolment : undefined;
     this.name = '';
     this.repositoryId = this.created?.repository.id ?? this.repositoryId;
     this.where = this.repositoryId ? 'existing' : 'new';

@@ -90,6 +90,21 @@ describe('adding a machine', () => {
     expect(transport.sent('POST', '/api/plans')).toHaveLength(1);
   });
 
+  it('withdraws an install line that nobody used when one starts over', async () => {
+    const transport = emptyServer()
+      .on('POST', '/api/repositories', () => ({ status: 201, body: created }))
+      .on('POST', '/api/plans', () => ({ status: 201, body: plan() }))
+      .on('POST', '/api/enrolments', () => ({ status: 201, body: enrolment }))
+      .on('DELETE', '/api/enrolments/e1', () => ({ status: 204 }));
+    show(AddMachineView, transport);
+    await fill();
+    await submit();
+    await userEvent.click(await screen.findByRole('button', { name: 'Start over' }));
+    expect(transport.sent('DELETE', '/api/enrolments/e1')).toHaveLength(1);
+    expect(screen.queryByText('minted-repository-password')).toBeNull();
+    expect(screen.getByLabelText(/What is the machine called/)).toHaveValue('');
+  });
+
   it('shows a refusal without a field above the form', async () => {
     const transport = emptyServer().on('POST', '/api/repositories', () =>
       refusal('internal', 'Something broke.', { guidance: 'Its log has the cause.' }),
