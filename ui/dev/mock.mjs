@@ -240,7 +240,8 @@ function tree(path) {
     path: `${base}/${it}`,
     kind: 'dir',
     mtime: ago(50),
-    mode: 493,
+    mode: 'drwxr-xr-x',
+    can_choose: true,
   }));
   const files =
     path === '/'
@@ -251,7 +252,8 @@ function tree(path) {
           kind: n === 3 ? 'symlink' : 'file',
           size: 1000 + n * 7919,
           mtime: ago(100 + n * 30),
-          mode: 420,
+          mode: '-rw-r--r--',
+          can_choose: n !== 7,
         }));
   return { path, entries: [...dirs, ...files], read_at: ago(0) };
 }

@@ -30,10 +30,10 @@ export class SnapshotTree {
     this.#folders.delete(path);
     try {
       const params = {
-        path: { rid: this.repositoryId, sid: this.snapshotId },
+        path: { id: this.repositoryId, snapshot: this.snapshotId },
         query: { path },
       };
-      const call = this.client.GET('/api/repositories/{rid}/snapshots/{sid}/tree', { params });
+      const call = this.client.GET('/api/repositories/{id}/snapshots/{snapshot}/tree', { params });
       this.#folders.set(path, await granted(call));
     } catch (thrown) {
       // May be asked for again.

@@ -44,7 +44,13 @@ describe('a snapshot', () => {
   });
 
   it('shows folders first, and numbers as a person counts', () => {
-    const entry = (name: string, kind: 'file' | 'dir') => ({ name, kind, path: `/${name}` });
+    const entry = (name: string, kind: 'file' | 'dir') => ({
+      name,
+      kind,
+      path: `/${name}`,
+      can_choose: true,
+      mode: '',
+    });
     const all = [entry('f10', 'file'), entry('f9', 'file'), entry('z', 'dir')];
     expect(ordered(all).map((it) => it.name)).toEqual(['z', 'f9', 'f10']);
   });

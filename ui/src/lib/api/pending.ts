@@ -1,5 +1,5 @@
-// Two endpoints that the UI uses and the document does not have yet. When the document gains them,
-// the generated types take over and this file goes.
+// An endpoint that the UI uses and the document does not have yet. When the document gains it, the
+// generated types take over and this file goes.
 import type { components } from './schema';
 
 type Refusal = { content: { 'application/json': components['schemas']['ProblemView'] } };
@@ -24,24 +24,7 @@ export interface RepositoryTestView {
   message: string;
 }
 
-/** One thing in a folder of a snapshot. */
-export interface TreeEntryView {
-  name: string;
-  path: string;
-  kind: 'file' | 'dir' | 'symlink' | 'other';
-  size?: number | null;
-  mtime?: string | null;
-  mode?: number | null;
-}
-
-/** One folder of a snapshot. */
-export interface TreeView {
-  path: string;
-  entries: TreeEntryView[];
-  read_at: string;
-}
-
-/** The endpoints, in the shape of the generated ones. */
+/** The endpoint, in the shape of the generated ones. */
 export interface PendingPaths {
   '/api/repositories/test': Only<
     'post',
@@ -49,19 +32,6 @@ export interface PendingPaths {
       parameters: None;
       requestBody: { content: { 'application/json': TestRepositoryForm } };
       responses: Ok<RepositoryTestView>;
-    }
-  >;
-  '/api/repositories/{rid}/snapshots/{sid}/tree': Only<
-    'get',
-    {
-      parameters: {
-        query: { path: string };
-        header?: never;
-        path: { rid: string; sid: string };
-        cookie?: never;
-      };
-      requestBody?: never;
-      responses: Ok<TreeView>;
     }
   >;
 }

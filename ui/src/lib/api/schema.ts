@@ -324,6 +324,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/repositories/{id}/snapshots/{snapshot}/tree": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is in one folder of a snapshot. The first time a connected machine is asked, which takes
+         *     seconds; after that the answer is kept.
+         */
+        get: operations["list_folder"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/runs": {
         parameters: {
             query?: never;
@@ -521,7 +541,7 @@ export interface components {
             subject: string;
         };
         /** @enum {string} */
-        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "files_unreadable" | "restic_failed" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "not_confirmed" | "too_large" | "internal";
+        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "not_confirmed" | "too_large" | "internal";
         /** @description What an act that cannot be undone wants to hear. */
         ConfirmForm: {
             /** @description The name of the thing, exactly. */
@@ -1474,6 +1494,44 @@ export interface components {
             /** @enum {string} */
             topic: "enrolments";
         };
+        /** @description Something in a folder of a snapshot. */
+        TreeEntryView: {
+            /**
+             * @description Whether it can be chosen by itself. A name that is not valid text, or that has control
+             *     characters, can only be restored with the folder around it.
+             */
+            can_choose: boolean;
+            /** @description `dir`, `file`, `symlink` or `other`. */
+            kind: string;
+            /** @description Its rights as `ls -l` shows them. */
+            mode: string;
+            /**
+             * Format: date-time
+             * @description When its content last changed.
+             */
+            mtime?: string | null;
+            /** @description Its name, safe to show. */
+            name: string;
+            /** @description Its absolute path inside the snapshot, exactly. */
+            path: string;
+            /**
+             * Format: int64
+             * @description Bytes; files only.
+             */
+            size?: number | null;
+        };
+        /** @description A folder of a snapshot. */
+        TreeView: {
+            /** @description What is in it, folders first, by name. */
+            entries: components["schemas"]["TreeEntryView"][];
+            /** @description Its absolute path inside the snapshot. */
+            path: string;
+            /**
+             * Format: date-time
+             * @description When it was listed. It never changes.
+             */
+            read_at: string;
+        };
         /** @description A file that could not be read or restored. */
         UnreadableView: {
             /** @description What the operating system said. */
@@ -1500,6 +1558,11 @@ export interface components {
         UpdateRepositoryForm: {
             append_only?: boolean | null;
             ca_pem?: string | null;
+            /**
+             * @description The repository's name, typed: needed to replace the password of one that exists. Nobody can
+             *     read what was written with the old one unless it was kept elsewhere.
+             */
+            confirm?: string | null;
             /** Format: password */
             credential?: string | null;
             name?: string | null;
@@ -2330,6 +2393,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SnapshotsView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    list_folder: {
+        parameters: {
+            query?: {
+                /** @description Its absolute path inside the snapshot; the root when absent. */
+                path?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+                snapshot: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TreeView"];
                 };
             };
             default: {

@@ -28,4 +28,6 @@ export type Session = Schemas['SessionView'];
 export type Snapshot = Schemas['SnapshotView'];
 export type StartRunForm = Schemas['StartRunForm'];
 export type System = Schemas['SystemView'];
-export type { RepositoryTestView, TreeEntryView, TreeView } from './pending';
+export type TreeEntryView = Schemas['TreeEntryView'];
+export type TreeView = Schemas['TreeView'];
+export type { RepositoryTestView } from './pending';

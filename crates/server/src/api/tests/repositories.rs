@@ -1,7 +1,7 @@
 //! Repositories through the router.
 
 use super::{Fleet, assert_answer, id_of};
-use crate::db::{repositories as rows, snapshots};
+use crate::db::{folders, repositories as rows, snapshots};
 use protocol::{RepositoryId, Snapshot};
 use serde_json::{Value, json};
 
