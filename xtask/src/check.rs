@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::databases::{self, Database};
 use crate::tools::CargoTool;
 use crate::workspace::Workspace;
-use crate::{exec, report};
+use crate::{exec, report, ui};
 
 /// How a gate ended. A gate with nothing to look at holds.
 enum Verdict {
@@ -39,6 +39,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         let name = format!("sqlx-{}", database.name);
         gates.push(gate(&name, || queries(workspace, database)));
     }
+
+    gates.push(gate("ui", || {
+        Ok(if ui::check(workspace)? { Verdict::Holds } else { Verdict::Broken })
+    }));
 
     println!();
     for gate in &gates {

@@ -3,7 +3,7 @@
 //! | command        | what it does                                                             |
 //! |----------------|--------------------------------------------------------------------------|
 //! | `tools`        | makes a fresh machine ready; instant when it already is                  |
-//! | `check`        | the fast gates: format, lints, docs, dependencies, checked queries       |
+//! | `check`        | the fast gates: format, lints, docs, dependencies, checked queries, pages |
 //! | `test`         | every test of the workspace, and a short run of each fuzz target         |
 //! | `demo`         | shows the product working on this machine, end to end                    |
 //! | `run`          | the coordinating server in the foreground                                |
@@ -33,6 +33,7 @@ mod report;
 mod run;
 mod test;
 mod tools;
+mod ui;
 mod workspace;
 
 use std::process::ExitCode;

@@ -9,7 +9,7 @@ use std::process::{Child, ExitCode, Stdio};
 use anyhow::{Context as _, Result};
 
 use crate::workspace::Workspace;
-use crate::{fuzz, tools};
+use crate::{fuzz, tools, ui};
 
 /// How many inputs each fuzz target gets as part of the tests.
 const FUZZ_RUNS: u64 = 50_000;
@@ -37,6 +37,7 @@ fn count(workspace: &Workspace) -> Result<Tally> {
     tools::for_tests(workspace)?;
     workspace.build_programs()?;
     let mut tally = cargo_test(workspace)?;
+    ui::test(workspace, &mut tally)?;
     fuzz::smoke(workspace, FUZZ_RUNS, &mut tally)?;
     Ok(tally)
 }

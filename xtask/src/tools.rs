@@ -1,12 +1,14 @@
 //! What has to be on a machine, and how it gets there.
 //!
 //! Programs of the operating system ([`system`]); restic and rest-server in pinned, hash-checked
-//! versions under `target/tools` ([`debian`], [`mirrors`]); cargo's subcommands ([`cargo_tools`]).
+//! versions under `target/tools` ([`debian`], [`mirrors`]); Node.js ([`node`]); cargo's subcommands
+//! ([`cargo_tools`]).
 //! Everything is looked for first, so a second call does nothing.
 
 mod cargo_tools;
 mod debian;
 mod mirrors;
+mod node;
 mod system;
 
 use std::process::ExitCode;
@@ -15,6 +17,7 @@ use anyhow::Result;
 use serde_json::json;
 
 pub(crate) use cargo_tools::CargoTool;
+pub(crate) use node::Node;
 
 use crate::report;
 use crate::workspace::Workspace;

@@ -158,7 +158,7 @@ impl Pinned {
 }
 
 /// Tries one address after the other until a file with the right hash has come.
-fn fetch(addresses: &[String], to: &Path, sha256_wanted: &str) -> Result<()> {
+pub(super) fn fetch(addresses: &[String], to: &Path, sha256_wanted: &str) -> Result<()> {
     let mut refusals = Vec::new();
     for address in addresses {
         println!("tools: fetching {address}");
@@ -200,7 +200,7 @@ fn unpack(package: &Path, folder: &Path, sha256: &str) -> Result<()> {
     Ok(())
 }
 
-fn sha256(file: &Path) -> Result<String> {
+pub(super) fn sha256(file: &Path) -> Result<String> {
     let said = exec::output(Command::new("sha256sum").arg("--binary").arg(file))?;
     said.split_whitespace().next().map(str::to_owned).context("sha256sum said nothing")
 }
