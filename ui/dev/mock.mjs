@@ -230,7 +230,7 @@ const snapshots = (it) =>
 const DIRS = {
   '/': ['etc', 'home', 'srv'],
   '/etc': ['apt', 'ssh', 'systemd'],
-  '/home': ['anna', 'ben'],
+  '/home': ['office', 'shop'],
   '/srv': ['media', 'www'],
 };
 function tree(path) {
