@@ -14,7 +14,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use std::{convert::Infallible, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -88,7 +88,10 @@ pub fn respond(
             }
         })
     });
-    let events = events.take_until(until.over());
+    // The answer's head travels with the first bytes: without some, a client would not know for as
+    // long as nothing happens whether it is heard.
+    let begins = stream::once(std::future::ready(Ok(Event::default().comment("begins"))));
+    let events = begins.chain(events).take_until(until.over());
     let mut response =
         Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     // A proxy that collects the answer first would make it no stream.
