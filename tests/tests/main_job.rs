@@ -272,3 +272,48 @@ async fn an_outcome_of_a_cut_link_arrives_when_the_link_is_back() {
         log["lines"].as_array().unwrap().iter().map(|line| line["seq"].as_u64().unwrap()).collect();
     assert_eq!(seqs, (1..=lines).collect::<Vec<_>>(), "every line, once, in order");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_is_asked_before_it_is_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    tree::make_small(&source).unwrap();
+    let tools = Tools::of_workspace();
+    let mut fleet = Fleet::start(dir.path(), &tools, &source, Deletes::Allowed).await.unwrap();
+    let shown = fleet.api.get(&format!("/api/repositories/{}", fleet.repository)).await.unwrap();
+    let test = "/api/repositories/test";
+    let whole = json!({
+        "url": shown["url"],
+        "username": shown["username"],
+        "credential": fleet.secrets.credential,
+        "ca_pem": fleet.server.ca_pem,
+    });
+    let with = |name: &str, value: serde_json::Value| {
+        let mut form = whole.clone();
+        form[name] = value;
+        form
+    };
+    assert_eq!(fleet.api.post(test, &whole).await.unwrap()["state"], "empty");
+    let open = fleet.api.post(test, &with("credential", json!(null))).await.unwrap();
+    assert_eq!(open["state"], "password_needed");
+    for (form, code, field) in [
+        (with("credential", json!("wrong")), "repository_auth", "credential"),
+        (with("ca_pem", json!(null)), "certificate_unknown", "ca_pem"),
+        (with("url", json!("rest:https://localhost:1/box/")), "repository_unreachable", "url"),
+        (with("url", json!("/srv/box")), "invalid_input", "url"),
+        (with("url", json!("sftp:-oProxyCommand=x:/y")), "repository_url_invalid", "url"),
+    ] {
+        let refusal = fleet.api.refused(Method::POST, test, &form).await.unwrap();
+        assert_eq!(
+            (&refusal["code"], &refusal["field"]),
+            (&json!(code), &json!(field)),
+            "{refusal}"
+        );
+        assert!(!refusal.to_string().contains(&fleet.secrets.credential));
+    }
+    fleet.run(&fleet.init()).await.unwrap().expect("succeeded").unwrap();
+    assert_eq!(fleet.api.post(test, &whole).await.unwrap()["state"], "repository");
+    fleet.server.kill().await.unwrap();
+    let refusal = fleet.api.refused(Method::POST, test, &whole).await.unwrap();
+    assert_eq!(refusal["code"], "repository_unreachable", "{refusal}");
+}

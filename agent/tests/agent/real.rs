@@ -52,7 +52,8 @@ async fn a_real_restic_initialises_backs_up_checks_forgets_and_restores() {
     let early = session.until_finished(run_id(1)).await;
     assert_eq!((early.status, early.code), (JobStatus::Failed, Some(Code::RepositoryMissing)));
 
-    let repository_id = Some(repository_id());
+    let repository = repository_id();
+    let repository_id = Some(repository);
     session.run(run_id(2), manager.number(2), RunSpec::Init { repository_id }).await;
     assert_eq!(session.until_finished(run_id(2)).await.status, JobStatus::Succeeded);
     session.run(run_id(3), manager.number(3), backup()).await;
@@ -68,7 +69,7 @@ async fn a_real_restic_initialises_backs_up_checks_forgets_and_restores() {
     assert!(stats.size_bytes > 0, "{stats:?}");
 
     let want = TreeWant {
-        repository_id: repository_id.unwrap(),
+        repository_id: repository,
         snapshot_id: snapshot_id.clone(),
         path: bench.source().display().to_string(),
     };

@@ -119,6 +119,7 @@ fn resources() -> OpenApiRouter<Manager> {
             repositories::update::update,
             repositories::delete::delete
         ))
+        .routes(routes!(repositories::probe::test))
         .routes(routes!(repositories::snapshots::snapshots))
         .routes(routes!(repositories::tree::tree))
         .routes(routes!(plans::list::list, plans::create::create))

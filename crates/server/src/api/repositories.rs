@@ -5,6 +5,7 @@ pub mod create;
 pub mod delete;
 pub mod list;
 pub mod location;
+pub mod probe;
 pub mod show;
 pub mod snapshots;
 pub mod tree;

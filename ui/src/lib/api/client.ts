@@ -1,6 +1,5 @@
 // The typed client: paths, parameters and bodies are checked against the server's own document.
 import createClient from 'openapi-fetch';
-import type { PendingPaths } from './pending';
 import { Problem } from './problem';
 import type { paths } from './schema';
 import type { Transport } from './transport';
@@ -9,11 +8,11 @@ import type { Transport } from './transport';
 const NOWHERE = 'http://manager.invalid';
 
 /** The client; its methods answer with `{ data, error, response }`. */
-export type Client = ReturnType<typeof createClient<paths & PendingPaths>>;
+export type Client = ReturnType<typeof createClient<paths>>;
 
 /** Makes a client over a transport. */
 export function makeClient(transport: Transport): Client {
-  return createClient<paths & PendingPaths>({
+  return createClient<paths>({
     baseUrl: NOWHERE,
     fetch: async (request) => {
       const path = request.url.slice(NOWHERE.length);

@@ -285,6 +285,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/repositories/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Asks a rest-server what is at a place, from this computer. Nothing is saved or changed. Machines
+         *     may still see the network in another way.
+         */
+        post: operations["test_repository"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/repositories/{id}": {
         parameters: {
             query?: never;
@@ -762,6 +782,11 @@ export interface components {
              */
             snapshots_read_at?: string | null;
         };
+        /**
+         * @description What a place is.
+         * @enum {string}
+         */
+        FoundState: "empty" | "repository" | "password_needed";
         /** @description Why a host waits for the admin. */
         HoldView: {
             /** @description The stable reason. */
@@ -1090,6 +1115,13 @@ export interface components {
         RenameHostForm: {
             /** @description Its new name. */
             name: string;
+        };
+        /** @description What was found at a place. */
+        RepositoryTestView: {
+            /** @description The same in words for a person. */
+            message: string;
+            /** @description What it is. */
+            state: components["schemas"]["FoundState"];
         };
         /** @description A repository. */
         RepositoryView: {
@@ -1465,6 +1497,20 @@ export interface components {
             root_certificate_pem: string;
             /** @description Its version. */
             version: string;
+        };
+        /** @description Where to look, before anything is saved. */
+        TestRepositoryForm: {
+            /** @description The authority of the server's certificate, PEM. */
+            ca_pem?: string | null;
+            /**
+             * Format: password
+             * @description The password for the server; absent for one that is still to be minted.
+             */
+            credential?: string | null;
+            /** @description restic's location of a rest-server, without credentials. */
+            url: string;
+            /** @description The user name for the server. */
+            username?: string | null;
         };
         /** @description What changed. */
         Topic: {
@@ -2265,6 +2311,37 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["CreatedRepositoryView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    test_repository: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TestRepositoryForm"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RepositoryTestView"];
                 };
             };
             default: {

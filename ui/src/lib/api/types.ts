@@ -30,4 +30,4 @@ export type StartRunForm = Schemas['StartRunForm'];
 export type System = Schemas['SystemView'];
 export type TreeEntryView = Schemas['TreeEntryView'];
 export type TreeView = Schemas['TreeView'];
-export type { RepositoryTestView } from './pending';
+export type RepositoryTestView = Schemas['RepositoryTestView'];
