@@ -167,8 +167,9 @@ async fn failures_come_back_with_a_code_and_with_guidance() {
     assert_eq!(problem["code"], "snapshot_unknown");
 
     let repository = format!("/api/repositories/{}", fleet.repository);
+    let name = fleet.api.get(&repository).await.unwrap()["name"].clone();
     for (change, code) in [
-        (json!({ "password": "another %zz/# password" }), "wrong_password"),
+        (json!({ "password": "another %zz/# password", "confirm": name }), "wrong_password"),
         (json!({ "credential": "another" }), "repository_auth"),
         (json!({ "ca_pem": null }), "certificate_unknown"),
     ] {
@@ -178,7 +179,8 @@ async fn failures_come_back_with_a_code_and_with_guidance() {
     }
     fs::remove_dir_all(&source).unwrap();
     let restored = json!({
-        "password": fleet.secrets.repository, "credential": fleet.secrets.credential, "ca_pem": fleet.server.ca_pem,
+        "password": fleet.secrets.repository, "confirm": name,
+        "credential": fleet.secrets.credential, "ca_pem": fleet.server.ca_pem,
     });
     fleet.api.call(Method::PUT, &repository, Some(&restored)).await.unwrap();
     fleet.in_sync().await.unwrap();
