@@ -3,7 +3,7 @@
 use crate::{
     api::Api,
     planted_secret,
-    process::{Process, free_port, run_to_end},
+    process::{Port, Process, run_to_end},
     proxy::Proxy,
     tools::built,
     wait_for,
@@ -23,7 +23,8 @@ pub struct Manager {
     password: String,
     process: Option<Process>,
     ready: Ready,
-    agent_port: u16,
+    ui_port: Port,
+    agent_port: Port,
     /// What stands between the agents and this manager.
     pub network: Proxy,
     /// Extra environment of the process, such as the hooks that crash it at a named point.
@@ -65,31 +66,33 @@ impl Manager {
         let (status, printed) = run_to_end(command, &password)?;
         fs::write(root.join("init.log"), &printed)?;
         ensure!(status.success(), "restic-manager-headless init ended with {status}:\n{printed}");
-        let agent_port = free_port()?;
+        let agent_port = Port::reserve()?;
+        let network = Proxy::start(agent_port.number()).await?;
         let mut manager = Self {
             root: root.to_owned(),
             password,
             process: None,
             ready: Ready::default(),
+            ui_port: Port::reserve()?,
             agent_port,
-            network: Proxy::start(agent_port).await?,
+            network,
             environment,
         };
         manager.start().await?;
         Ok(manager)
     }
 
-    /// Starts it; after the first time on the same ports, so that agents find it again.
+    /// Starts it, each time on the same ports, so that agents find it again.
     ///
     /// # Errors
     /// When it cannot be started.
     pub async fn start(&mut self) -> Result<()> {
-        let ui = self.ready.ui.strip_prefix("https://").unwrap_or("127.0.0.1:0");
-        let agent = format!("127.0.0.1:{}", self.agent_port);
+        let ui = format!("127.0.0.1:{}", self.ui_port.number());
+        let agent = format!("127.0.0.1:{}", self.agent_port.number());
         let dialled = self.network.address().to_string();
         let mut command = Command::new(built("restic-manager-headless")?);
         command.arg("serve").arg("--data-dir").arg(self.data());
-        command.args(["--ui-listen", ui, "--agent-listen", &agent, "--agent-address", &dialled]);
+        command.args(["--ui-listen", &ui, "--agent-listen", &agent, "--agent-address", &dialled]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let before = self.root.join("manager.log").metadata().map_or(0, |meta| meta.len());
         let mut process = Process::spawn("manager", command, &self.root, "")?;

@@ -8,11 +8,13 @@ use rustix::{
 use std::{
     fs::{File, OpenOptions},
     io::Write as _,
+    net::Ipv4Addr,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
+use tokio::net::TcpSocket;
 
 /// A running program. Dropped, it and its whole group are killed.
 #[derive(Debug)]
@@ -236,11 +238,51 @@ pub fn run_to_end(mut command: Command, stdin: &str) -> Result<(ExitStatus, Stri
     Ok((output.status, String::from_utf8_lossy(&printed).into_owned()))
 }
 
-/// A TCP port of the loopback interface that was free a moment ago, for programs that cannot tell
-/// which one they were given.
+/// A TCP port of the loopback interface, kept for one program that has to be told which one to use.
 ///
-/// # Errors
-/// When there is none.
-pub fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// The socket behind it is bound and never listens: the system gives the port to nobody who asks for
+/// any, while a program that names it, and allows the address to be used again as servers do, gets it
+/// as often as it starts.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    _reserved: TcpSocket,
+}
+
+impl Port {
+    /// Takes a free one.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn reserve() -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        Ok(Self { number: socket.local_addr()?.port(), _reserved: socket })
+    }
+
+    /// The port's number.
+    #[must_use]
+    pub const fn number(&self) -> u16 {
+        self.number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[tokio::test]
+    async fn a_reserved_port_is_given_to_nobody_else_and_can_be_listened_on_again_and_again() {
+        let ports: Vec<Port> = (0..200).map(|_| Port::reserve().unwrap()).collect();
+        let numbers: BTreeSet<u16> = ports.iter().map(Port::number).collect();
+        assert_eq!(numbers.len(), ports.len(), "one port was given twice");
+        for _ in 0..3 {
+            let address = (Ipv4Addr::LOCALHOST, ports[0].number());
+            let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+            let client = tokio::net::TcpStream::connect(address).await.unwrap();
+            drop((listener.accept().await.unwrap(), client));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! A real rest-server with TLS, a password file and private repositories.
 
 use crate::{
-    process::{Process, free_port},
+    process::{Port, Process},
     proxy::Proxy,
     tools::Tools,
     wait_for,
@@ -28,7 +28,7 @@ pub struct RestServer {
     process: Option<Process>,
     program: PathBuf,
     root: PathBuf,
-    port: u16,
+    port: Port,
     deletes: Deletes,
     /// What stands between restic and this server.
     pub network: Proxy,
@@ -55,8 +55,8 @@ impl RestServer {
         }
         fs::write(root.join("htpasswd"), htpasswd)?;
         let program = tools.rest_server()?;
-        let port = free_port()?;
-        let network = Proxy::start(port).await?;
+        let port = Port::reserve()?;
+        let network = Proxy::start(port.number()).await?;
         let mut server =
             Self { process: None, program, root: root.to_owned(), port, deletes, network, ca_pem };
         server.restart().await?;
@@ -73,7 +73,12 @@ impl RestServer {
         command
             .arg("--path")
             .arg(self.root.join("data"))
-            .args(["--listen", &format!("127.0.0.1:{}", self.port), "--private-repos", "--tls"])
+            .args([
+                "--listen",
+                &format!("127.0.0.1:{}", self.port.number()),
+                "--private-repos",
+                "--tls",
+            ])
             .arg("--tls-cert")
             .arg(self.root.join("cert.pem"))
             .arg("--tls-key")
@@ -84,7 +89,7 @@ impl RestServer {
             command.arg("--append-only");
         }
         let mut process = Process::spawn("rest-server", command, &self.root, "")?;
-        let port = self.port;
+        let port = self.port.number();
         wait_for("rest-server to listen", async || {
             anyhow::ensure!(process.is_running()?, "rest-server ended:\n{}", process.printed());
             Ok(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok())
