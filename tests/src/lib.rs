@@ -8,6 +8,7 @@ pub mod agent;
 pub mod api;
 pub mod arguments;
 pub mod canary;
+pub mod desktop;
 pub mod fleet;
 pub mod manager;
 pub mod planted;

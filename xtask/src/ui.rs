@@ -1,6 +1,8 @@
 //! The window's pages under `ui/`: what they are built from, their gates and their tests, by npm.
 
 use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -10,15 +12,42 @@ use crate::test::Tally;
 use crate::tools::Node;
 use crate::workspace::Workspace;
 
-/// Types, lints, format, the generated client, and whether it all builds.
+/// Types, lints, format and the generated client.
 pub(crate) fn check(workspace: &Workspace) -> Result<bool> {
     let node = ensure(workspace)?;
-    for script in ["check", "build"] {
-        if !exec::status(node.npm(workspace)?.args(["run", "--silent", script]))?.success() {
-            return Ok(false);
+    Ok(exec::status(node.npm(workspace)?.args(["run", "--silent", "check"]))?.success())
+}
+
+/// Builds the pages into `ui/dist`, unless they are newer than all that they are made of: whoever
+/// carries them would have to be compiled anew.
+pub(crate) fn build(workspace: &Workspace) -> Result<()> {
+    let folder = workspace.root().join("ui");
+    let built = newest(&folder.join("dist/index.html"))?;
+    let mut sources = SystemTime::UNIX_EPOCH;
+    for source in SOURCES {
+        sources = sources.max(newest(&folder.join(source))?);
+    }
+    if built > sources {
+        return Ok(());
+    }
+    let node = ensure(workspace)?;
+    exec::succeed(node.npm(workspace)?.args(["run", "--silent", "build"]))
+}
+
+/// What the pages are made of, below `ui`.
+const SOURCES: &[&str] =
+    &["src", "public", "index.html", "package-lock.json", "svelte.config.js", "vite.config.ts"];
+
+/// When a file, or anything in a folder, was last changed. What is not there is as old as can be.
+fn newest(path: &Path) -> Result<SystemTime> {
+    let Ok(about) = fs::metadata(path) else { return Ok(SystemTime::UNIX_EPOCH) };
+    let mut newest = about.modified().context("failed to see when a file was changed")?;
+    if about.is_dir() {
+        for entry in fs::read_dir(path).context("failed to look into the window's folder")? {
+            newest = newest.max(self::newest(&entry?.path())?);
         }
     }
-    Ok(true)
+    Ok(newest)
 }
 
 /// The tests of state, words and pages. A run that did not come to its end is one failure.

@@ -183,10 +183,10 @@ export function fakePlatform(): Platform & { copied: string[] } {
   const copied: string[] = [];
   return {
     copied,
-    capabilities: { openFolder: false, signOut: true },
+    capabilities: { quit: false, signOut: true },
     copy: async (text) => void copied.push(text),
-    openFolder: async () => {},
     saveText: async () => {},
+    quit: async () => {},
   };
 }
 

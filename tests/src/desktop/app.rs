@@ -1,0 +1,294 @@
+//! The app in its window.
+
+use super::Desktop;
+use crate::{
+    PATIENCE,
+    process::{Port, Process},
+    tools::{Tools, built},
+    wait_for,
+};
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+use thirtyfour::{
+    Capabilities, WebDriver, WebElement,
+    prelude::{By, ElementQueryable as _},
+};
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How the app is started.
+#[derive(Debug)]
+pub struct Launch {
+    /// Its data folder.
+    pub data: PathBuf,
+    port: Port,
+    /// Extra environment, such as the log's level.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Launch {
+    /// With this data folder, on a port of its own.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub fn new(data: &Path) -> Result<Self> {
+        Ok(Self { data: data.to_owned(), port: Port::reserve()?, environment: Vec::new() })
+    }
+
+    /// Where agents dial in.
+    #[must_use]
+    pub fn agent_address(&self) -> String {
+        format!("127.0.0.1:{}", self.port.number())
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let address = self.agent_address();
+        let data = self.data.display().to_string();
+        ["--data-dir", &data, "--agent-listen", &address, "--agent-address", &address]
+            .map(str::to_owned)
+            .into()
+    }
+
+    /// The app as a command, for a start without a driver.
+    ///
+    /// # Errors
+    /// When it was not built.
+    pub fn command(&self, desktop: &Desktop) -> Result<Command> {
+        let mut command = desktop.command(built("restic-manager")?);
+        command.args(self.arguments());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        Ok(command)
+    }
+}
+
+/// The running app and the driver that holds its window. Dropped, both are killed.
+#[derive(Debug)]
+pub struct App {
+    browser: WebDriver,
+    driver: Process,
+    data: PathBuf,
+}
+
+impl App {
+    /// Starts the app and waits for its page.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start(desktop: &Desktop, tools: &Tools, launch: &Launch) -> Result<Self> {
+        let (port, native) = (Port::reserve()?, Port::reserve()?);
+        let mut driver = desktop.command(tools.tauri_driver()?);
+        driver.args(["--port", &port.number().to_string()]);
+        driver.args(["--native-port", &native.number().to_string()]);
+        // It prints a trace for each request that comes before it is ready, and those are expected.
+        driver.env("RUST_BACKTRACE", "0");
+        driver.envs(launch.environment.iter().map(|(name, value)| (name, value)));
+        let mut driver = Process::spawn("app", driver, desktop.root(), "")?;
+        let address = format!("http://127.0.0.1:{}", port.number());
+        // Clients of plain HTTP want one too. Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        wait_for("the driver of the window", async || {
+            ensure!(driver.is_running()?, "the driver ended:\n{}", driver.printed());
+            let Ok(answer) = client.get(format!("{address}/status")).send().await else {
+                return Ok(None);
+            };
+            let status: Value = answer.json().await.unwrap_or_default();
+            Ok((status["value"]["ready"] == true).then_some(()))
+        })
+        .await?;
+        let mut wanted = Capabilities::new();
+        let options =
+            json!({ "application": built("restic-manager")?, "args": launch.arguments() });
+        wanted.set("tauri:options", options)?;
+        let browser = WebDriver::new(&address, wanted)
+            .await
+            .with_context(|| format!("the app did not start:\n{}", driver.printed()))?;
+        // Dropped, it would ask a driver that may be gone to end the session, and wait for that. The
+        // driver's end is the session's.
+        browser.clone().leak()?;
+        browser.set_script_timeout(PATIENCE).await?;
+        Ok(Self { browser, driver, data: launch.data.clone() })
+    }
+
+    /// What the driver and the app have printed.
+    #[must_use]
+    pub fn printed(&self) -> String {
+        self.driver.printed()
+    }
+
+    /// The process id of the app itself.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self) -> Result<Pid> {
+        pid_of(&self.data)?.context("the app does not run")
+    }
+
+    /// Sends a signal to the app.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(self.pid()?, signal)?)
+    }
+
+    /// Waits until the app has ended.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ended(&self) -> Result<()> {
+        let gone = async || Ok(pid_of(&self.data)?.is_none().then_some(()));
+        wait_for("the end of the app", gone).await
+    }
+
+    /// What the page says, as a person sees it.
+    ///
+    /// # Errors
+    /// When the window does not answer.
+    pub async fn text(&self) -> Result<String> {
+        let text = self.script("return document.body.innerText").await?;
+        Ok(text.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until the page says this.
+    ///
+    /// # Errors
+    /// When it does not; the error has what it says instead.
+    pub async fn sees(&self, text: &str) -> Result<()> {
+        let what = format!("the page to say {text:?}");
+        let says = async || Ok(self.text().await?.contains(text).then_some(()));
+        match wait_for(&what, says).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let page = self.text().await.unwrap_or_default();
+                Err(error.context(format!("the page says:\n{page}")))
+            }
+        }
+    }
+
+    /// Presses the button or follows the link of this name.
+    ///
+    /// # Errors
+    /// When there is none that can be pressed.
+    pub async fn press(&self, name: &str) -> Result<()> {
+        let name = quoted(name);
+        let by = format!(
+            "//*[self::button or self::a or @role='tab' or @role='option' or @role='row']\
+             [normalize-space(.)={name} or @aria-label={name} or @title={name}]"
+        );
+        self.element(&by).await?.click().await.with_context(|| format!("pressing {name}"))
+    }
+
+    /// Ticks or chooses what has this label.
+    ///
+    /// # Errors
+    /// When there is nothing of this label.
+    pub async fn choose(&self, label: &str) -> Result<()> {
+        let by = format!("//label[normalize-space(.)={}]", quoted(label));
+        self.element(&by).await?.click().await.with_context(|| format!("choosing {label}"))
+    }
+
+    /// Types into the field of this label, in place of what is there.
+    ///
+    /// # Errors
+    /// When there is no such field.
+    pub async fn fill(&self, label: &str, text: &str) -> Result<()> {
+        let label = quoted(label);
+        let by = format!(
+            "//*[(self::input or self::textarea) and (@aria-label={label} or \
+             @id=//label[normalize-space(.)={label}]/@for)]"
+        );
+        let field = self.element(&by).await?;
+        field.clear().await?;
+        field.send_keys(text).await.with_context(|| format!("filling {label}"))
+    }
+
+    /// The one element that this XPath finds, once it can be seen.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub async fn element(&self, path: &str) -> Result<WebElement> {
+        let found = self.browser.query(By::XPath(path)).wait(PATIENCE, LOOK_EVERY);
+        match found.and_displayed().first().await {
+            Ok(element) => Ok(element),
+            Err(error) => {
+                let page = self.text().await.unwrap_or_default();
+                Err(anyhow::Error::new(error).context(format!("{path}; the page says:\n{page}")))
+            }
+        }
+    }
+
+    /// Runs a script in the page and returns what it returns.
+    ///
+    /// # Errors
+    /// When the window does not answer or the script throws.
+    pub async fn script(&self, script: &str) -> Result<Value> {
+        Ok(self.browser.execute(script, Vec::new()).await?.json().clone())
+    }
+
+    /// Runs a script that may `await`, and returns what it returns.
+    ///
+    /// # Errors
+    /// When the window does not answer or the script throws.
+    pub async fn script_async(&self, script: &str) -> Result<Value> {
+        let script = format!(
+            "const done = arguments[arguments.length - 1]; \
+             (async () => {{ {script} }})().then(done, (error) => done({{ thrown: String(error) }}));"
+        );
+        let returned = self.browser.execute_async(script, Vec::new()).await?.json().clone();
+        ensure!(returned.get("thrown").is_none(), "the script threw: {returned}");
+        Ok(returned)
+    }
+
+    /// A picture of the page as it is now, as a PNG file.
+    ///
+    /// # Errors
+    /// When none can be made or written.
+    pub async fn screenshot(&self, file: &Path) -> Result<()> {
+        // Without this the picture may be of an earlier frame.
+        const PAINTED: &str = "const done = arguments[arguments.length - 1]; \
+             requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50)));";
+        self.browser.execute_async(PAINTED, Vec::new()).await?;
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        Ok(fs::write(file, self.browser.screenshot_as_png().await?)?)
+    }
+
+    /// The driver's client, for what has no word here.
+    #[must_use]
+    pub fn browser(&self) -> &WebDriver {
+        &self.browser
+    }
+}
+
+/// The app's process, found by its data folder: it is a grandchild of the driver.
+fn pid_of(data: &Path) -> Result<Option<Pid>> {
+    let data = data.as_os_str().as_encoded_bytes();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // It may have ended since.
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let mut arguments = line.split(|byte| *byte == 0);
+        let is_app = arguments.next().is_some_and(|program| program.ends_with(b"restic-manager"));
+        if is_app && arguments.any(|argument| argument == data) {
+            return Ok(Pid::from_raw(pid));
+        }
+    }
+    Ok(None)
+}
+
+/// Text as XPath writes it. There is no escape for quotes, and no text here needs both kinds.
+fn quoted(text: &str) -> String {
+    if text.contains('\'') { format!("\"{text}\"") } else { format!("'{text}'") }
+}
