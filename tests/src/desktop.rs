@@ -67,13 +67,13 @@ impl Desktop {
         let mut screen = Command::new("Xvfb");
         screen.args(["-displayfd", "1", "-nolisten", "tcp", "-screen", "0"]);
         screen.arg(format!("{width}x{height}x24"));
-        let (screen, number) = first_line("display", screen, root).await?;
+        let (screen, number) = said("display", screen, root, |line| line.parse::<u16>().is_ok()).await?;
         let config = root.join("bus.conf");
         fs::write(&config, bus_config(&root.join("run")))?;
         let mut bus = Command::new("dbus-daemon");
         bus.args(["--nofork", "--print-address=1"]);
         bus.arg(format!("--config-file={}", config.display()));
-        let (bus, address) = first_line("bus", bus, root).await?;
+        let (bus, address) = said("bus", bus, root, |line| line.starts_with("unix:")).await?;
         let mut desktop = Self {
             root: root.to_owned(),
             display: format!(":{number}"),
@@ -179,14 +179,19 @@ fn bus_config(folder: &Path) -> String {
     )
 }
 
-/// Starts a program and waits for the first line that it prints.
-async fn first_line(name: &str, command: Command, logs: &Path) -> Result<(Process, String)> {
+/// Starts a program and waits for the line in which it says where it is; it may print warnings too.
+async fn said(
+    name: &str,
+    command: Command,
+    logs: &Path,
+    is_it: impl Fn(&str) -> bool,
+) -> Result<(Process, String)> {
     let mut process = Process::spawn(name, command, logs, "")?;
     let line = crate::wait_for(&format!("{name} to say where it is"), async || {
         ensure!(process.is_running()?, "{name} ended:\n{}", process.printed());
         let printed = process.printed();
-        let said = printed.split_once('\n').map(|(line, _)| line.trim().to_owned());
-        Ok(said.filter(|line| !line.is_empty()))
+        let whole = printed.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        Ok(whole.map(str::trim).find(|line| is_it(line)).map(str::to_owned))
     })
     .await
     .with_context(|| format!("{name} did not start"))?;
