@@ -2,8 +2,10 @@
 //! its real window, driven through WebDriver as a person would drive it.
 
 mod app;
+mod main_job;
 
 pub use app::{App, Launch};
+pub use main_job::{MainJob, Shots};
 
 use crate::process::{Process, run_to_end};
 use anyhow::{Context as _, Result, ensure};
@@ -67,7 +69,8 @@ impl Desktop {
         let mut screen = Command::new("Xvfb");
         screen.args(["-displayfd", "1", "-nolisten", "tcp", "-screen", "0"]);
         screen.arg(format!("{width}x{height}x24"));
-        let (screen, number) = said("display", screen, root, |line| line.parse::<u16>().is_ok()).await?;
+        let (screen, number) =
+            said("display", screen, root, |line| line.parse::<u16>().is_ok()).await?;
         let config = root.join("bus.conf");
         fs::write(&config, bus_config(&root.join("run")))?;
         let mut bus = Command::new("dbus-daemon");

@@ -7,10 +7,10 @@ use rustix::process::Signal;
 use std::{fs, path::Path, process::Command};
 use tempfile::TempDir;
 use testkit::{
-    desktop::{App, Desktop, Keyring, Launch},
+    desktop::{App, Desktop, Keyring, Launch, MainJob, Shots},
     process::run_to_end,
     tools::Tools,
-    wait_for,
+    tree, wait_for,
 };
 
 /// A desktop, and an app that can be started on it as often as is wanted.
@@ -138,6 +138,24 @@ async fn a_key_that_is_gone_is_never_replaced() -> Result<()> {
     stage.desktop.set_keyring(Keyring::Open).await?;
     app.press("Try again").await?;
     app.sees("No machines yet.").await
+}
+
+#[tokio::test]
+async fn the_main_job_in_the_window() -> Result<()> {
+    let stage = Stage::set(Keyring::Open).await?;
+    let source = stage.folder.path().join("source");
+    tree::make(&source)?;
+    let mut shots = Shots::into_folder(Path::new("/tmp/shots"));
+    let mut job = MainJob::prepare(stage.folder.path(), &Tools::of_workspace()).await?;
+    let app = stage.start().await?;
+    job.add_machine(&app, &source, &mut shots).await?;
+    job.initialise(&app, &mut shots).await?;
+    let run = job.back_up(&app, &mut shots).await?;
+    ensure!(run["status"] == "succeeded", "the backup ended otherwise: {run}");
+    let target = job.restore(&app, &source, &mut shots).await?;
+    let differences = tree::differences(&source, &target.join(source.strip_prefix("/")?))?;
+    ensure!(differences.is_empty(), "the restored tree differs:\n{}", differences.join("\n"));
+    Ok(())
 }
 
 #[tokio::test]

@@ -14,14 +14,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
-use thirtyfour::{
-    Capabilities, WebDriver, WebElement,
-    prelude::{By, ElementQueryable as _},
-};
-
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+use thirtyfour::{Capabilities, WebDriver, WebElement};
 
 /// How the app is started.
 #[derive(Debug)]
@@ -195,32 +189,77 @@ impl App {
         self.element(&by).await?.click().await.with_context(|| format!("choosing {label}"))
     }
 
-    /// Types into the field of this label, in place of what is there.
+    /// Types into the field of this name, in place of what is there.
     ///
     /// # Errors
     /// When there is no such field.
-    pub async fn fill(&self, label: &str, text: &str) -> Result<()> {
-        let label = quoted(label);
-        let by = format!(
-            "//*[(self::input or self::textarea) and (@aria-label={label} or \
-             @id=//label[normalize-space(.)={label}]/@for)]"
-        );
-        let field = self.element(&by).await?;
+    pub async fn fill(&self, name: &str, text: &str) -> Result<()> {
+        let field = self.element(&format!("//*[@name={}]", quoted(name))).await?;
         field.clear().await?;
-        field.send_keys(text).await.with_context(|| format!("filling {label}"))
+        field.send_keys(text).await.with_context(|| format!("filling {name}"))
     }
 
-    /// The one element that this XPath finds, once it can be seen.
+    /// Pastes into the field of this name, in place of what is there: typed line ends do not all
+    /// arrive.
+    ///
+    /// # Errors
+    /// When there is no such field.
+    pub async fn paste(&self, name: &str, text: &str) -> Result<()> {
+        let field = self.element(&format!("//*[@name={}]", quoted(name))).await?;
+        const PASTE: &str = "arguments[0].focus(); arguments[0].select(); \
+             return document.execCommand('insertText', false, arguments[1]);";
+        let pasted = self.browser.execute(PASTE, vec![field.to_json()?, json!(text)]).await?;
+        ensure!(pasted.json() == true, "nothing was pasted into {name}");
+        Ok(())
+    }
+
+    /// The text of a block that can be copied, by what it is: "install line".
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn block(&self, what: &str) -> Result<String> {
+        let block = self.element(&format!("//pre[@aria-label={}]", quoted(what))).await?;
+        let text = block.prop("textContent").await?;
+        text.with_context(|| format!("the {what} is empty"))
+    }
+
+    /// What the manager answers to the page for this path.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        let request = json!({ "method": "GET", "path": path, "body": null });
+        let script = format!(
+            "return await window.__TAURI_INTERNALS__.invoke('api', {{ request: {request} }});"
+        );
+        let answer = self.script_async(&script).await?;
+        ensure!(answer["status"] == 200, "{path}: {answer}");
+        let body = answer["body"].as_str().context("an answer without a body")?;
+        Ok(serde_json::from_str(body)?)
+    }
+
+    /// The first element that this XPath finds and that can be seen, once there is one.
     ///
     /// # Errors
     /// When it does not come.
     pub async fn element(&self, path: &str) -> Result<WebElement> {
-        let found = self.browser.query(By::XPath(path)).wait(PATIENCE, LOOK_EVERY);
-        match found.and_displayed().first().await {
+        // The driver's own idea of what is displayed misses elements that cut their text.
+        const FIND: &str = "const all = document.evaluate(arguments[0], document, null, \
+             XPathResult.ORDERED_NODE_SNAPSHOT_TYPE, null); \
+             for (let i = 0; i < all.snapshotLength; i += 1) { \
+               const it = all.snapshotItem(i); \
+               if (it.checkVisibility() && it.getClientRects().length > 0) return it; \
+             } \
+             return null;";
+        let found = wait_for(path, async || {
+            let found = self.browser.execute(FIND, vec![json!(path)]).await?;
+            Ok(if found.json().is_null() { None } else { Some(found.element()?) })
+        });
+        match found.await {
             Ok(element) => Ok(element),
             Err(error) => {
                 let page = self.text().await.unwrap_or_default();
-                Err(anyhow::Error::new(error).context(format!("{path}; the page says:\n{page}")))
+                Err(error.context(format!("the page says:\n{page}")))
             }
         }
     }
