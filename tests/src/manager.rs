@@ -42,6 +42,8 @@ pub struct Ready {
     pub manager_key: String,
     /// Its root certificate.
     pub ca_pem: String,
+    /// The certificate of its interface.
+    pub ui_ca_pem: String,
 }
 
 impl Manager {
@@ -109,9 +111,13 @@ impl Manager {
         let text = |name: &str| {
             ready[name].as_str().map(str::to_owned).with_context(|| format!("no {name} in {ready}"))
         };
-        let ca_pem = fs::read_to_string(text("ca_file")?)?;
-        self.ready =
-            Ready { ui: text("ui")?, agent: dialled, manager_key: text("manager_key")?, ca_pem };
+        self.ready = Ready {
+            ui: text("ui")?,
+            agent: dialled,
+            manager_key: text("manager_key")?,
+            ca_pem: fs::read_to_string(text("ca_file")?)?,
+            ui_ca_pem: fs::read_to_string(text("ui_ca_file")?)?,
+        };
         self.process = Some(process);
         Ok(())
     }
@@ -148,7 +154,7 @@ impl Manager {
     /// # Errors
     /// When the manager refuses.
     pub async fn api(&self) -> Result<Api> {
-        let mut api = Api::new(&self.ready.ui, &self.ready.ca_pem)?;
+        let mut api = Api::new(&self.ready.ui, &self.ready.ui_ca_pem)?;
         api.sign_in(&self.password).await?;
         Ok(api)
     }

@@ -220,13 +220,15 @@ fn host_of(address: &str) -> Option<String> {
     (!host.is_empty()).then(|| host.to_owned())
 }
 
+/// What this machine is called.
 #[cfg(unix)]
-fn machine_name() -> Option<String> {
+pub(crate) fn machine_name() -> Option<String> {
     rustix::system::uname().nodename().to_str().ok().map(str::to_owned)
 }
 
+/// What this machine is called.
 #[cfg(not(unix))]
-fn machine_name() -> Option<String> {
+pub(crate) fn machine_name() -> Option<String> {
     std::env::var("COMPUTERNAME").ok()
 }
 
