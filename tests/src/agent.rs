@@ -77,6 +77,23 @@ impl Agent {
         Ok(())
     }
 
+    /// Enrols by an install block, as it is pasted into a shell.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn install(&self, block: &str) -> Result<()> {
+        std::fs::create_dir_all(&self.root)?;
+        let program = built("restic-manager-agent")?;
+        let own = program.parent().map(Path::to_owned).into_iter();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut shell = Command::new("bash");
+        shell.arg("-s").env("RESTIC_MANAGER_STATE_DIR", self.state());
+        shell.env("PATH", std::env::join_paths(own.chain(std::env::split_paths(&path)))?);
+        let (status, printed) = run_to_end(shell, block)?;
+        ensure!(status.success(), "the install block ended with {status}:\n{printed}");
+        Ok(())
+    }
+
     /// Starts the agent.
     ///
     /// # Errors

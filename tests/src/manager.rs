@@ -29,6 +29,8 @@ pub struct Manager {
     pub network: Proxy,
     /// Extra environment of the process, such as the hooks that crash it at a named point.
     pub environment: Vec<(String, String)>,
+    /// The built pages that it hands out from its next start on.
+    pub pages: Option<PathBuf>,
 }
 
 /// What the manager says once it is ready.
@@ -79,6 +81,7 @@ impl Manager {
             agent_port,
             network,
             environment,
+            pages: None,
         };
         manager.start().await?;
         Ok(manager)
@@ -95,6 +98,9 @@ impl Manager {
         let mut command = Command::new(built("restic-manager-headless")?);
         command.arg("serve").arg("--data-dir").arg(self.data());
         command.args(["--ui-listen", &ui, "--agent-listen", &agent, "--agent-address", &dialled]);
+        if let Some(pages) = &self.pages {
+            command.arg("--ui-dir").arg(pages);
+        }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let before = self.root.join("manager.log").metadata().map_or(0, |meta| meta.len());
         let mut process = Process::spawn("manager", command, &self.root, "")?;

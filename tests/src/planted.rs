@@ -44,15 +44,24 @@ async fn canaries(fleet: &Fleet) -> Result<Vec<Canary>> {
     Ok(canaries)
 }
 
-/// The vault's key, and those that lie sealed in the database and in the clear nowhere.
-async fn keys_of_manager(data: &Path) -> Result<Vec<Canary>> {
+/// The manager's own secrets: the vault's key, and those that lie sealed beside it and in the clear
+/// nowhere.
+///
+/// # Errors
+/// When its folder cannot be read.
+pub async fn keys_of_manager(data: &Path) -> Result<Vec<Canary>> {
     let vault_file = data.join("vault.key");
     let text = fs::read_to_string(&vault_file)?;
     let vault_key = data_encoding::BASE64.decode(text.trim().as_bytes())?;
     // A copy, since opening a database may change it.
     let copy = tempfile::tempdir()?;
     let database = copy.path().join("server.db");
-    fs::copy(data.join("server.db"), &database)?;
+    for ending in ["", "-wal"] {
+        let from = data.join(format!("server.db{ending}"));
+        if from.exists() {
+            fs::copy(from, copy.path().join(format!("server.db{ending}")))?;
+        }
+    }
     let db = Db::open(&database).await?;
     let stored = rows::identity(db.read()).await?.context("the manager has no identity")?;
     db.close().await;
