@@ -22,7 +22,7 @@ use rustls::{
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -57,6 +57,8 @@ pub struct Puppet {
     /// The host's id.
     pub host: String,
     asks: mpsc::Sender<(RunId, Words, Told)>,
+    /// Why it fell, if it did.
+    fell: Arc<OnceLock<String>>,
 }
 
 impl Puppet {
@@ -80,16 +82,15 @@ impl Puppet {
         let mut stage = OnStage::new(dial.socket().await?);
         stage.greet(hostname).await?;
         let (asks, asked) = mpsc::channel(16);
+        let fell = Arc::new(OnceLock::new());
+        let falls = Arc::clone(&fell);
         tokio::spawn(async move {
             if let Err(error) = stage.run(asked).await {
-                // Whoever waits for an answer sees that none comes; this says why.
-                let _ = std::io::Write::write_all(
-                    &mut std::io::stderr(),
-                    format!("a puppet fell: {error:#}\n").as_bytes(),
-                );
+                // It falls once.
+                let _ = falls.set(format!("{error:#}"));
             }
         });
-        Ok(Self { host, asks })
+        Ok(Self { host, asks, fell })
     }
 
     /// Says something of a run that the manager has asked for, once it has.
@@ -98,9 +99,12 @@ impl Puppet {
     /// When the connection has ended.
     pub async fn say(&self, run: RunId, words: Words) -> Result<()> {
         let (told, was_told) = oneshot::channel();
-        let gone = "the puppet has hung up";
-        self.asks.send((run, words, told)).await.ok().context(gone)?;
-        was_told.await.context(gone)
+        let gone = || match self.fell.get() {
+            Some(why) => format!("the puppet fell: {why}"),
+            None => "the puppet has hung up".to_owned(),
+        };
+        self.asks.send((run, words, told)).await.ok().with_context(gone)?;
+        was_told.await.ok().with_context(gone)
     }
 }
 
