@@ -4,12 +4,14 @@ import { svelteTesting } from '@testing-library/svelte/vite';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
-/** The policy that both the desktop window and the headless server set; `preview` proves it. */
+/** The policy of the headless server (`ui_listener/pages.rs`), for `preview`. */
 const contentSecurityPolicy = [
-  "default-src 'self'",
-  "img-src 'self' data:",
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "img-src 'self'",
   "font-src 'self'",
-  "object-src 'none'",
+  "connect-src 'self'",
   "base-uri 'none'",
   "form-action 'none'",
   "frame-ancestors 'none'",

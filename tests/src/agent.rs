@@ -77,28 +77,19 @@ impl Agent {
         Ok(())
     }
 
-    /// Enrols as a person does: by the block that the manager shows, in a shell, word for word. Only
-    /// the state folder is another one.
+    /// Enrols by an install block, as it is pasted into a shell.
     ///
     /// # Errors
     /// When it is refused.
-    pub fn enrol_by_block(&self, block: &str) -> Result<()> {
-        let bin = self.root.join("bin");
-        std::fs::create_dir_all(&bin)?;
-        let program = bin.join("restic-manager-agent");
-        let script = format!(
-            "#!/bin/sh\ncommand=$1; shift\nexec '{}' \"$command\" --state-dir '{}' \"$@\"\n",
-            built("restic-manager-agent")?.display(),
-            self.state().display()
-        );
-        std::fs::write(&program, script)?;
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+    pub fn install(&self, block: &str) -> Result<()> {
+        std::fs::create_dir_all(&self.root)?;
+        let program = built("restic-manager-agent")?;
+        let own = program.parent().map(Path::to_owned).into_iter();
+        let path = std::env::var_os("PATH").unwrap_or_default();
         let mut shell = Command::new("sh");
-        let path = std::env::var("PATH").unwrap_or_default();
-        shell.env("PATH", format!("{}:{path}", bin.display()));
-        // The block comes as a person pastes it: by the shell's input.
+        shell.arg("-s").env("RESTIC_MANAGER_STATE_DIR", self.state());
+        shell.env("PATH", std::env::join_paths(own.chain(std::env::split_paths(&path)))?);
         let (status, printed) = run_to_end(shell, block)?;
-        std::fs::write(self.root.join("enrol.log"), &printed)?;
         ensure!(status.success(), "the install block ended with {status}:\n{printed}");
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A client of the manager's interface, as the UI is one: HTTPS pinned to the manager's own root, a
+//! A client of the manager's interface, as the UI is one: HTTPS pinned to the manager's certificate, a
 //! session cookie, JSON, and server-sent events.
 
 use crate::canary::Answer;
@@ -45,7 +45,7 @@ impl Seen {
 }
 
 impl Api {
-    /// A client of the manager at `base` (`https://host:port`) whose certificate is signed by `ca_pem`.
+    /// A client of the manager at `base` (`https://host:port`) whose certificate is `ca_pem`, or signed by it.
     ///
     /// # Errors
     /// When the certificate is none.

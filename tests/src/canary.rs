@@ -183,6 +183,15 @@ pub fn search_answers(answers: &[Answer], canaries: &[Canary]) -> Result<Vec<Str
     Ok(found)
 }
 
+/// The names of the secrets that stand in these bytes, in any form.
+///
+/// # Errors
+/// When there are no secrets to look for.
+pub fn find(bytes: &[u8], canaries: &[Canary]) -> Result<Vec<String>> {
+    let finder = Finder::new(canaries)?;
+    Ok(finder.in_bytes(bytes).into_iter().map(|canary| canary.name.clone()).collect())
+}
+
 /// Looks into every file below `root` and returns a sentence for each secret that lies where it must
 /// not.
 ///

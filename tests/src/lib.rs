@@ -14,6 +14,7 @@ pub mod manager;
 pub mod planted;
 pub mod process;
 pub mod proxy;
+pub mod puppet;
 pub mod rest_server;
 pub mod tools;
 pub mod tree;

@@ -29,6 +29,8 @@ pub struct Manager {
     pub network: Proxy,
     /// Extra environment of the process, such as the hooks that crash it at a named point.
     pub environment: Vec<(String, String)>,
+    /// The built pages that it hands out from its next start on.
+    pub pages: Option<PathBuf>,
 }
 
 /// What the manager says once it is ready.
@@ -42,6 +44,8 @@ pub struct Ready {
     pub manager_key: String,
     /// Its root certificate.
     pub ca_pem: String,
+    /// The certificate of its interface.
+    pub ui_ca_pem: String,
 }
 
 impl Manager {
@@ -77,6 +81,7 @@ impl Manager {
             agent_port,
             network,
             environment,
+            pages: None,
         };
         manager.start().await?;
         Ok(manager)
@@ -93,6 +98,9 @@ impl Manager {
         let mut command = Command::new(built("restic-manager-headless")?);
         command.arg("serve").arg("--data-dir").arg(self.data());
         command.args(["--ui-listen", &ui, "--agent-listen", &agent, "--agent-address", &dialled]);
+        if let Some(pages) = &self.pages {
+            command.arg("--ui-dir").arg(pages);
+        }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let before = self.root.join("manager.log").metadata().map_or(0, |meta| meta.len());
         let mut process = Process::spawn("manager", command, &self.root, "")?;
@@ -109,9 +117,13 @@ impl Manager {
         let text = |name: &str| {
             ready[name].as_str().map(str::to_owned).with_context(|| format!("no {name} in {ready}"))
         };
-        let ca_pem = fs::read_to_string(text("ca_file")?)?;
-        self.ready =
-            Ready { ui: text("ui")?, agent: dialled, manager_key: text("manager_key")?, ca_pem };
+        self.ready = Ready {
+            ui: text("ui")?,
+            agent: dialled,
+            manager_key: text("manager_key")?,
+            ca_pem: fs::read_to_string(text("ca_file")?)?,
+            ui_ca_pem: fs::read_to_string(text("ui_ca_file")?)?,
+        };
         self.process = Some(process);
         Ok(())
     }
@@ -148,7 +160,7 @@ impl Manager {
     /// # Errors
     /// When the manager refuses.
     pub async fn api(&self) -> Result<Api> {
-        let mut api = Api::new(&self.ready.ui, &self.ready.ca_pem)?;
+        let mut api = Api::new(&self.ready.ui, &self.ready.ui_ca_pem)?;
         api.sign_in(&self.password).await?;
         Ok(api)
     }

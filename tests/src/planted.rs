@@ -7,6 +7,7 @@ use crate::{
     fleet::{ENROLMENTS, Fleet},
 };
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 use server::{
     db::{Db, manager as rows},
     vault::{FileKeyStore, Vault},
@@ -43,19 +44,29 @@ async fn canaries(fleet: &Fleet) -> Result<Vec<Canary>> {
     Ok(canaries)
 }
 
-/// The vault's key, and those that lie sealed in the database and in the clear nowhere.
-async fn keys_of_manager(data: &Path) -> Result<Vec<Canary>> {
+/// The manager's own secrets: the vault's key, and those that lie sealed beside it and in the clear
+/// nowhere.
+///
+/// # Errors
+/// When its folder cannot be read.
+pub async fn keys_of_manager(data: &Path) -> Result<Vec<Canary>> {
     let vault_file = data.join("vault.key");
     let text = fs::read_to_string(&vault_file)?;
     let vault_key = data_encoding::BASE64.decode(text.trim().as_bytes())?;
     // A copy, since opening a database may change it.
     let copy = tempfile::tempdir()?;
     let database = copy.path().join("server.db");
-    fs::copy(data.join("server.db"), &database)?;
+    for ending in ["", "-wal"] {
+        let from = data.join(format!("server.db{ending}"));
+        if from.exists() {
+            fs::copy(from, copy.path().join(format!("server.db{ending}")))?;
+        }
+    }
     let db = Db::open(&database).await?;
     let stored = rows::identity(db.read()).await?.context("the manager has no identity")?;
     db.close().await;
     let vault = Vault::open(&FileKeyStore::new(&vault_file), false)?;
+    let ui_key = vault.unseal("ui_certificate.key.1", &sealed_ui_key(data)?)?;
     let root_key = stored.root_key_sealed.context("the manager has no root key")?;
     let root_key = vault.unseal("manager.root_key.1", &root_key)?;
     let instance_key = vault.unseal("manager.instance_key.1", &stored.instance_key_sealed)?;
@@ -63,7 +74,14 @@ async fn keys_of_manager(data: &Path) -> Result<Vec<Canary>> {
         Canary::of_bytes("the vault key", &vault_key, &[vault_file]),
         Canary::of_key("the manager's root key", root_key.expose_secret(), &[])?,
         Canary::of_key("the manager's instance key", instance_key.expose_secret(), &[])?,
+        Canary::of_key("the key of the interface", ui_key.expose_secret(), &[])?,
     ])
+}
+
+fn sealed_ui_key(data: &Path) -> Result<Vec<u8>> {
+    let stored: Value = serde_json::from_slice(&fs::read(data.join("ui-certificate.json"))?)?;
+    let key = stored["key"].as_str().context("the interface has no key")?;
+    Ok(data_encoding::BASE64.decode(key.as_bytes())?)
 }
 
 fn pem_body(path: &Path) -> Result<Vec<u8>> {

@@ -99,6 +99,19 @@ impl RestServer {
         Ok(())
     }
 
+    /// Lets another user in with this password.
+    ///
+    /// # Errors
+    /// When it cannot be started again.
+    pub async fn add_user(&mut self, user: &str, password: &str) -> Result<()> {
+        let file = self.root.join("htpasswd");
+        let mut text = fs::read_to_string(&file)?;
+        text += &format!("{user}:{}\n", bcrypt::hash(password, 5)?);
+        fs::write(&file, text)?;
+        // It reads the file at its start for sure, and after a signal some time later.
+        self.restart().await
+    }
+
     /// Kills it; the port refuses connections from now on.
     ///
     /// # Errors

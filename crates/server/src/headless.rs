@@ -3,9 +3,10 @@
 use crate::{
     auth::{password, token},
     db::{Db, audit, manager as rows, sessions},
+    files::{self, Readers},
     hooks,
     server::{Config, Deps, Server, ServerHandle},
-    ui_listener::{self, UiConfig, UiHandle},
+    ui_listener::{self, UiConfig, UiHandle, certificate},
     vault::FileKeyStore,
 };
 use anyhow::{Context as _, bail};
@@ -110,18 +111,6 @@ async fn start_server(
     Ok(Server::start(config, deps).await?)
 }
 
-/// Writes a file that everyone may read and only its owner may change, whatever the umask says.
-fn write_public(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.create(true).write(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
-    let mut file = options.open(path)?;
-    #[cfg(unix)]
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    std::io::Write::write_all(&mut file, text.as_bytes())
-}
-
 /// What the server is told.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
@@ -141,6 +130,7 @@ pub struct Running {
     server: ServerHandle,
     ui: UiHandle,
     ca_file: PathBuf,
+    ui_ca_file: PathBuf,
 }
 
 /// The line that says that everything is up, for whoever started it.
@@ -154,8 +144,10 @@ pub struct Ready {
     pub agent: String,
     /// The key that agents pin.
     pub manager_key: String,
-    /// The certificate authority of both.
+    /// The certificate authority of what agents dial.
     pub ca_file: PathBuf,
+    /// The certificate of the admin's interface, which is its own authority.
+    pub ui_ca_file: PathBuf,
 }
 
 impl Running {
@@ -170,7 +162,8 @@ impl Running {
         let is_findable = !rows::addresses(server.manager().db().read()).await?.is_empty();
         match Self::start_ui(&server, &config.data_dir, &config.ui).await {
             Ok((ui, ca_file)) => {
-                let running = Self { server, ui, ca_file };
+                let ui_ca_file = certificate::public_file(&config.data_dir);
+                let running = Self { server, ui, ca_file, ui_ca_file };
                 running.announce(is_findable);
                 Ok(running)
             }
@@ -188,20 +181,26 @@ impl Running {
     ) -> anyhow::Result<(UiHandle, PathBuf)> {
         let ca_file = data_dir.join("ca.pem");
         let pem = server.manager().identity().root_cert_pem();
-        write_public(&ca_file, &pem)
+        files::replace(&ca_file, &pem, Readers::Everyone)
             .with_context(|| format!("failed to write {}", ca_file.display()))?;
-        let ui = ui_listener::start(server.manager().clone(), config).await?;
+        let ui = ui_listener::start(server.manager().clone(), data_dir, config).await?;
         Ok((ui, ca_file))
     }
 
     /// Says what is up and what is next, for people.
     fn announce(&self, is_findable: bool) {
         tracing::info!(
-            "Serving the admin at https://{}; its certificate is signed by {}. Sign in at \
-             /api/session; /api/openapi.json describes the rest",
+            "Serving the admin at https://{}; its certificate is {}",
             self.ui.address(),
-            self.ca_file.display()
+            self.ui_ca_file.display()
         );
+        if !self.ui.has_pages() {
+            tracing::warn!(
+                "There are no pages to show to a browser, only the API: start with --ui-dir and \
+                 the folder of the built pages. Sign in at /api/session; /api/openapi.json \
+                 describes the rest"
+            );
+        }
         if !is_findable {
             tracing::warn!(
                 "No machine can be enrolled before this manager knows how agents find it: start \
@@ -219,6 +218,7 @@ impl Running {
             agent: self.server.agent_addr().to_string(),
             manager_key: self.server.manager().identity().manager_key(),
             ca_file: self.ca_file.clone(),
+            ui_ca_file: self.ui_ca_file.clone(),
         }
     }
 

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod db;
 pub mod desired;
 pub mod events;
+pub mod files;
 pub mod headless;
 pub mod hooks;
 pub mod identity;

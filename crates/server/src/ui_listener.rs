@@ -1,6 +1,8 @@
-//! The listener of the admin's interface: HTTPS with the manager's own certificate, the guard of
-//! [`auth::network`](crate::auth::network) before the router. The desktop app has none.
+//! The listener of the admin's interface: HTTPS with a certificate of its own, the guard of
+//! [`auth::network`](crate::auth::network) before pages and API. The desktop app has none.
 
+pub mod certificate;
+pub mod pages;
 mod write_deadline;
 
 use crate::{
@@ -8,15 +10,25 @@ use crate::{
     auth::network::Network,
     db::{error::DbError, manager as rows},
     manager::Manager,
+    server::machine_name,
 };
 use axum::{Extension, Router, extract::ConnectInfo};
+use certificate::{Certificate, CertificateError};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use rustls::{ServerConfig, version::TLS13};
-use std::{collections::BTreeSet, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use pages::{Pages, PagesError};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -44,6 +56,8 @@ pub struct UiConfig {
     pub listen: SocketAddr,
     /// Further names by which it may be asked, `name` or `name:port`.
     pub hosts: Vec<String>,
+    /// The folder of the pages; where an installation puts them when absent.
+    pub pages: Option<PathBuf>,
 }
 
 /// Why the listener did not start.
@@ -67,15 +81,19 @@ pub enum UiError {
         #[source]
         source: io::Error,
     },
-    /// The certificate cannot be used.
-    #[error("failed to set up TLS")]
-    Tls(#[from] rustls::Error),
+    /// There is no certificate.
+    #[error("failed to prepare the interface's certificate")]
+    Certificate(#[from] CertificateError),
+    /// The pages cannot be had.
+    #[error("failed to prepare the interface's pages")]
+    Pages(#[from] PagesError),
 }
 
 /// A running listener.
 #[derive(Debug)]
 pub struct UiHandle {
     address: SocketAddr,
+    has_pages: bool,
     soft: CancellationToken,
     hard: CancellationToken,
     tasks: TaskTracker,
@@ -86,6 +104,12 @@ impl UiHandle {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether it hands out pages, and not only the API.
+    #[must_use]
+    pub fn has_pages(&self) -> bool {
+        self.has_pages
     }
 
     /// Stops: ends the streams, lets requests finish within the deadline, and drops the rest.
@@ -99,35 +123,45 @@ impl UiHandle {
     }
 }
 
-/// Starts the listener.
+/// Starts the listener. Its certificate is kept in this folder.
 ///
 /// # Errors
 /// When it can be reached from other machines and no password is set, or a part cannot be had.
-pub async fn start(manager: Manager, config: &UiConfig) -> Result<UiHandle, UiError> {
+pub async fn start(
+    manager: Manager,
+    data_dir: &Path,
+    config: &UiConfig,
+) -> Result<UiHandle, UiError> {
     let has_password = rows::password_hash(manager.db().read()).await?.is_some();
     if !config.listen.ip().is_loopback() && !has_password {
         return Err(UiError::NoPassword(config.listen));
     }
     let listen = |source| UiError::Listen { address: config.listen, source };
-    let tls = TlsAcceptor::from(Arc::new(server_config(&manager)?));
+    let pages = match &config.pages {
+        Some(folder) => Pages::read(folder)?,
+        None => Pages::installed()?,
+    };
+    let names = names(config.listen, &config.hosts);
+    let certificate = Certificate::ensure(data_dir, names, manager.vault(), manager.now())?;
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     let handle = UiHandle {
         address,
+        has_pages: !pages.is_empty(),
         soft: CancellationToken::new(),
         hard: CancellationToken::new(),
         tasks: TaskTracker::new(),
     };
     let network = Network::new(manager.clone(), hosts(address, &config.hosts));
-    let router = ui_router(manager).layer(Extension(Closing(handle.soft.clone())));
+    let api = ui_router(manager.clone()).layer(Extension(Closing(handle.soft.clone())));
     let serving = Arc::new(Serving {
-        tls,
-        router: network.guard(router),
+        manager,
+        router: network.guard(pages.beside(api)),
         soft: handle.soft.clone(),
         hard: handle.hard.clone(),
     });
     let tasks = handle.tasks.clone();
-    handle.tasks.spawn(async move { serving.accept_all(listener, tasks).await });
+    handle.tasks.spawn(async move { serving.accept_all(listener, certificate, tasks).await });
     Ok(handle)
 }
 
@@ -153,26 +187,41 @@ fn hosts(address: SocketAddr, more: &[String]) -> BTreeSet<String> {
     hosts
 }
 
-fn server_config(manager: &Manager) -> Result<ServerConfig, rustls::Error> {
-    let (certificate, key) = manager.identity().instance();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+/// The names in the certificate: those by which it may be asked, and what this machine is called.
+fn names(listen: SocketAddr, hosts: &[String]) -> BTreeSet<String> {
+    let mut names = BTreeSet::from(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    if !listen.ip().is_unspecified() {
+        names.insert(listen.ip().to_string());
+    }
+    let told = hosts.iter().map(|host| match host.rsplit_once(':') {
+        Some((name, port)) if port.parse::<u16>().is_ok() => name,
+        Some(_) | None => host,
+    });
+    let told = told.map(|name| name.trim_start_matches('[').trim_end_matches(']'));
+    for name in told.chain(machine_name().as_deref()) {
+        // A name that no certificate can hold must not keep the server from starting.
+        let is_usable = name.is_ascii() && !name.is_empty() && !name.contains(char::is_whitespace);
+        if is_usable {
+            names.insert(name.to_ascii_lowercase());
+        }
+    }
+    names
 }
 
 struct Serving {
-    tls: TlsAcceptor,
+    manager: Manager,
     router: Router,
     soft: CancellationToken,
     hard: CancellationToken,
 }
 
 impl Serving {
-    async fn accept_all(self: Arc<Self>, listener: TcpListener, tasks: TaskTracker) {
+    async fn accept_all(
+        self: Arc<Self>,
+        listener: TcpListener,
+        mut certificate: Certificate,
+        tasks: TaskTracker,
+    ) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let accepted = tokio::select! {
@@ -180,11 +229,12 @@ impl Serving {
                 () = self.soft.cancelled() => return,
             };
             let Some((stream, peer, place)) = accepted else { continue };
+            let tls = certificate.tls(self.manager.vault(), self.manager.now());
             let serving = Arc::clone(&self);
             tasks.spawn(async move {
                 let hard = serving.hard.clone();
                 tokio::select! {
-                    () = serving.serve(stream, peer) => {}
+                    () = serving.serve(stream, peer, tls.into()) => {}
                     () = hard.cancelled() => {}
                 }
                 drop(place);
@@ -192,9 +242,9 @@ impl Serving {
         }
     }
 
-    async fn serve(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor) {
         let _ = stream.set_nodelay(true);
-        let handshake = tokio::time::timeout(HANDSHAKE_WITHIN, self.tls.accept(stream));
+        let handshake = tokio::time::timeout(HANDSHAKE_WITHIN, tls.accept(stream));
         let stream = match handshake.await {
             Ok(Ok(stream)) => WriteDeadline::new(stream, TAKE_WITHIN),
             Ok(Err(error)) => {

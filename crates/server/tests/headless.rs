@@ -61,8 +61,10 @@ fn it_says_when_it_is_ready_and_stops_on_a_signal() {
         assert!(ready["ui"].as_str().unwrap().starts_with("https://127.0.0.1:"), "{ready}");
         assert!(ready["agent"].as_str().unwrap().starts_with("127.0.0.1:"), "{ready}");
         assert_eq!(ready["manager_key"].as_str().unwrap().len(), 43);
-        let ca = std::fs::read_to_string(ready["ca_file"].as_str().unwrap()).unwrap();
-        assert!(ca.starts_with("-----BEGIN CERTIFICATE-----"), "{ca}");
+        for file in ["ca_file", "ui_ca_file"] {
+            let ca = std::fs::read_to_string(ready[file].as_str().unwrap()).unwrap();
+            assert!(ca.starts_with("-----BEGIN CERTIFICATE-----"), "{ca}");
+        }
         signal(&child, stop);
         let ended = child.wait_with_output().unwrap();
         assert!(ended.status.success(), "{}", text(&ended.stderr));
@@ -106,14 +108,23 @@ fn its_files_are_the_owners_whatever_the_mask_says() {
     for entry in std::fs::read_dir(&data).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let expected = if name == "ca.pem" { 0o644 } else { 0o600 };
+        let is_public = ["ca.pem", "ui.pem"].contains(&name.as_str());
+        let expected = if is_public { 0o644 } else { 0o600 };
         assert_eq!(mode(&path), expected, "{name}");
         seen.push(name);
     }
     signal(&child, Signal::TERM);
     assert!(child.wait().unwrap().success());
     assert_eq!(mode(&data), 0o700);
-    for name in ["server.db", "server.db-wal", "server.db-shm", "vault.key", "ca.pem"] {
+    for name in [
+        "server.db",
+        "server.db-wal",
+        "server.db-shm",
+        "vault.key",
+        "ca.pem",
+        "ui.pem",
+        "ui-certificate.json",
+    ] {
         assert!(seen.iter().any(|one| one == name), "{name}: {seen:?}");
     }
 }

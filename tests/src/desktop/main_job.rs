@@ -94,7 +94,7 @@ impl MainJob {
         app.sees("On the machine, as root").await?;
         shots.take(app, "install-line").await?;
         self.install = app.block("install line").await?;
-        self.agent.enrol_by_block(&self.install)?;
+        self.agent.install(&self.install)?;
         self.agent.start(Rights::Full)
     }
 

@@ -61,7 +61,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct DataDir {
-    /// The folder of the database, the vault key and the certificate.
+    /// The folder of the database, the vault key and the certificates.
     #[arg(long)]
     data_dir: PathBuf,
 }
@@ -84,6 +84,10 @@ struct Serve {
     /// A further name by which browsers may ask for the interface, name or name:port.
     #[arg(long)]
     ui_host: Vec<String>,
+    /// The folder of the built pages. Without it they are looked for beside the program, in
+    /// ../share/restic-manager/ui.
+    #[arg(long)]
+    ui_dir: Option<PathBuf>,
     /// Where agents dial in.
     #[arg(long, default_value = "0.0.0.0:9781")]
     agent_listen: SocketAddr,
@@ -148,7 +152,7 @@ async fn serve(options: Serve) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let running = Running::start(ServeConfig {
         data_dir: options.data.data_dir,
-        ui: UiConfig { listen: options.ui_listen, hosts: options.ui_host },
+        ui: UiConfig { listen: options.ui_listen, hosts: options.ui_host, pages: options.ui_dir },
         agent_listen: options.agent_listen,
         agent_addresses: options.agent_address,
     })

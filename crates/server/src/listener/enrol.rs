@@ -4,7 +4,7 @@
 use super::{AgentState, Peer, Refusal};
 use crate::{
     db::{
-        Tx,
+        Tx, audit,
         enrolments::{self, Enrolment, EnrolmentState},
         error::DbError,
         hosts::{self, Fingerprint, Host, HostState, NewHost},
@@ -137,6 +137,8 @@ async fn used(
     );
     let hold = Hold { code: Code::EnrolmentSuspect, message: message.clone() };
     hosts::set_hold(tx, first, &hold).await?;
+    let subject = format!("host:{first}");
+    audit::insert(tx, manager.now(), "agent", "host.hold", &subject, &enrolment.name).await?;
     let notice = NewNotice::of_host(first, Code::EnrolmentSuspect, message)
         .guidance("Check on the machine itself that it is enrolled, then release it; or remove it and enrol again.");
     notices::open(tx, manager.new_id(), &notice, manager.now()).await?;
@@ -164,6 +166,8 @@ async fn take_in(
     };
     hosts::insert(tx, &new).await?;
     enrolments::mark_used(tx, enrolment.id, host, now).await?;
+    let subject = format!("host:{host}");
+    audit::insert(tx, now, "agent", "host.enrol", &subject, &enrolment.name).await?;
     if let Some(plan) = enrolment.plan_id {
         plans::assign(tx, plan, host).await?;
     }

@@ -3,7 +3,7 @@
 use crate::double::{Agent, Fleet, soon};
 use jiff::SignedDuration;
 use protocol::{Code, ProtocolVersion};
-use server::db::{enrolments, hosts};
+use server::db::{audit, enrolments, hosts};
 
 #[tokio::test]
 async fn a_token_lets_one_machine_in_with_the_name_and_plan_of_its_enrolment() {
@@ -15,6 +15,8 @@ async fn a_token_lets_one_machine_in_with_the_name_and_plan_of_its_enrolment() {
     let host = fleet.host(agent.host()).await;
     assert_eq!((host.name.as_str(), host.hostname.as_str()), ("web server", "box"));
     assert_eq!(host.generation, 1);
+    let noted = audit::list(fleet.db().read(), None, 10).await.unwrap();
+    assert!(noted.iter().any(|it| it.action == "host.enrol" && it.detail == "web server"));
 
     let (mut link, welcome) = agent.connect().await;
     assert_eq!(welcome.host_id, agent.host());

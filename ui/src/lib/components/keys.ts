@@ -4,7 +4,7 @@
 export function isTyping(event: KeyboardEvent): boolean {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return true;
   const target = event.target instanceof Element ? event.target : null;
-  if (document.querySelector('[role="dialog"], [inert]')) return true;
+  if (document.querySelector('[role="dialog"], .app[inert]')) return true;
   return (
     target?.closest('input:not([type="checkbox"]), textarea, select, [contenteditable]') != null
   );

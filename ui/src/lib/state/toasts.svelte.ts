@@ -1,5 +1,6 @@
 // Short messages at the edge of the window. Errors stay until they are closed; others leave.
 import { Problem } from '$lib/api/problem';
+import { clean } from '$lib/format/text';
 
 /** A message. */
 export interface Toast {
@@ -23,8 +24,11 @@ export class Toasts {
   /** Shows a message. The same one twice is shown once. */
   show(toast: Omit<Toast, 'id'>): void {
     const id = this.#next++;
-    const others = this.list.filter((it) => it.title !== toast.title || it.body !== toast.body);
-    this.list = [...others, { ...toast, id }].slice(-MOST);
+    // They tell of machines and runs in words that came from machines.
+    const title = clean(toast.title);
+    const body = toast.body === undefined ? undefined : clean(toast.body);
+    const others = this.list.filter((it) => it.title !== title || it.body !== body);
+    this.list = [...others, { ...toast, title, body, id }].slice(-MOST);
     if (toast.tone !== 'bad') setTimeout(() => this.close(id), STAY_MS);
   }
 

@@ -1,0 +1,143 @@
+// The main job with the keyboard alone: no pointer is ever used, and the focus is always visible.
+import type { Page } from '@playwright/test';
+import { expect, test } from './support/test';
+
+test.use({ stageOf: 'keyboard' });
+
+const heading = (page: Page) => page.getByRole('heading', { level: 1 });
+
+/** What has the focus: its role or tag, and its name. */
+function focused(page: Page): Promise<string> {
+  return page.evaluate(() => {
+    const it = document.activeElement;
+    if (!(it instanceof HTMLElement)) return '';
+    const labels = it instanceof HTMLInputElement || it instanceof HTMLTextAreaElement;
+    const label = labels ? it.labels?.[0]?.textContent : undefined;
+    return (it.getAttribute('aria-label') ?? label ?? it.textContent ?? '').trim();
+  });
+}
+
+/** Goes on with the tab key until something of this name has the focus. */
+async function tabTo(page: Page, name: RegExp): Promise<void> {
+  const seen: string[] = [];
+  for (let step = 0; step < 80; step += 1) {
+    await page.keyboard.press('Tab');
+    const now = await focused(page);
+    if (name.test(now)) {
+      await expectFocusIsVisible(page, now);
+      return;
+    }
+    seen.push(now);
+  }
+  throw new Error(`the focus never came to ${name}; it was at ${seen.join(' | ')}`);
+}
+
+async function expectFocusIsVisible(page: Page, name: string): Promise<void> {
+  const isVisible = await page.evaluate(() => {
+    const marks = (it: Element) => {
+      const style = getComputedStyle(it);
+      return style.outlineStyle !== 'none' || style.boxShadow !== 'none';
+    };
+    // The mark of a row's link may be around its row.
+    const it = document.activeElement;
+    return [it, it?.closest('tr')].some((one) => one != null && marks(one));
+  });
+  expect(isVisible, `the focus on ${name} is visible`).toBe(true);
+}
+
+async function type(page: Page, name: RegExp, text: string): Promise<void> {
+  await tabTo(page, name);
+  await page.keyboard.insertText(text);
+}
+
+async function press(page: Page, name: RegExp, key = 'Enter'): Promise<void> {
+  await tabTo(page, name);
+  await page.keyboard.press(key);
+}
+
+test('a machine is added, backed up and restored by keys', async ({ page, stage }) => {
+  const main = page.getByRole('main');
+  const source = await stage.files('tabby');
+  const { credential, url } = await stage.user('tabby');
+  await page.goto('/');
+  await expect(heading(page)).toHaveText('No machines yet.');
+
+  await test.step('by the palette to Add machine, and through its form', async () => {
+    await page.keyboard.press('Control+k');
+    await expect(page.getByRole('combobox')).toBeFocused();
+    await page.keyboard.type('add');
+    await expect(page.getByRole('option')).toHaveCount(1);
+    await page.keyboard.press('Enter');
+    await expect(page.getByLabel('What is the machine called?')).toBeFocused();
+    await page.keyboard.type('tabby');
+    await type(page, /^Folders and files/, source);
+    await type(page, /^Location/, url);
+    await type(page, /^User/, 'tabby');
+    await type(page, /^Password for the rest-server/, credential);
+    await press(page, /^Certificate of the server/, 'Space');
+    await type(page, /^Certificate of its authority/, stage.opening.ca_pem);
+    await press(page, /^Test the connection/);
+    await expect(page.getByRole('button', { name: 'Test the connection' })).toBeEnabled();
+    await press(page, /^Make the install line/);
+  });
+
+  await test.step('the line, initialise, first backup', async () => {
+    const block = page.getByLabel('install line', { exact: true });
+    await expect(block).toBeVisible();
+    await stage.install('tabby', await block.innerText());
+    await expect(main).toContainText('Knows its plan');
+    await press(page, /^Initialise: tabby/);
+    await expect(main).toContainText('Repository initialised');
+    await press(page, /^Run now: tabby/);
+    await expect(main).toContainText('tabby is protected.');
+  });
+
+  await test.step('the row of the fleet, its action, and its page', async () => {
+    await page.keyboard.press('g');
+    await page.keyboard.press('f');
+    await expect(heading(page)).toContainText('protected');
+    await page.keyboard.press('j');
+    expect(await focused(page)).toBe('tabby');
+    await expectFocusIsVisible(page, 'the row');
+    await page.keyboard.press('r');
+    await expect(main.getByRole('row', { name: /tabby/ })).toContainText(/running|View/);
+    await expect(main.getByRole('button', { name: 'Run now: tabby' })).toBeVisible();
+    await page.keyboard.press('Enter');
+    await expect(heading(page)).toContainText('Protected');
+  });
+
+  await test.step('the files of a snapshot, chosen and restored', async () => {
+    await press(page, /^Snapshots$/);
+    await expect(main.getByRole('table')).toBeVisible();
+    await page.keyboard.press('j');
+    await page.keyboard.press('Enter');
+    for (const folder of source.split('/').slice(1)) {
+      await expect(main.getByRole('link', { name: folder, exact: true })).toBeVisible();
+      await page.keyboard.press('j');
+      await page.keyboard.press('Enter');
+    }
+    await expect(main.getByRole('button', { name: 'one', exact: true })).toBeVisible();
+    await page.keyboard.press('j');
+    await page.keyboard.press('Space');
+    await expect(main).toContainText('1 path chosen');
+    await press(page, /^Restore the chosen/);
+    await expect(heading(page)).toContainText('Restore on tabby succeeded');
+  });
+
+  await test.step('the log of the run is found in by keys', async () => {
+    await page.keyboard.press('/');
+    await expect(page.getByLabel('Find in the log')).toBeFocused();
+    await page.keyboard.type('Done');
+    await expect(page.locator('mark').first()).toBeVisible();
+  });
+
+  await test.step('the machine is removed with its name typed', async () => {
+    await press(page, /^Open the machine/);
+    await press(page, /^Settings$/);
+    await press(page, /^Remove$/);
+    await expect(page.getByRole('dialog').getByLabel('Type tabby to confirm')).toBeFocused();
+    await page.keyboard.type('tabby');
+    await page.keyboard.press('Enter');
+    await expect(main).toContainText('The machine was removed.');
+  });
+});

@@ -1,0 +1,259 @@
+// Each screen: the main thing that it is for, and axe in light and dark.
+import { readFile } from 'node:fs/promises';
+import type { Page } from '@playwright/test';
+import { expectAccessible } from './support/axe';
+import type { Machine, Puppet } from './support/stage';
+import { expect, test } from './support/test';
+
+test.use({ stageOf: 'screens' });
+
+let atlas: Machine;
+let nova: Machine;
+let probe: Puppet;
+
+test.beforeAll(async ({ stage }) => {
+  test.setTimeout(300_000);
+  atlas = await stage.machine('atlas', 'backed_up');
+  nova = await stage.machine('nova', 'connected');
+  probe = await stage.puppet('probe');
+  const init = await stage.run(probe.host, { kind: 'init', repository_id: probe.repository });
+  await stage.say('probe', init, { started: 'init', finished: {} });
+});
+
+const heading = (page: Page) => page.getByRole('heading', { level: 1 });
+const main = (page: Page) => page.getByRole('main');
+const tab = (page: Page, words: string) =>
+  page.getByRole('navigation', { name: 'Machine' }).getByRole('link', { name: words });
+
+test.describe('signing in', () => {
+  test.use({ isSignedIn: false });
+
+  test('the password lets in, and signing out ends the session', async ({ page, stage }) => {
+    await page.goto('/#/settings');
+    await expect(page.getByLabel('Password')).toBeFocused();
+    await expectAccessible(page, 'signing in');
+    await page.getByLabel('Password').fill('not the password');
+    await page.keyboard.press('Enter');
+    await expect(page.getByLabel('Password')).toHaveAttribute('aria-invalid', 'true');
+    await expect(page.getByLabel('Password')).toHaveValue('not the password');
+    await expectAccessible(page, 'a wrong password');
+    await page.getByLabel('Password').fill(stage.opening.password);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await expect(heading(page)).toHaveText('Settings');
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await expect(page.getByLabel('Password')).toBeVisible();
+    const status = await page.evaluate(async () => (await fetch('/api/system')).status);
+    expect(status).toBe(401);
+  });
+});
+
+test('the fleet says how things are, and each row opens its machine', async ({ page, stage }) => {
+  await page.goto('/');
+  await expect(heading(page)).toContainText('1 of 3 machines');
+  const rows = main(page).getByRole('table', { name: 'Machines' }).getByRole('row');
+  await expect(rows).toHaveCount(4);
+  await expect(main(page).getByRole('button', { name: 'Initialise: nova' }).first()).toBeVisible();
+  await expectAccessible(page, 'the fleet');
+  // All of the row is the link, but for its one action.
+  await rows.filter({ hasText: 'atlas' }).click({ position: { x: 300, y: 20 } });
+  await expect(page).toHaveURL(new RegExp(`#/machines/${atlas.host}$`));
+  await page.goBack();
+  await rows.filter({ hasText: 'probe' }).getByRole('button').click();
+  await expect(page, 'the action does not open the row').not.toHaveURL(/machines/);
+  const view = main(page).getByRole('link', { name: 'View the run on probe' });
+  await view.first().click();
+  await expect(page).toHaveURL(/#\/runs\//);
+  const run = page.url().split('/').at(-1) ?? '';
+  await stage.say('probe', run, { started: 'backup', finished: {} });
+  await expect(heading(page)).toContainText('Backup on probe succeeded');
+});
+
+test('a machine shows its facts, snapshots and runs', async ({ page }) => {
+  await page.goto(`/#/machines/${atlas.host}`);
+  await expect(heading(page)).toContainText('Protected');
+  await expect(main(page)).toContainText('Protected data');
+  await expectAccessible(page, 'the overview');
+  await tab(page, 'Snapshots').click();
+  await expect(main(page).getByRole('link', { name: atlas.snapshot.slice(0, 8) })).toHaveCount(0);
+  await expect(main(page)).toContainText(atlas.snapshot.slice(0, 8));
+  await expectAccessible(page, 'the snapshots');
+  await tab(page, 'Runs').click();
+  await expect(main(page).getByRole('link', { name: /^Initialise/ })).toBeVisible();
+  await expectAccessible(page, 'the runs of a machine');
+});
+
+test('the settings of a machine check, preview, rename and change plans', async ({ page }) => {
+  await page.goto(`/#/machines/${atlas.host}/settings`);
+  await expect(main(page).getByRole('button', { name: 'Check', exact: true })).toBeVisible();
+  await expectAccessible(page, 'the settings of a machine');
+
+  await main(page).getByRole('button', { name: 'Check', exact: true }).click();
+  await page.getByRole('region', { name: 'Messages' }).getByRole('link', { name: 'View' }).click();
+  await expect(heading(page)).toContainText('Check on atlas succeeded');
+  await page.goBack();
+
+  await main(page).getByRole('button', { name: 'Forget: show what would go' }).click();
+  const forget = main(page).getByRole('button', { name: 'Forget now' });
+  await expect(forget).toBeEnabled();
+  await forget.click();
+  const dialog = page.getByRole('dialog');
+  await expect(dialog.getByRole('button', { name: 'Forget now' })).toBeDisabled();
+  await expectAccessible(page, 'a confirmation');
+  await dialog.getByLabel('Type atlas to confirm').fill('atlas');
+  await dialog.getByRole('button', { name: 'Forget now' }).click();
+  await expect(heading(page)).toContainText('Forget on atlas succeeded');
+  await page.goBack();
+
+  await main(page).getByRole('button', { name: 'Change atlas files' }).click();
+  await expectAccessible(page, 'the editor of a plan');
+  await main(page).getByLabel('Leave out').fill('*.tmp');
+  await main(page).getByRole('button', { name: 'Save' }).click();
+  await expect(main(page).getByLabel('Leave out')).toHaveCount(0);
+
+  await main(page).getByLabel('Name in this fleet').fill('atlas-2');
+  await main(page).getByRole('button', { name: 'Rename' }).click();
+  await expect(page.getByText('It is called atlas-2 now.')).toBeVisible();
+  await main(page).getByLabel('Name in this fleet').fill('atlas');
+  await main(page).getByRole('button', { name: 'Rename' }).click();
+  await expect(page.getByText('It is called atlas now.')).toBeVisible();
+});
+
+test('a run shows how far it is, its log, and how it ended', async ({ page, stage }) => {
+  const run = await stage.run(probe.host, { kind: 'backup', plan_id: probe.plan });
+  const lines = Array.from({ length: 400 }, (_, at) => `file ${at + 1} was read`);
+  await page.goto(`/#/runs/${run}`);
+  await stage.say('probe', run, {
+    started: 'backup',
+    lines,
+    progress: { percent_done: 0.25, bytes_done: 5e9, total_bytes: 2e10, total_files: 1200 },
+  });
+  await expect(heading(page)).toContainText('Backing up probe');
+  await expect(main(page).getByRole('progressbar').first()).toBeVisible();
+  await expect(main(page)).toContainText('25');
+  await expectAccessible(page, 'a run that is going');
+
+  const log = page.getByRole('region', { name: 'Log' });
+  await expect(log.getByText('file 400 was read')).toBeVisible();
+  await log.getByRole('button', { name: 'Find' }).click();
+  await log.getByLabel('Find in the log').fill('file 17 ');
+  await expect(log.locator('mark')).toHaveText('file 17 ');
+  await expect(log.getByRole('button', { name: 'Follow', exact: true })).toBeVisible();
+  await expectAccessible(page, 'a search in a log');
+  await log.getByRole('button', { name: 'Follow', exact: true }).click();
+  await expect(log.getByText('file 400 was read')).toBeVisible();
+
+  await main(page).getByRole('button', { name: 'Cancel' }).click();
+  await expect(main(page).getByRole('button', { name: 'Cancelling' })).toBeDisabled();
+  const unreadable = [{ path: '/srv/locked', error: 'permission denied' }];
+  await stage.say('probe', run, {
+    finished: {
+      status: 'partial',
+      exit_code: 3,
+      error: 'one file could not be read',
+      unreadable,
+      unreadable_count: 1,
+      snapshot_id: 'ab'.repeat(32),
+    },
+  });
+  await expect(heading(page)).toContainText('ended with gaps');
+  await expect(main(page)).toContainText('/srv/locked');
+  await expectAccessible(page, 'a run that has ended');
+
+  const downloaded = page.waitForEvent('download');
+  await log.getByRole('button', { name: 'Download' }).click();
+  const text = await readFile(await (await downloaded).path(), 'utf8');
+  expect(text).toContain('file 1 was read');
+  expect(text).toContain('file 400 was read');
+});
+
+test('the activity lists every run and can be narrowed', async ({ page }) => {
+  await page.goto('/#/activity');
+  const rows = main(page).getByRole('table', { name: 'Runs' }).getByRole('row');
+  await expect(rows.filter({ hasText: 'atlas' })).not.toHaveCount(0);
+  await expectAccessible(page, 'the activity');
+  await main(page).getByLabel('Machine').selectOption('probe');
+  await expect(rows.filter({ hasText: 'atlas' })).toHaveCount(0);
+  await main(page).getByLabel('Kind').selectOption('Initialise');
+  await expect(rows).toHaveCount(2);
+  await rows.nth(1).getByRole('link').click();
+  await expect(heading(page)).toContainText('Initialise on probe succeeded');
+});
+
+test('the settings keep addresses and theme, and tell what was done', async ({ page, stage }) => {
+  await page.goto('/#/settings');
+  await expect(main(page)).toContainText('enrolment.create');
+  await expectAccessible(page, 'the settings');
+  const addresses = main(page).getByLabel('Addresses');
+  await addresses.fill(`${stage.opening.agent_address}\nbackup.example:9781`);
+  await main(page).getByRole('button', { name: 'Save' }).click();
+  await expect(page.getByText('Agents that are connected know it already.')).toBeVisible();
+  await main(page).getByLabel('Dark').check();
+  await expect(page.locator('html')).toHaveAttribute('data-theme', 'dark');
+  await page.reload();
+  await expect(page.locator('html')).toHaveAttribute('data-theme', 'dark');
+  await expect(addresses).toHaveValue(/backup\.example:9781/);
+  await main(page).getByLabel('As the system').check();
+});
+
+test('the palette finds machines and does things, and the sheet shows the keys', async ({
+  page,
+}) => {
+  await page.goto('/#/settings');
+  await expect(heading(page)).toHaveText('Settings');
+  await page.keyboard.press('Control+k');
+  await expect(page.getByRole('combobox')).toBeFocused();
+  await expectAccessible(page, 'the palette');
+  await page.keyboard.type('nova');
+  await expect(page.getByRole('option', { name: /nova/ }).first()).toBeVisible();
+  await page.keyboard.press('Enter');
+  await expect(page).toHaveURL(new RegExp(`#/machines/${nova.host}`));
+  await page.keyboard.press('?');
+  const sheet = page.getByRole('dialog', { name: 'Keyboard shortcuts' });
+  await expect(sheet).toContainText('Go to the fleet');
+  await expectAccessible(page, 'the sheet of keys');
+  await page.keyboard.press('Escape');
+  await expect(sheet).toHaveCount(0);
+  await page.keyboard.press('g');
+  await page.keyboard.press('f');
+  await expect(page).toHaveURL(/#\/$/);
+});
+
+test('what an unknown address shows leads back', async ({ page }) => {
+  await page.goto('/#/nowhere/at/all');
+  await expect(heading(page)).toBeVisible();
+  await expectAccessible(page, 'an unknown address');
+  await page.goto('/#/machines/01900000-0000-7000-8000-000000000000');
+  await expect(main(page)).toContainText('There is no such machine.');
+  await expectAccessible(page, 'an unknown machine');
+});
+
+test('a machine is revoked and removed with its name typed', async ({ page }) => {
+  await page.goto(`/#/machines/${nova.host}/settings`);
+  for (const [button, verb] of [
+    ['Revoke', 'Revoke it'],
+    ['Remove', 'Remove it'],
+  ] as const) {
+    await main(page).getByRole('button', { name: button, exact: true }).click();
+    await page.getByRole('dialog').getByLabel('Type nova to confirm').fill('nova');
+    await page.getByRole('dialog').getByRole('button', { name: verb }).click();
+    await expect(page.getByRole('dialog')).toHaveCount(0);
+    await expectAccessible(page, `a machine after ${button}`);
+  }
+  await expect(main(page)).toContainText('The machine was removed.');
+});
+
+test('a page outlives its manager and shows what happened meanwhile', async ({
+  page,
+  stage,
+  complaints,
+}) => {
+  await page.goto('/');
+  await expect(heading(page)).toBeVisible();
+  await stage.manager('kill');
+  await expect(page.getByText('No connection to the manager.')).toBeVisible();
+  await expectAccessible(page, 'a page without its manager');
+  await stage.manager('start');
+  await expect(page.getByText('No connection to the manager.')).toHaveCount(0);
+  const others = complaints.splice(0).filter((it) => !it.includes('net::ERR_'));
+  expect(others).toEqual([]);
+});
