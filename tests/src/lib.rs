@@ -10,6 +10,7 @@ pub mod arguments;
 pub mod canary;
 pub mod desktop;
 pub mod fleet;
+pub mod made;
 pub mod manager;
 pub mod planted;
 pub mod process;
