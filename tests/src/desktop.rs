@@ -5,7 +5,7 @@ mod app;
 mod main_job;
 
 pub use app::{App, Launch};
-pub use main_job::{MainJob, Shots};
+pub use main_job::{MainJob, Record};
 
 use crate::process::{Process, run_to_end};
 use anyhow::{Context as _, Result, ensure};

@@ -4,11 +4,20 @@
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 use tempfile::TempDir;
 use testkit::{
-    desktop::{App, Desktop, Keyring, Launch, MainJob, Shots},
+    arguments::ArgumentWatch,
+    canary::Answer,
+    desktop::{App, Desktop, Keyring, Launch, MainJob, Record},
+    fleet::MACHINE,
+    planted::escaped_from_window,
     process::run_to_end,
+    proxy::Mode,
     tools::Tools,
     tree, wait_for,
 };
@@ -140,21 +149,99 @@ async fn a_key_that_is_gone_is_never_replaced() -> Result<()> {
     app.sees("No machines yet.").await
 }
 
+/// A stage on which the machine has been added, and its repository initialised.
+struct Added {
+    stage: Stage,
+    app: App,
+    job: MainJob,
+    source: PathBuf,
+    record: Record,
+}
+
+impl Added {
+    async fn with(make: fn(&Path) -> Result<()>, environment: &[(&str, &str)]) -> Result<Self> {
+        let mut stage = Stage::set(Keyring::Open).await?;
+        let named = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        stage.launch.environment = named.collect();
+        let source = stage.folder.path().join("source");
+        make(&source)?;
+        let mut record = Record::default();
+        let mut job = MainJob::prepare(stage.folder.path(), &Tools::of_workspace()).await?;
+        if !environment.is_empty() {
+            job.agent.environment = vec![("RESTIC_MANAGER_LOG".to_owned(), "trace".to_owned())];
+        }
+        let app = stage.start().await?;
+        job.add_machine(&app, &source, &mut record).await?;
+        job.initialise(&app, &mut record).await?;
+        Ok(Self { stage, app, job, source, record })
+    }
+}
+
+/// With everything logged that can be, and with the search for secrets afterwards.
 #[tokio::test]
-async fn the_main_job_in_the_window() -> Result<()> {
-    let stage = Stage::set(Keyring::Open).await?;
-    let source = stage.folder.path().join("source");
-    tree::make(&source)?;
-    let mut shots = Shots::into_folder(Path::new("/tmp/shots"));
-    let mut job = MainJob::prepare(stage.folder.path(), &Tools::of_workspace()).await?;
-    let app = stage.start().await?;
-    job.add_machine(&app, &source, &mut shots).await?;
-    job.initialise(&app, &mut shots).await?;
-    let run = job.back_up(&app, &mut shots).await?;
+async fn the_main_job_in_the_window_and_no_secret_leaves_its_place() -> Result<()> {
+    let watch = ArgumentWatch::start();
+    let Added { stage, app, mut job, source, mut record } =
+        Added::with(tree::make, &[("RUST_LOG", "trace")]).await?;
+    let run = job.back_up(&app, &mut record).await?;
     ensure!(run["status"] == "succeeded", "the backup ended otherwise: {run}");
-    let target = job.restore(&app, &source, &mut shots).await?;
+    let target = job.restore(&app, &source, &mut record).await?;
     let differences = tree::differences(&source, &target.join(source.strip_prefix("/")?))?;
     ensure!(differences.is_empty(), "the restored tree differs:\n{}", differences.join("\n"));
+
+    for page in ["Fleet", "Activity", "Settings"] {
+        app.press(page).await?;
+        app.element("//h1").await?;
+        record.keep(&app, page).await?;
+    }
+    job.open_machine(&app).await?;
+    for tab in ["Overview", "Snapshots", "Runs", "Settings"] {
+        app.press_in("main", tab).await?;
+        app.element("//main").await?;
+        record.keep(&app, tab).await?;
+    }
+    for path in
+        ["hosts", "repositories", "plans", "enrolments", "runs", "notices", "audit", "system"]
+    {
+        let answer = app.get(&format!("/api/{path}")).await?;
+        record.pages.push(Answer { to: path.to_owned(), bytes: answer.to_string().into_bytes() });
+    }
+    app.signal(Signal::TERM)?;
+    app.ended().await?;
+    job.agent.stop().await?;
+    let key = stage.desktop.kept_secret("Restic Manager", "vault key")?;
+    let root = stage.folder.path();
+    let found = escaped_from_window(root, &job, &record.pages, stage.data(), &key, watch).await?;
+    ensure!(found.is_empty(), "secrets escaped:\n{}", found.join("\n"));
+    Ok(())
+}
+
+/// Whether it is asked to end or killed: the run goes on without the app, and the app knows its
+/// outcome and its whole log once it is back.
+#[tokio::test]
+async fn an_app_that_ends_in_the_middle_of_a_run_loses_nothing() -> Result<()> {
+    for end in [Signal::TERM, Signal::KILL] {
+        let Added { stage, app, job, .. } = Added::with(tree::make_big, &[]).await?;
+        let run = job.in_the_middle(&app).await?;
+        app.signal(end)?;
+        app.ended().await?;
+        drop(app);
+        job.server.network.set(Mode::Open);
+        wait_for("the backup to end without the app", async || {
+            Ok((job.server.snapshots(MACHINE)? > 0 && job.server.locks(MACHINE)? == 0)
+                .then_some(()))
+        })
+        .await?;
+
+        let app = stage.start().await?;
+        app.element("//h1").await?;
+        app.script(&format!("location.hash = '#/runs/{run}'")).await?;
+        app.sees("Done after").await?;
+        let shown = job.ended(&app).await?;
+        ensure!(shown["status"] == "succeeded", "{end:?}: the run ended otherwise: {shown:#}");
+        let log = app.text().await?;
+        ensure!(log.contains("Backing up into"), "{end:?}: the log has no beginning:\n{log}");
+    }
     Ok(())
 }
 

@@ -151,6 +151,18 @@ impl App {
         Ok(text.as_str().unwrap_or_default().to_owned())
     }
 
+    /// What the page is made of, with what it keeps for later; not what is typed into its fields.
+    ///
+    /// # Errors
+    /// When the window does not answer.
+    pub async fn source(&self) -> Result<String> {
+        const SOURCE: &str = "return document.documentElement.outerHTML \
+             + JSON.stringify(localStorage) + JSON.stringify(sessionStorage) + document.cookie \
+             + location.href";
+        let source = self.script(SOURCE).await?;
+        Ok(source.as_str().unwrap_or_default().to_owned())
+    }
+
     /// Waits until the page says this.
     ///
     /// # Errors
@@ -172,21 +184,20 @@ impl App {
     /// # Errors
     /// When there is none that can be pressed.
     pub async fn press(&self, name: &str) -> Result<()> {
+        self.press_in("body", name).await
+    }
+
+    /// The same within the element of this kind.
+    ///
+    /// # Errors
+    /// When there is none that can be pressed.
+    pub async fn press_in(&self, within: &str, name: &str) -> Result<()> {
         let name = quoted(name);
         let by = format!(
-            "//*[self::button or self::a or @role='tab' or @role='option' or @role='row']\
+            "//{within}//*[self::button or self::a]\
              [normalize-space(.)={name} or @aria-label={name} or @title={name}]"
         );
         self.element(&by).await?.click().await.with_context(|| format!("pressing {name}"))
-    }
-
-    /// Ticks or chooses what has this label.
-    ///
-    /// # Errors
-    /// When there is nothing of this label.
-    pub async fn choose(&self, label: &str) -> Result<()> {
-        let by = format!("//label[normalize-space(.)={}]", quoted(label));
-        self.element(&by).await?.click().await.with_context(|| format!("choosing {label}"))
     }
 
     /// Types into the field of this name, in place of what is there.
