@@ -38,6 +38,7 @@ fn count(workspace: &Workspace) -> Result<Tally> {
     workspace.build_programs()?;
     let mut tally = cargo_test(workspace)?;
     ui::test(workspace, &mut tally)?;
+    ui::test_in_browser(workspace, &mut tally)?;
     fuzz::smoke(workspace, FUZZ_RUNS, &mut tally)?;
     Ok(tally)
 }

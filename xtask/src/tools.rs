@@ -12,6 +12,7 @@ mod node;
 mod system;
 mod tauri_driver;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -41,6 +42,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
 /// Makes the machine ready to build all programs.
 pub(crate) fn for_building() -> Result<()> {
     system::ensure()
+}
+
+/// Finds Chromium for the tests of the pages, or installs the system's.
+pub(crate) fn ensure_chromium() -> Result<PathBuf> {
+    system::ensure_chromium()
 }
 
 /// Makes the machine ready for the tests and the demo, which need no cargo subcommands.

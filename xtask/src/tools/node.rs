@@ -70,8 +70,8 @@ impl Node {
         Ok(Self::Fetched { bin, npm })
     }
 
-    /// npm, to be run in the folder of the pages.
-    pub(crate) fn npm(&self, workspace: &Workspace) -> Result<Command> {
+    /// npm, to be run in this folder of the checkout.
+    pub(crate) fn npm(&self, workspace: &Workspace, folder: &str) -> Result<Command> {
         let mut command = match self {
             Self::System => workspace.command(NPM_PROGRAM),
             Self::Fetched { bin, npm } => {
@@ -83,7 +83,7 @@ impl Node {
                 command
             }
         };
-        command.current_dir(workspace.root().join("ui"));
+        command.current_dir(workspace.root().join(folder));
         Ok(command)
     }
 }

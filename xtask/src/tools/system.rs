@@ -1,6 +1,7 @@
 //! Programs that the operating system provides.
 
-use std::path::Path;
+use std::env;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -115,6 +116,26 @@ pub(super) fn ensure() -> Result<()> {
         );
     }
     install(&packages)
+}
+
+/// Names under which systems have Chromium or its like.
+const CHROMIUMS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
+
+/// Finds Chromium, or installs it. `RESTIC_MANAGER_CHROMIUM` names another.
+pub(super) fn ensure_chromium() -> Result<PathBuf> {
+    if let Some(named) = env::var_os("RESTIC_MANAGER_CHROMIUM") {
+        return Ok(named.into());
+    }
+    let find = || CHROMIUMS.iter().find_map(|name| exec::which(name));
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    println!("tools: `chromium` is missing: testing the pages");
+    if exec::which("apt-get").is_none() {
+        bail!("install Chromium, or name it in RESTIC_MANAGER_CHROMIUM, and try again");
+    }
+    install(&["chromium"])?;
+    find().context("Chromium was installed and is not on the path")
 }
 
 fn missing() -> Vec<&'static Need> {

@@ -1,14 +1,17 @@
 //! Extractors whose refusals are problems: bodies, paths and queries.
 
-use super::error::ApiError;
+use super::{BODY_LIMIT, error::ApiError};
 use axum::{
-    body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
-    http::{StatusCode, header, request::Parts},
+    http::{header, request::Parts},
 };
+use futures_util::StreamExt as _;
 use protocol::{Code, Problem};
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
+
+/// So much of a body is read before its sender is cut off.
+const MOST_READ: usize = 16 * BODY_LIMIT;
 
 /// A JSON body. It must say that it is JSON: a form of another site cannot.
 #[derive(Debug)]
@@ -17,7 +20,7 @@ pub struct Body<T>(pub T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let kind = request.headers().get(header::CONTENT_TYPE);
         let kind = kind.and_then(|value| value.to_str().ok()).unwrap_or_default();
         if kind.split(';').next().unwrap_or_default().trim() != "application/json" {
@@ -26,15 +29,32 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
                 "The request's body must be application/json.",
             ));
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::refused(Code::TooLarge, "The request is larger than 1 MiB.")
-            } else {
-                ApiError::refused(Code::InvalidInput, "The request's body could not be read.")
-            }
-        })?;
+        let bytes = whole(request.into_body()).await?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| malformed(&error).into())
     }
+}
+
+/// Reads a body. Of one that is too large the rest is read as well, up to a point, and thrown away: a
+/// client that is cut off while it sends never gets to hear why.
+async fn whole(body: axum::body::Body) -> Result<Vec<u8>, ApiError> {
+    let mut pieces = body.into_data_stream();
+    let (mut bytes, mut length) = (Vec::new(), 0);
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| {
+            ApiError::refused(Code::InvalidInput, "The request's body could not be read.")
+        })?;
+        length += piece.len();
+        if length > MOST_READ {
+            break;
+        }
+        if length <= BODY_LIMIT {
+            bytes.extend_from_slice(&piece);
+        }
+    }
+    if length > BODY_LIMIT {
+        return Err(ApiError::refused(Code::TooLarge, "The request is larger than 1 MiB."));
+    }
+    Ok(bytes)
 }
 
 /// serde's words name fields and types. They quote a value only where it has the wrong type, and a

@@ -96,8 +96,13 @@ export class AddMachine {
 
   /** Enters the repository, makes the plan, and lets the machine in: what is not done yet. */
   async submit(): Promise<void> {
-    this.isBusy = true;
     this.errors.clear();
+    if (this.name.trim() === '') {
+      // The repository would be refused for it first, at a field that may stay empty.
+      this.errors.set('enrolment.name', 'Say what the machine is called.');
+      return;
+    }
+    this.isBusy = true;
     try {
       const repositoryId = await this.#step('repository.', () => this.#ensureRepository());
       const planId =

@@ -1,0 +1,428 @@
+// Each refusal of the manager that a person can meet reaches its field, a notice or a toast, with what
+// to do; and nothing that was typed is lost.
+import { readFile } from 'node:fs/promises';
+import type { Locator, Page } from '@playwright/test';
+import { expectAccessible } from './support/axe';
+import type { Machine, Puppet } from './support/stage';
+import { expect, test } from './support/test';
+
+test.use({ stageOf: 'refusals' });
+
+let atlas: Machine;
+let probe: Puppet;
+/** The codes of all refusals that the pages of this file met. */
+const met = new Set<string>();
+
+test.beforeAll(async ({ stage }) => {
+  test.setTimeout(300_000);
+  atlas = await stage.machine('atlas', 'backed_up');
+  probe = await stage.puppet('probe');
+  const init = await stage.run(probe.host, { kind: 'init', repository_id: probe.repository });
+  await stage.say('probe', init, { started: 'init', finished: {} });
+});
+
+test.beforeEach(({ page }) => {
+  page.on('response', (response) => {
+    if (response.status() < 400) return;
+    void response
+      .json()
+      .then((body: { code?: string }) => body.code && met.add(body.code))
+      .catch(() => undefined);
+  });
+});
+
+const main = (page: Page) => page.getByRole('main');
+const toast = (page: Page, words: string | RegExp) =>
+  page.getByRole('region', { name: 'Messages' }).getByText(words);
+
+/** Keeps news from the page, so that it acts on how things were. */
+async function makeStale(page: Page): Promise<void> {
+  await page.route('**/api/events*', (route) => route.abort());
+}
+
+/** What Chromium says of connections that were cut on purpose. */
+function expectOnlyBroken(complaints: string[]): void {
+  const others = complaints.splice(0).filter((it) => !it.includes('net::ERR_'));
+  expect(others).toEqual([]);
+}
+
+async function expectRefused(field: Locator, words: string | RegExp): Promise<void> {
+  await expect(field).toHaveAttribute('aria-invalid', 'true');
+  await expect(field).toHaveAccessibleDescription(words);
+}
+
+interface Form {
+  name: string;
+  paths: string;
+  url: string;
+  user?: string;
+  credential?: string;
+}
+
+async function fillAddMachine(page: Page, form: Form): Promise<void> {
+  await page.goto('/#/add');
+  await page.getByLabel('What is the machine called?').fill(form.name);
+  for (const label of ['By a new plan', 'A new repository']) {
+    await main(page).getByLabel(label).check();
+  }
+  await page.getByLabel('Folders and files').fill(form.paths);
+  await page.getByLabel('Location').fill(form.url);
+  await page
+    .getByLabel('User', { exact: false })
+    .first()
+    .fill(form.user ?? '');
+  await page.getByLabel('Password for the rest-server').fill(form.credential ?? '');
+}
+
+const submit = (page: Page) => page.getByRole('button', { name: 'Make the install line' }).click();
+
+test('what is wrong with a new machine is said at its field, and the rest stays', async ({
+  page,
+}) => {
+  await fillAddMachine(page, { name: '', paths: '/srv', url: 'rest:http://localhost:1/x/' });
+  const name = page.getByLabel('What is the machine called?');
+  const url = page.getByLabel('Location');
+  const paths = page.getByLabel('Folders and files');
+  const credential = page.getByLabel('Password for the rest-server');
+  const certificate = page.getByLabel('Certificate of its authority (PEM)');
+  await submit(page);
+  await expectRefused(name, /Say what the machine is called/);
+  await expect(name).toBeFocused();
+  await name.fill('web-1');
+
+  await url.fill('rest:http://user:secret@localhost:1/x/');
+  await submit(page);
+  await expectRefused(url, /./);
+  await expect(url).toBeFocused();
+  await url.fill('rest:http://localhost:1/x/');
+
+  await credential.fill('a credential without a user');
+  await submit(page);
+  await expectRefused(page.getByLabel('User', { exact: false }).first(), /go together/);
+  await expect(credential).toHaveValue('a credential without a user');
+  await credential.fill('');
+
+  await page.getByText('Certificate of the server, if it is its own').click();
+  await certificate.fill('no certificate');
+  await submit(page);
+  await expectRefused(certificate, /no certificate in PEM form/);
+  await certificate.fill('x'.repeat(2 * 1024 * 1024));
+  await submit(page);
+  await expect(main(page).getByRole('alert')).toContainText('larger than 1 MiB');
+  await certificate.fill('');
+
+  await page.getByLabel('Name', { exact: false }).last().fill('atlas store');
+  const repositoryName = main(page).locator('input[name="repository-name"]');
+  await repositoryName.fill('atlas store');
+  await submit(page);
+  await expectRefused(repositoryName, /has this name already/);
+  await repositoryName.fill('web-1 store');
+
+  await paths.fill('not/absolute');
+  await submit(page);
+  await expectRefused(paths, /absolute|begin/i);
+  await expectAccessible(page, 'refused fields');
+  await expect(main(page), 'what was entered is not entered again').toContainText('Entered: web-1');
+  await paths.fill('/srv');
+  await page.getByLabel('daily').fill('many');
+  await submit(page);
+  await expect(page.getByLabel('daily')).toHaveAttribute('aria-invalid', 'true');
+  await page.getByLabel('daily').fill('7');
+
+  const planName = main(page).locator('input[name="plan-name"]');
+  await planName.fill('atlas files');
+  await submit(page);
+  await expectRefused(planName, /has this name already/);
+  await planName.fill('web-1 files');
+
+  await name.fill('atlas');
+  await submit(page);
+  await expectRefused(name, /has this name already/);
+  await expect(main(page)).toContainText('Made: web-1 files');
+  await name.fill('web-1');
+  await submit(page);
+  await expect(page.getByLabel('install line', { exact: true })).toBeVisible();
+});
+
+test('a server that cannot be used is told before anything is saved', async ({ page, stage }) => {
+  const { credential, url } = await stage.user('tested');
+  await fillAddMachine(page, { name: 'tested', paths: '/srv', url, user: 'tested', credential });
+  const check = async (at: Locator, words: RegExp) => {
+    await page.getByRole('button', { name: 'Test the connection' }).click();
+    await expect(page.getByRole('button', { name: 'Test the connection' })).toBeEnabled();
+    await expect(at).toContainText(words);
+  };
+  const fields = main(page);
+  await check(fields, /certificate/i);
+  const certificate = page.getByLabel('Certificate of its authority (PEM)');
+  if (!(await certificate.isVisible())) {
+    await page.getByText('Certificate of the server, if it is its own').click();
+  }
+  await certificate.fill(stage.opening.ca_pem);
+  await page.getByLabel('Password for the rest-server').fill('wrong');
+  await check(fields, /refused|password/i);
+  await page.getByLabel('Password for the rest-server').fill(credential);
+  await page.getByLabel('Location').fill('rest:https://localhost:1/tested/');
+  await check(fields, /cannot be reached|does not answer|failed/i);
+  await page.getByLabel('Location').fill('/srv/backups');
+  await check(fields, /Only a rest-server/);
+  await page.getByLabel('Location').fill(url);
+  await check(fields, /the place is free/);
+  await expect(page.getByLabel('What is the machine called?')).toHaveValue('tested');
+});
+
+test('without an address for agents no line is made', async ({ page, stage }) => {
+  await stage.call('PUT', '/api/system/addresses', { addresses: [] });
+  await page.goto('/#/add');
+  await page.getByLabel('What is the machine called?').fill('nowhere');
+  await main(page).getByLabel('As a plan that is here already').check();
+  await main(page).getByLabel('Plan', { exact: true }).selectOption('atlas files');
+  await submit(page);
+  await expect(main(page).getByRole('alert')).toContainText('no address');
+  await expect(page.getByLabel('What is the machine called?')).toHaveValue('nowhere');
+  const addresses = [stage.opening.agent_address];
+  await stage.call('PUT', '/api/system/addresses', { addresses });
+});
+
+test('a plan that somebody deleted meanwhile is told', async ({ page, stage, complaints }) => {
+  const form = { name: 'doomed', repository_id: atlas.repository, paths: ['/x'], host_ids: [] };
+  const more = { excludes: [], tags: [], retention: null };
+  const made = await stage.call('POST', '/api/plans', { ...form, ...more });
+  await makeStale(page);
+  await page.goto('/#/add');
+  await page.getByLabel('What is the machine called?').fill('late');
+  await main(page).getByLabel('As a plan that is here already').check();
+  await main(page).getByLabel('Plan', { exact: true }).selectOption('doomed');
+  const { id } = made.body as { id: string };
+  await stage.call('DELETE', `/api/plans/${id}`, { confirm: 'doomed' });
+  await submit(page);
+  await expect(main(page).getByRole('alert')).toContainText('no such plan');
+  await expect(page.getByLabel('What is the machine called?')).toHaveValue('late');
+  expectOnlyBroken(complaints);
+});
+
+test('the name, plan and addresses of what is there are refused at their fields', async ({
+  page,
+}) => {
+  await page.goto(`/#/machines/${atlas.host}/settings`);
+  const name = main(page).getByLabel('Name in this fleet');
+  for (const [typed, words] of [
+    ['probe', /has this name already/],
+    ['', /A name is needed/],
+    ['x'.repeat(101), /longer than 100/],
+  ] as const) {
+    await name.fill(typed);
+    await main(page).getByRole('button', { name: 'Rename' }).click();
+    await expectRefused(name, words);
+    await expect(name).toHaveValue(typed);
+  }
+  await main(page).getByRole('button', { name: 'Change atlas files' }).click();
+  const paths = main(page).getByLabel('Folders and files');
+  const excludes = main(page).getByLabel('Leave out');
+  const was = await paths.inputValue();
+  await paths.fill('');
+  await main(page).getByRole('button', { name: 'Save' }).click();
+  await expectRefused(paths, /at least one path/);
+  await paths.fill(was);
+  await excludes.fill('y'.repeat(5000));
+  await main(page).getByRole('button', { name: 'Save' }).click();
+  await expectRefused(excludes, /longer than 4096/);
+  await expect(excludes).toHaveValue('y'.repeat(5000));
+
+  await page.goto('/#/settings');
+  const addresses = main(page).getByLabel('Addresses');
+  await addresses.fill('no port here');
+  await main(page).getByRole('button', { name: 'Save' }).click();
+  await expectRefused(addresses, /host:port/);
+  await expect(addresses).toHaveValue('no port here');
+});
+
+test('a run that is going already is told with the way to it', async ({ page, stage }) => {
+  const run = await stage.run(probe.host, { kind: 'check', repository_id: probe.repository });
+  await page.goto(`/#/machines/${probe.host}/settings`);
+  await main(page).getByRole('button', { name: 'Check', exact: true }).click();
+  await expect(toast(page, /waiting or going already/)).toBeVisible();
+  await expectAccessible(page, 'a toast');
+  await page
+    .getByRole('region', { name: 'Messages' })
+    .getByRole('link', { name: 'Open the run' })
+    .click();
+  await expect(page).toHaveURL(new RegExp(run));
+  await stage.say('probe', run, { started: 'check', finished: {} });
+});
+
+test('what changed behind the back of a page is told when it is asked for', async ({
+  page,
+  stage,
+  complaints,
+}) => {
+  const doomed = await stage.puppet('doomed');
+  const init = await stage.run(doomed.host, { kind: 'init', repository_id: doomed.repository });
+  await stage.say('doomed', init, { started: 'init', finished: {} });
+  await makeStale(page);
+  await page.goto(`/#/machines/${doomed.host}/settings`);
+  const settings = main(page);
+  await expect(settings.getByRole('button', { name: 'Unlock' })).toBeVisible();
+
+  // Its name is another now, so the one that is typed confirms nothing.
+  await stage.call('PATCH', `/api/hosts/${doomed.host}`, { name: 'renamed' });
+  await settings.getByRole('button', { name: 'Revoke', exact: true }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('Type doomed to confirm').fill('doomed');
+  await dialog.getByRole('button', { name: 'Revoke it' }).click();
+  await expectRefused(dialog.getByLabel('Type doomed to confirm'), /./);
+  await expect(dialog.getByLabel('Type doomed to confirm')).toHaveValue('doomed');
+  await expectAccessible(page, 'a confirmation that was refused');
+  await dialog.getByRole('button', { name: 'Keep it' }).click();
+
+  // Its repository takes only additions now.
+  await stage.call('PUT', `/api/repositories/${doomed.repository}`, { append_only: true });
+  await settings.getByRole('button', { name: 'Prune: show what would go' }).click();
+  await expect(settings.getByRole('alert')).toContainText('takes new data only');
+  await stage.call('PUT', `/api/repositories/${doomed.repository}`, { append_only: false });
+
+  // Its plan is another machine's now.
+  await stage.call('PUT', `/api/plans/${doomed.plan}`, { host_ids: [] });
+  await settings.getByRole('button', { name: 'Unlock' }).click();
+  await expect(toast(page, /does not know that repository/)).toBeVisible();
+  await page.getByRole('link', { name: 'Overview' }).click();
+  await main(page)
+    .getByRole('button', { name: /: doomed$/ })
+    .first()
+    .click();
+  await expect(
+    toast(page, /does not know that repository|does not have that plan/).first(),
+  ).toBeVisible();
+  await stage.call('PUT', `/api/plans/${doomed.plan}`, { host_ids: [doomed.host] });
+
+  await page
+    .getByRole('navigation', { name: 'Machine' })
+    .getByRole('link', { name: 'Settings' })
+    .click();
+  await expect(settings.getByRole('button', { name: 'Unlock' })).toBeEnabled();
+  await stage.call('POST', `/api/hosts/${doomed.host}/revoke`, { confirm: 'renamed' });
+  await settings.getByRole('button', { name: 'Unlock' }).click();
+  await expect(toast(page, /was revoked/)).toBeVisible();
+  expectOnlyBroken(complaints);
+});
+
+test('a snapshot that is not there and a machine that is away are told', async ({
+  page,
+  stage,
+}) => {
+  const base = `/#/machines/${atlas.host}/snapshots/${atlas.repository}`;
+  await page.goto(`${base}/${'0'.repeat(64)}`);
+  await expect(main(page).getByRole('alert')).toContainText('no such snapshot');
+  await expectAccessible(page, 'a snapshot that is not there');
+  await main(page).getByRole('button', { name: 'Restore everything' }).click();
+  await expect(main(page).getByRole('alert')).toHaveCount(2);
+  await stage.agent('atlas', 'stop');
+  await page.goto(`${base}/${atlas.snapshot}`);
+  await expect(main(page).getByRole('alert')).toContainText('connected');
+  await stage.agent('atlas', 'start');
+  await main(page).getByRole('button', { name: 'Try again' }).click();
+  await expect(main(page).getByRole('link', { name: 'tmp' })).toBeVisible();
+  await page.goto('/#/runs/01900000-0000-7000-8000-000000000000');
+  await expect(main(page).getByRole('alert')).toContainText('no such');
+});
+
+test('what is typed outlives the end of the session and of the manager', async ({
+  page,
+  stage,
+  complaints,
+  context,
+}) => {
+  await fillAddMachine(page, { name: 'typed', paths: '/srv/typed', url: 'rest:http://x/y/' });
+  await context.clearCookies();
+  await submit(page);
+  await expect(page.getByText('Your session has ended.')).toBeVisible();
+  await expectAccessible(page, 'a session that has ended');
+  await page.getByLabel('Password', { exact: true }).fill(stage.opening.password);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await expect(page.getByRole('heading', { name: 'Sign in' })).toHaveCount(0);
+  await expect(page.getByLabel('What is the machine called?')).toHaveValue('typed');
+  await expect(page.getByLabel('Folders and files')).toHaveValue('/srv/typed');
+
+  await stage.manager('kill');
+  await submit(page);
+  await expect(main(page).getByRole('alert')).toContainText('The manager does not answer.');
+  await expect(page.getByLabel('Location')).toHaveValue('rest:http://x/y/');
+  await stage.manager('start');
+  await expect(page.getByText('No connection to the manager.')).toHaveCount(0);
+  await submit(page);
+  await expect(page.getByLabel('install line', { exact: true })).toBeVisible();
+  expectOnlyBroken(complaints);
+});
+
+test.describe('signing in', () => {
+  test.use({ isSignedIn: false });
+
+  test('too many attempts have to wait, and are told how long', async ({ page }) => {
+    await page.goto('/');
+    const password = page.getByLabel('Password');
+    for (let attempt = 1; attempt <= 5; attempt += 1) {
+      await password.fill(`wrong ${attempt}`);
+      await Promise.all([page.waitForResponse('**/api/session'), page.keyboard.press('Enter')]);
+      await expect(page.getByRole('button', { name: 'Sign in' })).toBeEnabled();
+    }
+    await page.keyboard.press('Enter');
+    await expect(page.getByRole('alert')).toContainText('Too many attempts.');
+    await expect(page.getByRole('alert')).toContainText(/looked at in \d/);
+    await expect(password).toHaveValue('wrong 5');
+    await expectAccessible(page, 'too many attempts');
+  });
+});
+
+/** Codes that no page can make the manager answer with, and why. */
+const ELSEWHERE: Record<string, string[]> = {
+  'said to agents': [
+    'token_unknown',
+    'token_expired',
+    'token_used',
+    'host_unknown',
+    'client_key_missing',
+    'key_already_enrolled',
+    'agent_too_old',
+    'capability_missing',
+    'clone_suspected',
+    'enrolment_suspect',
+    'manager_behind',
+    'agent_behind',
+    'journal_forked',
+    'connection_replaced',
+    'frame_invalid',
+    'frame_too_large',
+    'hello_expected',
+  ],
+  'how a run ends, not how a request does': [
+    'policy_forbids',
+    'expired',
+    'cancelled',
+    'interrupted',
+    'lost',
+    'restic_missing',
+    'restic_too_old',
+    'repository_missing',
+    'repository_exists',
+    'wrong_password',
+    'repository_locked',
+    'repository_damaged',
+    'source_missing',
+    'disk_full',
+    'files_unreadable',
+    'restic_failed',
+  ],
+  'the pages do not ask for it': ['kind_unknown', 'retention_empty', 'retention_unknown'],
+  'the pages come from the same place': ['foreign_origin'],
+  'takes minutes, or a fault of the manager': ['no_answer', 'internal'],
+};
+
+test('every code of the interface was met or cannot be', async () => {
+  const path = new URL('../../crates/server/openapi.json', import.meta.url);
+  const document = JSON.parse(await readFile(path, 'utf8')) as {
+    components: { schemas: { Code: { enum: string[] } } };
+  };
+  const expected = new Set(document.components.schemas.Code.enum);
+  for (const code of Object.values(ELSEWHERE).flat()) expected.delete(code);
+  expect([...met].filter((code) => code !== 'unknown').sort()).toEqual([...expected].sort());
+});
