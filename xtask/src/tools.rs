@@ -11,6 +11,7 @@ mod mirrors;
 mod node;
 mod system;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -35,6 +36,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         "restic": tools.join("bin/restic"),
         "rest_server": tools.join("bin/rest-server"),
     })))
+}
+
+/// Finds the browser that pages are looked at with, or installs it.
+pub(crate) fn chromium() -> Result<PathBuf> {
+    system::chromium()
 }
 
 /// Makes the machine ready for the tests and the demo, which need no cargo subcommands.

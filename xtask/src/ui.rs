@@ -10,11 +10,16 @@ use crate::test::Tally;
 use crate::tools::Node;
 use crate::workspace::Workspace;
 
+/// The folder of the pages' package.
+const PAGES: &str = "ui";
+/// The folder of the package of the tests in a browser.
+pub(crate) const TESTS: &str = "tests/ui";
+
 /// Types, lints, format, the generated client, and whether it all builds.
 pub(crate) fn check(workspace: &Workspace) -> Result<bool> {
-    let node = ensure(workspace)?;
+    let node = ensure(workspace, PAGES)?;
     for script in ["check", "build"] {
-        if !exec::status(node.npm(workspace)?.args(["run", "--silent", script]))?.success() {
+        if !exec::status(node.npm(workspace, PAGES)?.args(["run", "--silent", script]))?.success() {
             return Ok(false);
         }
     }
@@ -23,12 +28,12 @@ pub(crate) fn check(workspace: &Workspace) -> Result<bool> {
 
 /// The tests of state, words and pages. A run that did not come to its end is one failure.
 pub(crate) fn test(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
-    let node = ensure(workspace)?;
+    let node = ensure(workspace, PAGES)?;
     let report = workspace.root().join("target/ui/tests.json");
     if report.exists() {
         fs::remove_file(&report).context("failed to remove an old report of the window's tests")?;
     }
-    let mut vitest = node.npm(workspace)?;
+    let mut vitest = node.npm(workspace, PAGES)?;
     vitest.args(["run", "--silent", "test", "--", "--reporter=default", "--reporter=json"]);
     vitest.arg(format!("--outputFile.json={}", report.display()));
     let succeeded = exec::status(&mut vitest)?.success();
@@ -50,21 +55,30 @@ fn counts(report: &Value) -> Option<Tally> {
     })
 }
 
-/// Installs the locked packages, unless they are there.
-fn ensure(workspace: &Workspace) -> Result<Node> {
+/// Builds the pages, and returns what built them.
+pub(crate) fn build(workspace: &Workspace) -> Result<Node> {
+    let node = ensure(workspace, PAGES)?;
+    exec::succeed(node.npm(workspace, PAGES)?.args(["run", "--silent", "build"]))?;
+    Ok(node)
+}
+
+/// Installs a folder's locked packages, unless they are there.
+pub(crate) fn ensure(workspace: &Workspace, folder: &str) -> Result<Node> {
     let node = Node::ensure(workspace)?;
     let root = workspace.root();
-    let wanted = fs::read(root.join("ui/package-lock.json"))
-        .context("failed to read the window's lock file")?;
-    let stamp = root.join("target/ui/package-lock.json");
-    let is_there = root.join("ui/node_modules").is_dir()
+    let wanted = fs::read(root.join(folder).join("package-lock.json"))
+        .with_context(|| format!("failed to read the lock file of {folder}"))?;
+    let stamps = root.join("target").join(folder);
+    let stamp = stamps.join("package-lock.json");
+    let is_there = root.join(folder).join("node_modules").is_dir()
         && fs::read(&stamp).is_ok_and(|installed| installed == wanted);
     if is_there {
         return Ok(node);
     }
-    println!("ui: installing the locked packages");
-    exec::succeed(node.npm(workspace)?.args(["ci", "--no-audit", "--no-fund"]))?;
-    fs::create_dir_all(root.join("target/ui")).context("failed to create target/ui")?;
+    println!("{folder}: installing the locked packages");
+    exec::succeed(node.npm(workspace, folder)?.args(["ci", "--no-audit", "--no-fund"]))?;
+    fs::create_dir_all(&stamps)
+        .with_context(|| format!("failed to create {}", stamps.display()))?;
     fs::write(&stamp, wanted).context("failed to note what is installed")?;
     Ok(node)
 }

@@ -1,6 +1,7 @@
 //! Programs that the operating system provides.
 
-use std::path::Path;
+use std::env;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -51,6 +52,21 @@ pub(super) fn ensure() -> Result<()> {
         );
     }
     install(&packages)
+}
+
+/// Finds Chromium, or installs Debian's; `RESTIC_MANAGER_CHROMIUM` names another one.
+pub(super) fn chromium() -> Result<PathBuf> {
+    if let Some(named) = env::var_os("RESTIC_MANAGER_CHROMIUM") {
+        return Ok(named.into());
+    }
+    if let Some(found) = exec::which("chromium") {
+        return Ok(found);
+    }
+    if exec::which("apt-get").is_none() {
+        bail!("install Chromium, name it in RESTIC_MANAGER_CHROMIUM, and try again");
+    }
+    install(&["chromium"])?;
+    exec::which("chromium").context("Debian's package brought no `chromium`")
 }
 
 fn missing_programs() -> Vec<&'static Program> {

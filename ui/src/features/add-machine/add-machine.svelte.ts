@@ -96,8 +96,13 @@ export class AddMachine {
 
   /** Enters the repository, makes the plan, and lets the machine in: what is not done yet. */
   async submit(): Promise<void> {
-    this.isBusy = true;
     this.errors.clear();
+    // Without it the repository, which takes its name from it, would be what is refused first.
+    if (this.name.trim() === '') {
+      this.errors.set('enrolment.name', 'A name is needed.');
+      return;
+    }
+    this.isBusy = true;
     try {
       const repositoryId = await this.#step('repository.', () => this.#ensureRepository());
       const planId =
