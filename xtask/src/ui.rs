@@ -17,7 +17,7 @@ use crate::workspace::Workspace;
 /// The pages, with their own tests.
 const PAGES: &str = "ui";
 /// Their tests in a browser.
-const BROWSER_TESTS: &str = "tests/ui";
+pub(crate) const BROWSER_TESTS: &str = "tests/ui";
 
 /// Types, lints, format and the generated client.
 pub(crate) fn check(workspace: &Workspace) -> Result<bool> {
@@ -137,7 +137,7 @@ fn browser_counts(report: &Value) -> Option<Tally> {
 }
 
 /// Installs a folder's locked packages, unless they are there.
-fn ensure(workspace: &Workspace, folder: &str) -> Result<Node> {
+pub(crate) fn ensure(workspace: &Workspace, folder: &str) -> Result<Node> {
     let node = Node::ensure(workspace)?;
     let (root, stamps) = (workspace.root(), workspace.root().join("target").join(folder));
     let wanted = fs::read(root.join(folder).join("package-lock.json"))
