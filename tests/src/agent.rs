@@ -140,6 +140,13 @@ impl Agent {
         self.process.as_mut().context("the agent does not run")
     }
 
+    /// Leaves it running for whoever comes after this process.
+    pub fn detach(self) {
+        if let Some(process) = self.process {
+            process.detach();
+        }
+    }
+
     /// Ends it the polite way.
     ///
     /// # Errors

@@ -45,15 +45,15 @@ impl ArgumentWatch {
     ///
     /// # Errors
     /// When there are no secrets to look for, or when it did not see a restic, an agent and a
-    /// manager: then it would not have seen a secret either.
-    pub fn finish(mut self, canaries: &[Canary]) -> Result<Vec<String>> {
+    /// `manager`, by the name of its program: then it would not have seen a secret either.
+    pub fn finish(mut self, canaries: &[Canary], manager: &str) -> Result<Vec<String>> {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let finder = Finder::new(canaries)?;
-        for name in ["restic", "restic-manager-agent", "restic-manager-headless"] {
+        for name in ["restic", "restic-manager-agent", manager] {
             ensure!(
                 seen.iter().any(|line| is_program(name, line)),
                 "the watch over arguments did not see {name}"

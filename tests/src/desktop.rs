@@ -11,10 +11,10 @@ use crate::process::{Process, run_to_end};
 use anyhow::{Context as _, Result, ensure};
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
+use tempfile::TempDir;
 
 /// The password of the keyring.
 const KEYRING_PASSWORD: &str = "test";
@@ -37,75 +37,95 @@ pub enum Keyring {
 #[derive(Debug)]
 pub struct Desktop {
     root: PathBuf,
-    display: String,
+    /// For sockets, whose paths must be short.
+    run: TempDir,
+    /// The display that was made here; without one it is the person's own.
+    display: Option<String>,
     bus: String,
     keyring: Option<Process>,
-    _others: Vec<Process>,
+    others: Vec<Process>,
 }
 
 impl Desktop {
-    /// Starts one below `root`, whose path must be short: sockets lie in it.
+    /// Starts one whose files lie below `root`, with a screen of its own.
     ///
     /// # Errors
     /// When a part of it does not start.
     pub async fn start(root: &Path, keyring: Keyring) -> Result<Self> {
-        Self::start_sized(root, keyring, 1280, 860).await
+        fs::create_dir_all(root)?;
+        let mut screen = Command::new("Xvfb");
+        screen.args(["-displayfd", "1", "-nolisten", "tcp", "-screen", "0", "1280x860x24"]);
+        let is_number = |line: &str| line.parse::<u16>().is_ok();
+        let (screen, number) = said("display", screen, root, is_number).await?;
+        let mut desktop = Self::with_session(root, Some(format!(":{number}"))).await?;
+        let windows = Process::spawn("windows", desktop.command("openbox"), root, "")?;
+        desktop.others.extend([windows, screen]);
+        desktop.set_keyring(keyring).await?;
+        Ok(desktop)
     }
 
-    /// The same with a screen of this many pixels.
+    /// Whether the person who runs this has a screen.
+    #[must_use]
+    pub fn is_there_a_screen() -> bool {
+        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        is_set("DISPLAY") || is_set("WAYLAND_DISPLAY")
+    }
+
+    /// The same on the person's own screen, with an open keyring that is not theirs.
     ///
     /// # Errors
     /// When a part of it does not start.
-    pub async fn start_sized(
-        root: &Path,
-        keyring: Keyring,
-        width: u32,
-        height: u32,
-    ) -> Result<Self> {
-        for folder in ["run", "data", "config", "cache"] {
+    pub async fn on_the_persons_screen(root: &Path) -> Result<Self> {
+        fs::create_dir_all(root)?;
+        let mut desktop = Self::with_session(root, None).await?;
+        desktop.set_keyring(Keyring::Open).await?;
+        Ok(desktop)
+    }
+
+    async fn with_session(root: &Path, display: Option<String>) -> Result<Self> {
+        let run = tempfile::Builder::new().prefix("rm-run-").tempdir_in("/tmp")?;
+        for folder in ["data", "config", "cache"] {
             fs::create_dir_all(root.join(folder))?;
         }
-        fs::set_permissions(root.join("run"), fs::Permissions::from_mode(0o700))?;
-        let mut screen = Command::new("Xvfb");
-        screen.args(["-displayfd", "1", "-nolisten", "tcp", "-screen", "0"]);
-        screen.arg(format!("{width}x{height}x24"));
-        let (screen, number) =
-            said("display", screen, root, |line| line.parse::<u16>().is_ok()).await?;
         let config = root.join("bus.conf");
-        fs::write(&config, bus_config(&root.join("run")))?;
+        fs::write(&config, bus_config(run.path()))?;
         let mut bus = Command::new("dbus-daemon");
         bus.args(["--nofork", "--print-address=1"]);
         bus.arg(format!("--config-file={}", config.display()));
-        let (bus, address) = said("bus", bus, root, |line| line.starts_with("unix:")).await?;
-        let mut desktop = Self {
-            root: root.to_owned(),
-            display: format!(":{number}"),
-            bus: address,
-            keyring: None,
-            _others: vec![screen, bus],
-        };
-        let windows = desktop.command("openbox");
-        desktop._others.push(Process::spawn("windows", windows, root, "")?);
-        desktop.set_keyring(keyring).await?;
-        Ok(desktop)
+        let is_address = |line: &str| line.starts_with("unix:");
+        let (bus, address) = said("bus", bus, root, is_address).await?;
+        let (root, others) = (root.to_owned(), vec![bus]);
+        Ok(Self { root, run, display, bus: address, keyring: None, others })
+    }
+
+    /// Leaves everything running for whoever comes after this process.
+    pub fn detach(mut self) {
+        self.run.disable_cleanup(true);
+        self.others.extend(self.keyring.take());
+        for process in self.others {
+            process.detach();
+        }
     }
 
     /// A program on this desktop.
     #[must_use]
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.env_remove("WAYLAND_DISPLAY").env("DISPLAY", &self.display);
+        if let Some(display) = &self.display {
+            command.env_remove("WAYLAND_DISPLAY").env("DISPLAY", display);
+            // There is no accessibility bus, and asking for one takes seconds.
+            command.env("NO_AT_BRIDGE", "1").env("GTK_A11Y", "none");
+        }
+        // The socket of the person's own screen lies in the folder that they have for such things.
+        if self.display.is_some() || std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+            command.env("XDG_RUNTIME_DIR", self.run.path());
+        }
         command.env("DBUS_SESSION_BUS_ADDRESS", &self.bus);
-        for (name, folder) in [
-            ("XDG_RUNTIME_DIR", "run"),
-            ("XDG_DATA_HOME", "data"),
-            ("XDG_CONFIG_HOME", "config"),
-            ("XDG_CACHE_HOME", "cache"),
-        ] {
+        for (name, folder) in
+            [("XDG_DATA_HOME", "data"), ("XDG_CONFIG_HOME", "config"), ("XDG_CACHE_HOME", "cache")]
+        {
             command.env(name, self.root.join(folder));
         }
-        // There is no accessibility bus, and asking for one takes seconds.
-        command.env("NO_AT_BRIDGE", "1").env("GTK_A11Y", "none");
         command
     }
 
@@ -139,6 +159,8 @@ impl Desktop {
 
     fn keyring_process(&self, state: Keyring) -> Result<Process> {
         let mut keyring = self.command("gnome-keyring-daemon");
+        // A person's own may have its sockets in their folder.
+        keyring.env("XDG_RUNTIME_DIR", self.run.path());
         keyring.args(["--foreground", "--components=secrets"]);
         if state == Keyring::Open {
             keyring.arg("--unlock");

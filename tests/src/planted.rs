@@ -25,7 +25,7 @@ pub async fn escaped(root: &Path, fleet: &Fleet, watch: ArgumentWatch) -> Result
     let canaries = &canaries(fleet).await?;
     let mut found = search(root, canaries)?;
     found.extend(search_answers(&fleet.api.answers(), canaries)?);
-    found.extend(watch.finish(canaries)?);
+    found.extend(watch.finish(canaries, "restic-manager-headless")?);
     Ok(found)
 }
 
@@ -53,7 +53,7 @@ pub async fn escaped_from_window(
     canaries.push(Canary::of_bytes("the vault key", &vault_key, &[]));
     let mut found = search(root, &canaries)?;
     found.extend(search_answers(seen, &canaries)?);
-    found.extend(watch.finish(&canaries)?);
+    found.extend(watch.finish(&canaries, "restic-manager")?);
     Ok(found)
 }
 

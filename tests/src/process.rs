@@ -23,6 +23,7 @@ pub struct Process {
     name: String,
     log: PathBuf,
     reaped: Option<ExitStatus>,
+    is_detached: bool,
 }
 
 impl Process {
@@ -46,7 +47,7 @@ impl Process {
         if let Some(mut pipe) = child.stdin.take() {
             pipe.write_all(stdin.as_bytes())?;
         }
-        Ok(Self { child, name: name.to_owned(), log, reaped: None })
+        Ok(Self { child, name: name.to_owned(), log, reaped: None, is_detached: false })
     }
 
     /// Everything it has printed so far, and whatever ran before under this name.
@@ -95,6 +96,11 @@ impl Process {
             Ok(self.reaped)
         })
         .await
+    }
+
+    /// Leaves it running, for whoever comes after this process.
+    pub fn detach(mut self) {
+        self.is_detached = true;
     }
 
     /// Ends it the polite way and waits.
@@ -154,6 +160,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.is_detached {
+            return;
+        }
         // The group may be gone already; there is nobody to tell about it.
         let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();

@@ -112,6 +112,20 @@ impl RestServer {
         self.restart().await
     }
 
+    /// The location of a user's repository without the network between: it stays when this process
+    /// ends.
+    #[must_use]
+    pub fn direct_url(&self, user: &str) -> String {
+        format!("rest:https://localhost:{}/{user}/", self.port.number())
+    }
+
+    /// Leaves it running for whoever comes after this process.
+    pub fn detach(self) {
+        if let Some(process) = self.process {
+            process.detach();
+        }
+    }
+
     /// Kills it; the port refuses connections from now on.
     ///
     /// # Errors

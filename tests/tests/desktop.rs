@@ -31,8 +31,7 @@ struct Stage {
 
 impl Stage {
     async fn set(keyring: Keyring) -> Result<Self> {
-        // A short path: sockets lie in it.
-        let folder = tempfile::Builder::new().prefix("rm-").tempdir_in("/tmp")?;
+        let folder = tempfile::tempdir()?;
         let desktop = Desktop::start(folder.path(), keyring).await?;
         let launch = Launch::new(&folder.path().join("app"))?;
         Ok(Self { folder, desktop, launch })

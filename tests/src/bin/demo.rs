@@ -1,13 +1,14 @@
-//! The main job, for real, on this machine: a manager, a real rest-server with TLS and a password
-//! file, an agent that enrols by token, a repository, a backup of a real tree with live log and
-//! progress, and a restore that is compared byte for byte. Then the agent loses the right to read
-//! one file, and says so.
+//! The main job, for real, on this machine and in the app's own window: a rest-server with TLS and a
+//! password file, an agent that enrols by the install line that the window shows, a repository, a
+//! backup of a real tree watched to its end, and a restore that is compared byte for byte. Then the
+//! agent loses the right to read one file, and the window says so.
 //!
 //! Run by `cargo xtask demo`. Everything lies below one folder; the last line is a JSON object.
 #![expect(clippy::print_stdout, reason = "printing is what a demo does")]
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -18,9 +19,10 @@ use std::{
 use testkit::{
     agent::Rights,
     arguments::ArgumentWatch,
-    fleet::{Fleet, MACHINE, text},
-    planted::escaped,
-    rest_server::Deletes,
+    desktop::{App, Desktop, Keyring, Launch, MainJob, Record},
+    fleet::MACHINE,
+    planted::escaped_from_window,
+    process::Process,
     tools::Tools,
     tree,
 };
@@ -34,12 +36,15 @@ struct Options {
     /// Where `cargo xtask tools` put restic and rest-server.
     #[arg(long)]
     tools: PathBuf,
+    /// Uses a screen of its own although there is one.
+    #[arg(long)]
+    unseen: bool,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    match demo(&options.root, &Tools::new(&options.tools)).await {
+    match demo(&options).await {
         Ok(result) => {
             println!("{result}");
             ExitCode::SUCCESS
@@ -56,7 +61,8 @@ fn say(text: &str) {
     println!("• {text}");
 }
 
-async fn demo(root: &Path, tools: &Tools) -> Result<Value> {
+async fn demo(Options { root, tools, unseen }: &Options) -> Result<Value> {
+    let tools = &Tools::new(tools);
     if root.exists() {
         fs::remove_dir_all(root).with_context(|| format!("failed to clear {}", root.display()))?;
     }
@@ -73,73 +79,95 @@ async fn demo(root: &Path, tools: &Tools) -> Result<Value> {
         size.bytes >> 20
     ));
 
-    let mut fleet = Fleet::start(root, tools, &source, Deletes::Allowed).await?;
-    let host = fleet.in_sync().await?;
-    say(&format!("The manager is ready; agents dial {}.", fleet.manager.ready().agent));
-    say(&format!("rest-server listens with TLS at {}.", fleet.server.url(MACHINE)));
-    say(&format!("{} is enrolled and connected.", text(&host, "name")?));
+    let is_seen = !unseen && Desktop::is_there_a_screen();
+    let desktop = root.join("desktop");
+    let desktop = if is_seen {
+        Desktop::on_the_persons_screen(&desktop).await?
+    } else {
+        say("There is no screen, so the window opens on one in memory; pictures are taken of it.");
+        Desktop::start(&desktop, Keyring::Open).await?
+    };
+    let launch = Launch::new(&root.join("app"))?;
+    let mut job = MainJob::prepare(root, tools).await?;
+    job.location = job.server.direct_url(MACHINE);
+    say(&format!("rest-server listens with TLS at {}.", job.location));
+    let app = App::start(&desktop, tools, &launch).await?;
+    say("The app is open. Its one key lies in a keyring; nobody could read the passwords without.");
 
-    fleet.run(&fleet.init()).await?.expect("succeeded")?;
-    say("The repository is initialised.");
-    let snapshot = back_up(&fleet).await?;
-    restore(&fleet, &snapshot, &source).await?;
-    partial(&mut fleet, &source).await?;
+    let mut record = Record::with_shots(root);
+    job.add_machine(&app, &source, &mut record).await?;
+    say(&format!("{MACHINE} was added: the line that the window shows was pasted into a shell."));
+    job.initialise(&app, &mut record).await?;
+    say("Initialise was pressed, and the repository is there.");
+    let backup = job.back_up(&app, &mut record).await?;
+    ensure!(backup["status"] == "succeeded", "the backup ended otherwise: {backup:#}");
+    let snapshot = backup["snapshot_id"].as_str().context("a backup without a snapshot")?;
+    say(&format!("Run now was pressed and watched to its end: snapshot {}.", &snapshot[..8]));
+    let target = job.restore(&app, &source, &mut record).await?;
+    let differences = tree::differences(&source, &target.join(source.strip_prefix("/")?))?;
+    ensure!(differences.is_empty(), "the restored tree differs:\n{}", differences.join("\n"));
+    say(&format!("The snapshot was browsed and restored into {}:", target.display()));
+    say("names, contents, modes, owners, times and links are the same.");
+    partial(&app, &mut job, &source, &mut record).await?;
 
-    fleet.agent.stop().await?;
-    fleet.manager.stop().await?;
-    let escaped = escaped(root, &fleet, watch).await?;
+    app.signal(Signal::TERM)?;
+    app.ended().await?;
+    drop(app);
+    job.agent.stop().await?;
+    let host = host(&desktop, tools, &launch).await?;
+    let key = desktop.kept_secret("Restic Manager", "vault key")?;
+    let (data, pages) = (&launch.data, &record.pages);
+    let escaped = escaped_from_window(root, &job, pages, data, &key, watch).await?;
     ensure!(escaped.is_empty(), "secrets escaped:\n{}", escaped.join("\n"));
-    say("Every file, answer and process argument was searched for the passwords, keys and tokens");
-    say("in use: each lies in its own place and nowhere else.");
-    say("All of it has been stopped again. What it wrote is still there: manager/manager.log,");
-    say(
-        "agent/agent.log, the repository and the restored files. README.md shows the same by hand.",
-    );
+    say("Every file, page and process argument was searched for the passwords, keys and tokens in");
+    say("use: each lies in its own place and nowhere else.");
+    if is_seen {
+        leave_open(desktop, &launch, job)?;
+        say("The app is open again, and its agent and rest-server run: look around, and quit it");
+        say("by Settings, Quit.");
+    } else {
+        say(&format!("The pictures are in {}.", root.display()));
+    }
     Ok(json!({
         "ok": true, "restic": host["restic_version"], "host": host["name"], "snapshot": snapshot,
-        "files": size.files, "bytes": size.bytes, "restored_identical": true, "partial_seen": true,
+        "files": size.files, "bytes": size.bytes, "restored_identical": true,
+        "partial_seen": true, "screenshots": record.shots,
     }))
 }
 
-async fn back_up(fleet: &Fleet) -> Result<String> {
-    let backup = fleet.run(&fleet.backup()).await?.expect("succeeded")?;
-    ensure!(
-        backup.lines.iter().any(|line| line.starts_with("Done after")),
-        "the backup's log has no end: {:?}",
-        backup.lines
-    );
-    ensure!(backup.progress > 0, "the backup showed no progress");
-    let snapshot = backup.snapshot()?;
-    say(&format!("Backed up as snapshot {}. Its log, as it was watched:", &snapshot[..8]));
-    for line in &backup.lines {
-        println!("    {line}");
-    }
-    fleet.lists(&snapshot).await?;
-    Ok(snapshot)
-}
-
-async fn restore(fleet: &Fleet, snapshot: &str, source: &Path) -> Result<()> {
-    let target = fleet.run(&fleet.restore(snapshot)).await?.expect("succeeded")?.target()?;
-    let differences = tree::differences(source, &target.join(source.strip_prefix("/")?))?;
-    ensure!(differences.is_empty(), "the restored tree differs:\n{}", differences.join("\n"));
-    say(&format!("Restored into {}:", target.display()));
-    say("names, contents, modes, owners, times and links are the same.");
-    Ok(())
-}
-
 /// The same backup without the right to read everything, and with a file that nobody may read.
-async fn partial(fleet: &mut Fleet, source: &Path) -> Result<()> {
+async fn partial(app: &App, job: &mut MainJob, source: &Path, record: &mut Record) -> Result<()> {
     let unreadable = source.join("awkward").join("nobody may read this");
     fs::write(&unreadable, "x")?;
     fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o000))?;
-    fleet.agent.stop().await?;
-    fleet.agent.start(Rights::NoOverride)?;
-    fleet.in_sync().await?;
-    let backup = fleet.run(&fleet.backup()).await?.expect("partial")?;
+    job.agent.stop().await?;
+    job.agent.start(Rights::NoOverride)?;
+    job.connected(app).await?;
+    let backup = job.back_up_in_part(app, &unreadable, record).await?;
     fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o600))?;
-    let files = backup.run["unreadable"].as_array().context("no list of unreadable files")?;
-    let named = files.iter().any(|file| file["path"].as_str() == unreadable.to_str());
-    ensure!(named, "the unreadable file is not named: {}", backup.run);
-    say("Without the right to read everything the next run is partial and names the file.");
+    ensure!(backup["status"] == "partial", "the backup ended otherwise: {backup:#}");
+    say(
+        "Without the right to read everything the next run is partial, and the window names the file.",
+    );
+    Ok(())
+}
+
+/// The machine as the app tells of it when it is started again.
+async fn host(desktop: &Desktop, tools: &Tools, launch: &Launch) -> Result<Value> {
+    let app = App::start(desktop, tools, launch).await?;
+    let hosts = app.get("/api/hosts").await?;
+    app.signal(Signal::TERM)?;
+    app.ended().await?;
+    say("The app was quit and started again, and still knows all of it.");
+    Ok(hosts[0].clone())
+}
+
+/// Opens the app once more, without anybody who drives it.
+fn leave_open(desktop: Desktop, launch: &Launch, mut job: MainJob) -> Result<()> {
+    Process::spawn("app", launch.command(&desktop)?, desktop.root(), "")?.detach();
+    job.agent.start(Rights::Full)?;
+    job.agent.detach();
+    job.server.detach();
+    desktop.detach();
     Ok(())
 }

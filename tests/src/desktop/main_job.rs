@@ -58,6 +58,8 @@ pub struct MainJob {
     pub server: RestServer,
     /// The agent, enrolled once [`MainJob::add_machine`] is through.
     pub agent: Agent,
+    /// Where backups go.
+    pub location: String,
     /// The password for the rest-server.
     pub credential: String,
     /// The repository's password.
@@ -78,7 +80,8 @@ impl MainJob {
             RestServer::start(tools, &root.join("rest-server"), Deletes::Allowed, &users).await?;
         let agent = Agent::new(&root.join("agent"), tools.restic()?);
         let password = planted_secret("repository password");
-        Ok(Self { server, agent, credential, password, install: String::new() })
+        let (location, install) = (server.url(MACHINE), String::new());
+        Ok(Self { server, agent, location, credential, password, install })
     }
 
     /// Adds this machine with `source` to be backed up, pastes the install block, and starts the
@@ -97,7 +100,7 @@ impl MainJob {
         app.press("Add machine").await?;
         app.fill("name", MACHINE).await?;
         app.fill("paths", &source.display().to_string()).await?;
-        app.fill("url", &self.server.url(MACHINE)).await?;
+        app.fill("url", &self.location).await?;
         app.fill("username", MACHINE).await?;
         app.fill("credential", &self.credential).await?;
         app.element("//summary[contains(., 'Certificate of the server')]").await?.click().await?;
@@ -175,6 +178,27 @@ impl MainJob {
         Ok(run)
     }
 
+    /// Backs up once more, with `unreadable` in the source, and waits until the page names it.
+    /// Returns the run.
+    ///
+    /// # Errors
+    /// When the window does not show what it should.
+    pub async fn back_up_in_part(
+        &self,
+        app: &App,
+        unreadable: &Path,
+        record: &mut Record,
+    ) -> Result<Value> {
+        self.open_machine(app).await?;
+        app.press(&format!("Run now: {MACHINE}")).await?;
+        app.press(&format!("View the run on {MACHINE}")).await?;
+        let run = self.ended(app).await?;
+        app.sees("could not be read").await?;
+        app.sees(&unreadable.display().to_string()).await?;
+        record.keep(app, "partial").await?;
+        Ok(run)
+    }
+
     /// The run of the page that is open, once it has ended for the page too.
     ///
     /// # Errors
@@ -213,6 +237,15 @@ impl MainJob {
         let run = self.ended(app).await?;
         ensure!(run["status"] == "succeeded", "the restore ended otherwise: {run}");
         Ok(PathBuf::from(app.block("folder").await?))
+    }
+
+    /// Waits until the agent that was started again is connected, as the page of its machine tells.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub async fn connected(&self, app: &App) -> Result<()> {
+        self.open_machine(app).await?;
+        app.sees("Connected").await
     }
 
     /// Opens the page of the machine.
