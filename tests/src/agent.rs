@@ -86,7 +86,7 @@ impl Agent {
         let program = built("restic-manager-agent")?;
         let own = program.parent().map(Path::to_owned).into_iter();
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let mut shell = Command::new("bash");
+        let mut shell = Command::new("sh");
         shell.arg("-s").env("RESTIC_MANAGER_STATE_DIR", self.state());
         shell.env("PATH", std::env::join_paths(own.chain(std::env::split_paths(&path)))?);
         let (status, printed) = run_to_end(shell, block)?;

@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 pub const MACHINE: &str = "machine1";
 
 /// Fast enough for the first pack within seconds, too slow for all of a big source.
-const UPLOADING: Mode = Mode::Slow { bytes_per_second: 24 * 1024 * 1024 };
+pub(crate) const UPLOADING: Mode = Mode::Slow { bytes_per_second: 24 * 1024 * 1024 };
 
 /// Minutes for the rest of a big source, and still only moments for a lock.
-const CRAWLING: Mode = Mode::Slow { bytes_per_second: 1024 * 1024 };
+pub(crate) const CRAWLING: Mode = Mode::Slow { bytes_per_second: 1024 * 1024 };
 
 /// How much agent and manager write into their logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -142,6 +142,14 @@ impl RestServer {
         self.count(user, "data")
     }
 
+    /// How many snapshots are in this user's repository.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn snapshots(&self, user: &str) -> Result<usize> {
+        self.count(user, "snapshots")
+    }
+
     /// Files that are on their way have another name.
     fn count(&self, user: &str, kind: &str) -> Result<usize> {
         let is_whole = |name: &str| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());

@@ -48,6 +48,14 @@ impl Tools {
         self.tool("bin/rest-server")
     }
 
+    /// tauri-driver, which lets WebDriver at the app's window.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn tauri_driver(&self) -> Result<PathBuf> {
+        self.tool("bin/tauri-driver")
+    }
+
     fn tool(&self, path: &str) -> Result<PathBuf> {
         let tool = self.0.join(path);
         if !tool.exists() {

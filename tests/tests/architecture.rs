@@ -98,7 +98,15 @@ const ROWS: &[Row] = &[
         ],
     },
     // The desktop browses, restores and maintains through the server, as the network does.
-    Row { package: SHELL, may_use: &[SERVER], never: &[("sqlx", "the server owns the database")] },
+    // From the others come the problem that it tells, and the clock that it hands over.
+    Row {
+        package: SHELL,
+        may_use: &[SERVER, PROTOCOL, SCHEDULE],
+        never: &[
+            ("sqlx", "the server owns the database"),
+            ("restic-manager-restic", "restic is run by the server and the agents"),
+        ],
+    },
     Row { package: TESTS, may_use: &[PROTOCOL, SCHEDULE, RESTIC, SERVER, AGENT], never: &[] },
     // A newcomer waits for this one first, and a product that does not compile must still be
     // testable.

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::databases::{self, Database};
 use crate::tools::CargoTool;
 use crate::workspace::Workspace;
-use crate::{exec, report, ui};
+use crate::{exec, report, tools, ui};
 
 /// How a gate ended. A gate with nothing to look at holds.
 enum Verdict {
@@ -29,7 +29,10 @@ struct Gate {
 
 /// Runs all gates.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
+    tools::for_building()?;
     let mut gates = vec![
+        // First, since the app carries the pages and cannot be compiled without.
+        gate("pages", || ui::build(workspace).map(|()| Verdict::Holds)),
         gate("fmt", || judge(workspace.cargo().args(["fmt", "--all", "--check"]))),
         gate("clippy", || judge(&mut clippy(workspace))),
         gate("doc", || judge(&mut doc(workspace))),

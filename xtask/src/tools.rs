@@ -1,8 +1,8 @@
 //! What has to be on a machine, and how it gets there.
 //!
 //! Programs of the operating system ([`system`]); restic and rest-server in pinned, hash-checked
-//! versions under `target/tools` ([`debian`], [`mirrors`]); Node.js ([`node`]); cargo's subcommands
-//! ([`cargo_tools`]).
+//! versions under `target/tools` ([`debian`], [`mirrors`]); Node.js ([`node`]); the window's driver
+//! ([`tauri_driver`]); cargo's subcommands ([`cargo_tools`]).
 //! Everything is looked for first, so a second call does nothing.
 
 mod cargo_tools;
@@ -10,6 +10,7 @@ mod debian;
 mod mirrors;
 mod node;
 mod system;
+mod tauri_driver;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +39,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     })))
 }
 
+/// Makes the machine ready to build all programs.
+pub(crate) fn for_building() -> Result<()> {
+    system::ensure()
+}
+
 /// Finds Chromium for the tests of the pages, or installs the system's.
 pub(crate) fn ensure_chromium() -> Result<PathBuf> {
     system::ensure_chromium()
@@ -45,6 +51,7 @@ pub(crate) fn ensure_chromium() -> Result<PathBuf> {
 
 /// Makes the machine ready for the tests and the demo, which need no cargo subcommands.
 pub(crate) fn for_tests(workspace: &Workspace) -> Result<()> {
-    system::ensure()?;
-    debian::ensure(&workspace.tools_dir())
+    for_building()?;
+    debian::ensure(&workspace.tools_dir())?;
+    tauri_driver::ensure(workspace)
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -16,17 +17,49 @@ use crate::workspace::Workspace;
 /// The pages, with their own tests.
 const PAGES: &str = "ui";
 /// Their tests in a browser.
-const BROWSER_TESTS: &str = "tests/ui";
+pub(crate) const BROWSER_TESTS: &str = "tests/ui";
 
-/// Types, lints, format, the generated client, and whether it all builds.
+/// Types, lints, format and the generated client.
 pub(crate) fn check(workspace: &Workspace) -> Result<bool> {
-    for (folder, script) in [(PAGES, "check"), (PAGES, "build"), (BROWSER_TESTS, "check")] {
+    for folder in [PAGES, BROWSER_TESTS] {
         let mut npm = ensure(workspace, folder)?.npm(workspace, folder)?;
-        if !exec::status(npm.args(["run", "--silent", script]))?.success() {
+        if !exec::status(npm.args(["run", "--silent", "check"]))?.success() {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Builds the pages into `ui/dist`, unless they are newer than all that they are made of: whoever
+/// carries them would have to be compiled anew.
+pub(crate) fn build(workspace: &Workspace) -> Result<()> {
+    let folder = workspace.root().join("ui");
+    let built = newest(&folder.join("dist/index.html"))?;
+    let mut sources = SystemTime::UNIX_EPOCH;
+    for source in SOURCES {
+        sources = sources.max(newest(&folder.join(source))?);
+    }
+    if built > sources {
+        return Ok(());
+    }
+    let mut npm = ensure(workspace, PAGES)?.npm(workspace, PAGES)?;
+    exec::succeed(npm.args(["run", "--silent", "build"]))
+}
+
+/// What the pages are made of, below `ui`.
+const SOURCES: &[&str] =
+    &["src", "public", "index.html", "package-lock.json", "svelte.config.js", "vite.config.ts"];
+
+/// When a file, or anything in a folder, was last changed. What is not there is as old as can be.
+fn newest(path: &Path) -> Result<SystemTime> {
+    let Ok(about) = fs::metadata(path) else { return Ok(SystemTime::UNIX_EPOCH) };
+    let mut newest = about.modified().context("failed to see when a file was changed")?;
+    if about.is_dir() {
+        for entry in fs::read_dir(path).context("failed to look into the window's folder")? {
+            newest = newest.max(self::newest(&entry?.path())?);
+        }
+    }
+    Ok(newest)
 }
 
 /// The tests of state, words and pages. A run that did not come to its end is one failure.
@@ -42,8 +75,7 @@ pub(crate) fn test(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
 /// The tests of the built pages in Chromium, on stages with real servers and real machines.
 pub(crate) fn test_in_browser(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
     let chromium = tools::ensure_chromium()?;
-    let mut build = ensure(workspace, PAGES)?.npm(workspace, PAGES)?;
-    exec::succeed(build.args(["run", "--silent", "build"]))?;
+    build(workspace)?;
     let node = ensure(workspace, BROWSER_TESTS)?;
     let report = fresh_report(workspace, "browser.json")?;
     let mut playwright = node.npm(workspace, BROWSER_TESTS)?;
@@ -105,7 +137,7 @@ fn browser_counts(report: &Value) -> Option<Tally> {
 }
 
 /// Installs a folder's locked packages, unless they are there.
-fn ensure(workspace: &Workspace, folder: &str) -> Result<Node> {
+pub(crate) fn ensure(workspace: &Workspace, folder: &str) -> Result<Node> {
     let node = Node::ensure(workspace)?;
     let (root, stamps) = (workspace.root(), workspace.root().join("target").join(folder));
     let wanted = fs::read(root.join(folder).join("package-lock.json"))

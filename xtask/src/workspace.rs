@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::exec;
+use crate::{exec, ui};
 
 /// The checkout that this program was called in.
 pub(crate) struct Workspace {
@@ -67,15 +67,12 @@ impl Workspace {
         Ok(self.cargo_target_dir()?.join("debug").join(name))
     }
 
-    /// Builds the programs that the process tests and the demo start, with the features that
-    /// `test` compiles them with, so that nothing is compiled twice.
+    /// Builds the pages and all programs, with the features that `test` compiles them with, so that
+    /// nothing is compiled twice. The app carries the pages.
     pub(crate) fn build_programs(&self) -> Result<()> {
-        let packages = ["restic-manager-server", "restic-manager-agent", "restic-manager-tests"];
+        ui::build(self)?;
         let mut cargo = self.cargo();
-        cargo.args(["build", "--locked", "--all-features", "--bins"]);
-        for package in packages {
-            cargo.args(["--package", package]);
-        }
+        cargo.args(["build", "--locked", "--workspace", "--all-features", "--bins"]);
         exec::succeed(&mut cargo)
     }
 

@@ -154,6 +154,24 @@ codes! {
     NotConfirmed = "not_confirmed",
     /// The request is larger than the limit.
     TooLarge = "too_large",
+    /// This computer has no keyring that could hold the vault's key.
+    KeyringMissing = "keyring_missing",
+    /// The keyring is locked, or nobody allowed its use.
+    KeyringLocked = "keyring_locked",
+    /// The keyring did not do what it was asked.
+    KeyringFailed = "keyring_failed",
+    /// The database holds sealed secrets, and the key that opens them is not there.
+    VaultKeyMissing = "vault_key_missing",
+    /// The key that is there does not open what the database holds.
+    VaultKeyWrong = "vault_key_wrong",
+    /// A newer version of this program wrote the database.
+    DatabaseTooNew = "database_too_new",
+    /// The data folder or the database cannot be used.
+    DataUnusable = "data_unusable",
+    /// Another program listens where agents dial in, or the address is not this computer's.
+    ListenFailed = "listen_failed",
+    /// The manager is shutting down.
+    Stopping = "stopping",
     /// Something broke in the manager; its log has the cause.
     Internal = "internal",
 }

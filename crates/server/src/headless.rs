@@ -98,7 +98,12 @@ async fn start_server(
     agent_listen: SocketAddr,
     agent_addresses: Vec<String>,
 ) -> anyhow::Result<ServerHandle> {
-    let config = Config { data_dir: data_dir.to_owned(), agent_listen, agent_addresses };
+    let config = Config {
+        data_dir: data_dir.to_owned(),
+        agent_listen,
+        agent_addresses,
+        found_addresses: Vec::new(),
+    };
     let deps = Deps {
         clock: hooks::clock(),
         key_store: Arc::new(FileKeyStore::new(data_dir.join("vault.key"))),
@@ -150,15 +155,11 @@ impl Running {
     ///
     /// # Errors
     /// When there is no manager in the folder yet, or a part does not start.
-    pub async fn start(mut config: ServeConfig) -> anyhow::Result<Self> {
-        let db = open_db(&config.data_dir).await?;
-        if config.agent_addresses.is_empty() {
-            config.agent_addresses = rows::addresses(db.read()).await?;
-        }
-        db.close().await;
-        let is_findable = !config.agent_addresses.is_empty();
+    pub async fn start(config: ServeConfig) -> anyhow::Result<Self> {
+        open_db(&config.data_dir).await?.close().await;
         let server =
             start_server(&config.data_dir, config.agent_listen, config.agent_addresses).await?;
+        let is_findable = !rows::addresses(server.manager().db().read()).await?.is_empty();
         match Self::start_ui(&server, &config.data_dir, &config.ui).await {
             Ok((ui, ca_file)) => {
                 let ui_ca_file = certificate::public_file(&config.data_dir);

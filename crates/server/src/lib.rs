@@ -13,6 +13,7 @@ pub mod identity;
 pub mod intake;
 pub mod links;
 mod listener;
+pub mod log;
 pub mod manager;
 pub mod server;
 pub mod session;

@@ -36,8 +36,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where agents dial in.
     pub agent_listen: SocketAddr,
-    /// How agents find it, `host:port`, best first.
+    /// How agents find it, `host:port`, best first; those that are stored when empty.
     pub agent_addresses: Vec<String>,
+    /// What to use when none are told or stored, such as what this machine knows of itself.
+    pub found_addresses: Vec<String>,
 }
 
 /// What a server needs from outside.
@@ -110,10 +112,15 @@ impl Server {
         let db = Db::open(&config.data_dir.join("server.db")).await?;
         let is_new = identity_rows::identity(db.read()).await?.is_none();
         let vault = Vault::open(deps.key_store.as_ref(), is_new)?;
-        let new = new_identity(&config, deps.clock.as_ref())?;
+        let stored = identity_rows::addresses(db.read()).await?;
+        let addresses = [config.agent_addresses, stored, config.found_addresses]
+            .into_iter()
+            .find(|addresses| !addresses.is_empty())
+            .unwrap_or_default();
+        let new = new_identity(&addresses, deps.clock.as_ref())?;
         let identity = Identity::load_or_create(&db, &vault, new).await?;
         let mut tx = db.begin().await?;
-        identity_rows::set_addresses(&mut tx, &config.agent_addresses).await?;
+        identity_rows::set_addresses(&mut tx, &addresses).await?;
         tx.commit().await.map_err(DbError::from)?;
 
         let address = config.agent_listen;
@@ -202,13 +209,13 @@ fn prepare(path: &Path) -> Result<(), StartError> {
         .map_err(|source| StartError::DataDir { path: path.display().to_string(), source })
 }
 
-fn new_identity(config: &Config, clock: &dyn Clock) -> Result<NewIdentity, StartError> {
+fn new_identity(addresses: &[String], clock: &dyn Clock) -> Result<NewIdentity, StartError> {
     let mut random = [0; 10];
     SystemRandom::new().fill(&mut random).map_err(|_| VaultError::Random)?;
     let now = clock.now();
     let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
     let mut names: BTreeSet<String> =
-        config.agent_addresses.iter().filter_map(|address| host_of(address)).collect();
+        addresses.iter().filter_map(|address| host_of(address)).collect();
     names.extend(machine_name());
     Ok(NewIdentity { incarnation: Incarnation::new(millis, &random), names, now })
 }
@@ -220,15 +227,17 @@ fn host_of(address: &str) -> Option<String> {
     (!host.is_empty()).then(|| host.to_owned())
 }
 
-/// What this machine is called.
+/// The name of this machine, if it has one.
 #[cfg(unix)]
-pub(crate) fn machine_name() -> Option<String> {
+#[must_use]
+pub fn machine_name() -> Option<String> {
     rustix::system::uname().nodename().to_str().ok().map(str::to_owned)
 }
 
-/// What this machine is called.
+/// The name of this machine, if it has one.
 #[cfg(not(unix))]
-pub(crate) fn machine_name() -> Option<String> {
+#[must_use]
+pub fn machine_name() -> Option<String> {
     std::env::var("COMPUTERNAME").ok()
 }
 

@@ -230,7 +230,7 @@ fn version_in(said: &str) -> Option<(u32, u32)> {
 }
 
 /// Points `bin/<name>` at a program; a relative path counts from the tools folder.
-fn set_link(tools: &Path, name: &str, program: &Path) -> Result<()> {
+pub(super) fn set_link(tools: &Path, name: &str, program: &Path) -> Result<()> {
     let bin = tools.join("bin");
     let link = bin.join(format!("{name}{}", env::consts::EXE_SUFFIX));
     let target = Path::new("..").join(program);

@@ -7,43 +7,107 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use crate::exec;
+use What::{Library, Loaded, Program};
 
-/// A program that has to be found, the Debian package that brings it, and what needs it.
-struct Program {
-    name: &'static str,
+/// Something that has to be there, the Debian package that brings it, and what needs it.
+struct Need {
+    what: What,
     package: &'static str,
     needed_for: &'static str,
 }
 
+/// What it is, and so how it is looked for.
+enum What {
+    /// On the path, or in the administrator's folders.
+    Program(&'static str),
+    /// By pkg-config, to be compiled against.
+    Library(&'static str),
+    /// By the loader, to be opened while the program runs.
+    Loaded(&'static str),
+}
+
 /// What every machine needs.
-const PROGRAMS: &[Program] = &[
-    Program { name: "cc", package: "build-essential", needed_for: "linking, SQLite and ring" },
-    Program {
-        name: "curl",
+const EVERYWHERE: &[Need] = &[
+    Need {
+        what: Program("cc"),
+        package: "build-essential",
+        needed_for: "linking, SQLite and ring",
+    },
+    Need {
+        what: Program("curl"),
         package: "curl",
         needed_for: "fetching restic, and testing installers",
     },
 ];
 
-/// What the fetched Debian packages, and the tests that give up root's powers, need on Linux.
-const LINUX_PROGRAMS: &[Program] = &[
-    Program { name: "dpkg-deb", package: "dpkg", needed_for: "unpacking restic" },
-    Program { name: "sha256sum", package: "coreutils", needed_for: "verifying restic" },
-    Program { name: "setpriv", package: "util-linux", needed_for: "tests that give up root" },
+/// What Linux needs beside: for the fetched Debian packages, for the tests that give up root's
+/// powers, and for the app in its window, with and without a person in front of it.
+const ON_LINUX: &[Need] = &[
+    Need { what: Program("dpkg-deb"), package: "dpkg", needed_for: "unpacking restic" },
+    Need { what: Program("sha256sum"), package: "coreutils", needed_for: "verifying restic" },
+    Need { what: Program("setpriv"), package: "util-linux", needed_for: "tests that give up root" },
+    Need {
+        what: Program("pkg-config"),
+        package: "pkg-config",
+        needed_for: "finding the window's libraries",
+    },
+    Need {
+        what: Library("webkit2gtk-4.1"),
+        package: "libwebkit2gtk-4.1-dev",
+        needed_for: "the window",
+    },
+    Need {
+        what: Loaded("libayatana-appindicator3.so.1"),
+        package: "libayatana-appindicator3-1",
+        needed_for: "the icon in the tray",
+    },
+    Need {
+        what: Program("WebKitWebDriver"),
+        package: "webkit2gtk-driver",
+        needed_for: "driving the window",
+    },
+    Need {
+        what: Program("Xvfb"),
+        package: "xvfb",
+        needed_for: "a window where there is no display",
+    },
+    Need { what: Program("openbox"), package: "openbox", needed_for: "placing that window" },
+    Need {
+        what: Program("xdotool"),
+        package: "xdotool",
+        needed_for: "seeing where that window is",
+    },
+    Need { what: Program("wmctrl"), package: "wmctrl", needed_for: "closing that window" },
+    Need {
+        what: Program("dbus-daemon"),
+        package: "dbus",
+        needed_for: "a session of the tests' own",
+    },
+    Need { what: Program("dbus-send"), package: "dbus", needed_for: "asking that session" },
+    Need {
+        what: Program("gnome-keyring-daemon"),
+        package: "gnome-keyring",
+        needed_for: "a keyring of the tests' own",
+    },
+    Need {
+        what: Program("secret-tool"),
+        package: "libsecret-tools",
+        needed_for: "looking into that keyring",
+    },
 ];
 
 /// Installs what is missing, where the package manager is one that we know.
 pub(super) fn ensure() -> Result<()> {
-    let missing = missing_programs();
-    let mut packages: Vec<&str> = missing.iter().map(|program| program.package).collect();
+    let missing = missing();
+    let mut packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
     if cfg!(target_os = "linux") && !has_certificates() {
         packages.push("ca-certificates");
     }
     if packages.is_empty() {
         return Ok(());
     }
-    for program in &missing {
-        println!("tools: `{}` is missing: {}", program.name, program.needed_for);
+    for need in &missing {
+        println!("tools: `{}` is missing: {}", need.what.name(), need.needed_for);
     }
     if exec::which("apt-get").is_none() {
         bail!(
@@ -74,20 +138,37 @@ pub(super) fn ensure_chromium() -> Result<PathBuf> {
     find().context("Chromium was installed and is not on the path")
 }
 
-fn missing_programs() -> Vec<&'static Program> {
-    let for_linux = if cfg!(target_os = "linux") { LINUX_PROGRAMS } else { &[] };
-    PROGRAMS.iter().chain(for_linux).filter(|program| !is_present(program.name)).collect()
+fn missing() -> Vec<&'static Need> {
+    let on_linux = if cfg!(target_os = "linux") { ON_LINUX } else { &[] };
+    EVERYWHERE.iter().chain(on_linux).filter(|need| !need.what.is_present()).collect()
 }
 
-/// Looks into the administrator's folders too: they are not on everybody's path.
-fn is_present(program: &str) -> bool {
-    // Windows links with its own tools, which rustup asks for.
-    if cfg!(windows) && program == "cc" {
-        return true;
+impl What {
+    fn name(&self) -> &'static str {
+        match self {
+            Program(name) | Library(name) | Loaded(name) => name,
+        }
     }
-    exec::which(program).is_some()
-        || ["/usr/sbin", "/sbin"].iter().any(|folder| Path::new(folder).join(program).is_file())
+
+    fn is_present(&self) -> bool {
+        match self {
+            // Windows links with its own tools, which rustup asks for.
+            Program("cc") if cfg!(windows) => true,
+            Program(name) => {
+                exec::which(name).is_some()
+                    || ADMINISTRATORS.iter().any(|folder| Path::new(folder).join(name).is_file())
+            }
+            Library(name) => {
+                exec::output(Command::new("pkg-config").args(["--exists", name])).is_ok()
+            }
+            Loaded(name) => exec::output(Command::new("/sbin/ldconfig").arg("-p"))
+                .is_ok_and(|known| known.contains(name)),
+        }
+    }
 }
+
+/// These folders are not on everybody's path.
+const ADMINISTRATORS: &[&str] = &["/usr/sbin", "/sbin"];
 
 fn has_certificates() -> bool {
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"]

@@ -169,6 +169,15 @@ pub fn status(code: Code) -> StatusCode {
         }
         Code::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
         Code::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
+        Code::KeyringMissing
+        | Code::KeyringLocked
+        | Code::KeyringFailed
+        | Code::VaultKeyMissing
+        | Code::VaultKeyWrong
+        | Code::DatabaseTooNew
+        | Code::DataUnusable
+        | Code::ListenFailed
+        | Code::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         Code::TooLarge | Code::FrameTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::Internal | Code::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
         Code::Conflict

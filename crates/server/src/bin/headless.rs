@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::Secret;
 use server::{
     headless::{Running, ServeConfig, generate_password, init, set_password},
+    log::shows_no_frames,
     ui_listener::UiConfig,
 };
 use std::{
@@ -14,7 +15,6 @@ use std::{
     process::ExitCode,
     time::Duration,
 };
-use tracing::{Level, Metadata};
 use tracing_subscriber::{
     EnvFilter, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
@@ -129,12 +129,6 @@ fn start_log(form: LogForm) {
         LogForm::Text => log.with(lines).init(),
         LogForm::Json => log.with(lines.json()).init(),
     }
-}
-
-/// At its finer levels the WebSocket library writes every frame down, with the secrets in it. No
-/// setting may ask for that.
-fn shows_no_frames(about: &Metadata<'_>) -> bool {
-    *about.level() <= Level::INFO || !about.target().contains("tungstenite")
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {

@@ -83,5 +83,9 @@ function ownCommands(app: App): Command[] {
     const run = () => void app.signOut().catch((thrown) => app.toasts.fail(thrown));
     all.push({ id: 'sign-out', group: 'Do', words: 'Sign out', run });
   }
+  if (app.platform.capabilities.quit) {
+    const run = () => void app.platform.quit().catch((thrown) => app.toasts.fail(thrown));
+    all.push({ id: 'quit', group: 'Do', words: 'Quit Restic Manager', run });
+  }
   return all;
 }

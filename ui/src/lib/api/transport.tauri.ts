@@ -5,10 +5,11 @@
 //   invoke('subscribe', { path, channel })
 //     -> { id, answer: null } once nothing can be missed any more, or
 //     -> { id: null, answer: { status, headers, body } } when the server refused
-//   channel messages: { event, id?, data }, and at last { event: 'closed', data: '' }
+//   channel messages: pieces of text as a server-sent stream has them, and null when it is over
 //   invoke('unsubscribe', { id })
 import { Channel, invoke } from '@tauri-apps/api/core';
 import { deferred } from '../deferred';
+import { SseParser } from './sse';
 import { Refused, type Answer, type StreamEvent, type Transport } from './transport';
 
 interface Subscribed {
@@ -28,16 +29,17 @@ export class TauriTransport implements Transport {
     signal: AbortSignal,
   ): Promise<void> {
     const closed = deferred<undefined>();
+    const parser = new SseParser(onEvent);
     // The channel may speak before `subscribe` answers, but `open` comes first.
-    const early: StreamEvent[] = [];
+    const early: (string | null)[] = [];
     let isOpen = false;
-    const take = (event: StreamEvent) => {
+    const take = (piece: string | null) => {
       if (signal.aborted) return;
-      if (event.event === 'closed') closed.resolve(undefined);
-      else onEvent(event);
+      if (piece === null) closed.resolve(undefined);
+      else parser.push(piece);
     };
-    const channel = new Channel<StreamEvent>();
-    channel.onmessage = (event) => (isOpen ? take(event) : early.push(event));
+    const channel = new Channel<string | null>();
+    channel.onmessage = (piece) => (isOpen ? take(piece) : early.push(piece));
 
     const { id, answer } = await invoke<Subscribed>('subscribe', { path, channel });
     if (answer) throw new Refused(answer);

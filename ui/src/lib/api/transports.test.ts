@@ -6,7 +6,7 @@ import { TauriTransport } from './transport.tauri';
 import { Refused, type StreamEvent } from './transport';
 
 interface FakeChannel {
-  onmessage: (event: StreamEvent) => void;
+  onmessage: (piece: string | null) => void;
 }
 
 const bridge = vi.hoisted(() => ({ invoke: vi.fn() }));
@@ -32,10 +32,10 @@ describe('through the bridge of the desktop', () => {
 
   it('a stream opens first, even when the channel speaks before the command answers', async () => {
     bridge.invoke.mockImplementationOnce(async (_: string, args: { channel: FakeChannel }) => {
-      args.channel.onmessage({ event: 'change', data: '1' });
+      args.channel.onmessage(': begins\n\nevent: change\ndata: 1\n\n');
       setTimeout(() => {
-        args.channel.onmessage({ event: 'change', data: '2' });
-        args.channel.onmessage({ event: 'closed', data: '' });
+        args.channel.onmessage('event: change\ndata: 2\n\n');
+        args.channel.onmessage(null);
       });
       return { id: 7, answer: null };
     });

@@ -3,14 +3,10 @@ import type { Platform } from './index';
 
 /** What a browser can do. */
 export class BrowserPlatform implements Platform {
-  readonly capabilities = { openFolder: false, signOut: true };
+  readonly capabilities = { quit: false, signOut: true };
 
   async copy(text: string): Promise<void> {
     await navigator.clipboard.writeText(text);
-  }
-
-  async openFolder(): Promise<void> {
-    throw new Error('a browser opens no folders');
   }
 
   async saveText(name: string, text: string): Promise<void> {
@@ -20,5 +16,9 @@ export class BrowserPlatform implements Platform {
     link.download = name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  }
+
+  async quit(): Promise<void> {
+    throw new Error('a browser closes its own windows');
   }
 }

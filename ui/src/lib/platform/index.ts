@@ -3,8 +3,8 @@ import { isDesktop } from '$lib/api/transport';
 
 /** What is there, so that no button promises what cannot be done. */
 export interface Capabilities {
-  /** Whether folders of this computer can be opened in its file manager. */
-  openFolder: boolean;
+  /** Whether there is an app to quit, beyond closing the window. */
+  quit: boolean;
   /** Whether there is a session to sign out of. */
   signOut: boolean;
 }
@@ -14,10 +14,10 @@ export interface Platform {
   readonly capabilities: Capabilities;
   /** Puts text on the clipboard. */
   copy(text: string): Promise<void>;
-  /** Opens a folder of this computer. */
-  openFolder(path: string): Promise<void>;
   /** Gives the person a text file. */
   saveText(name: string, text: string): Promise<void>;
+  /** Ends the app. */
+  quit(): Promise<void>;
 }
 
 /** Loads the platform that fits where the page runs. */
