@@ -58,6 +58,12 @@ const machines = Array.from({ length: COUNT }, (_, i) => {
     failed: { action: 'retry', kind: 'backup', plan_id: plan, run_id: last.id },
     new: { action: 'initialise', kind: 'init', repository_id: uuid('b', i) },
   }[kind] ?? { action: 'run_now', kind: 'backup', plan_id: plan };
+  const isGood = ['succeeded', 'partial'].includes(status);
+  const goodAt = ago(isGood ? hours : hours + 24);
+  const good =
+    kind === 'new'
+      ? null
+      : { run_id: isGood ? last.id : uuid('e', i), at: goodAt, is_partial: status === 'partial' };
   const isOnline = !['away', 'silent', 'stale'].includes(kind);
   return {
     id,
@@ -78,6 +84,15 @@ const machines = Array.from({ length: COUNT }, (_, i) => {
     acked_generation: 1,
     in_sync: true,
     last_runs: kind === 'new' ? [] : [last],
+    last_good: good,
+    plans: [
+      {
+        plan_id: plan,
+        enabled: true,
+        last_run: kind === 'new' ? null : last,
+        last_good: good,
+      },
+    ],
     next_action: next,
     size: Math.round(1e9 * 10 ** (random() * 3.4)),
     kind,

@@ -1,7 +1,7 @@
 // Things to test with: views as the server makes them, and a transport that is played by hand.
 import type { Answer, StreamEvent, Transport } from '$lib/api/transport';
 import { Refused } from '$lib/api/transport';
-import type { Machine, Notice, Plan, Repository, Run } from '$lib/api/types';
+import type { LastRun, Machine, Notice, Plan, Repository, Run } from '$lib/api/types';
 import type { Platform } from '$lib/platform';
 
 /** The point in time of the tests. */
@@ -10,9 +10,19 @@ export const NOW = Date.parse('2026-11-24T12:00:00Z');
 /** A time before {@link NOW}. */
 export const ago = (hours: number) => new Date(NOW - hours * 3_600_000).toISOString();
 
-/** A machine whose last backup was three hours ago. */
+/** A good backup of so many hours ago. */
+export const goodBackup = (hours: number, isPartial = false): Machine['last_good'] => ({
+  run_id: 'good',
+  at: ago(hours),
+  is_partial: isPartial,
+});
+
+/** A machine whose last backup was three hours ago; its plans stand as its newest backup does. */
 export function machine(more: Partial<Machine> = {}): Machine {
   const id = more.id ?? 'm1';
+  const { plan_ids = ['p1'], last_runs = [backupRun({ id: `${id}-b` })] } = more;
+  const { last_good = last_runs.length > 0 ? goodBackup(3) : null } = more;
+  const last_run = last_runs.find((it) => it.kind === 'backup') ?? null;
   return {
     id,
     name: 'atlas',
@@ -26,21 +36,27 @@ export function machine(more: Partial<Machine> = {}): Machine {
     is_online: true,
     last_seen_at: ago(0),
     enrolled_at: ago(1000),
-    plan_ids: ['p1'],
+    plan_ids,
     repository_ids: ['r1'],
     desired_generation: 1,
     acked_generation: 1,
     in_sync: true,
-    last_runs: [
-      {
-        id: `${id}-b`,
-        kind: 'backup',
-        status: 'succeeded',
-        created_at: ago(3.1),
-        finished_at: ago(3),
-      },
-    ],
+    last_runs,
+    last_good,
+    plans: plan_ids.map((plan_id) => ({ plan_id, enabled: true, last_run, last_good })),
     next_action: { action: 'run_now', kind: 'backup', plan_id: 'p1' },
+    ...more,
+  };
+}
+
+/** A backup that ended well three hours ago. */
+export function backupRun(more: Partial<LastRun> = {}): LastRun {
+  return {
+    id: 'b',
+    kind: 'backup',
+    status: 'succeeded',
+    created_at: ago(3.1),
+    finished_at: ago(3),
     ...more,
   };
 }

@@ -8,6 +8,7 @@ pub mod rename;
 pub mod revoke;
 pub mod runs;
 pub mod show;
+pub mod standing;
 pub mod start_run;
 
 use super::{
@@ -25,9 +26,9 @@ use crate::{
 };
 use jiff::Timestamp;
 use next_action::{NextActionView, next_action};
-use protocol::{Code, HostId, JobKind, JobStatus, PlanId, Problem, RepositoryId, RunId};
+use protocol::{Code, HostId, PlanId, Problem, RepositoryId, RunId};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use standing::{LastGoodView, LastRunView, PlanStandView};
 use utoipa::ToSchema;
 
 /// A host.
@@ -84,6 +85,10 @@ pub struct HostView {
     pub in_sync: bool,
     /// The newest run of each kind, newest first.
     pub last_runs: Vec<LastRunView>,
+    /// The newest backup that left a snapshot, of whatever plan it was; absent when there is none.
+    pub last_good: Option<LastGoodView>,
+    /// How each of its plans stands, in the order of `plan_ids`.
+    pub plans: Vec<PlanStandView>,
     /// The one action that the row offers; absent when only a person can go on.
     pub next_action: Option<NextActionView>,
 }
@@ -96,42 +101,6 @@ pub struct HoldView {
     pub code: Code,
     /// The reason in words.
     pub message: String,
-}
-
-/// The newest run of a kind.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct LastRunView {
-    /// The run.
-    #[schema(value_type = String, format = Uuid)]
-    pub id: RunId,
-    /// Its kind.
-    #[schema(value_type = crate::api::words::KindWord)]
-    pub kind: JobKind,
-    /// Its state.
-    #[schema(value_type = crate::api::words::StatusWord)]
-    pub status: JobStatus,
-    /// When it was asked for.
-    #[schema(value_type = String, format = DateTime)]
-    pub created_at: Timestamp,
-    /// When it ended.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub finished_at: Option<Timestamp>,
-    /// The stable reason of its end.
-    #[schema(value_type = Option<crate::api::words::CodeWord>)]
-    pub code: Option<Code>,
-}
-
-impl From<&Run> for LastRunView {
-    fn from(run: &Run) -> Self {
-        Self {
-            id: run.id,
-            kind: run.kind,
-            status: run.status,
-            created_at: run.created_at,
-            finished_at: run.finished_at,
-            code: run.code,
-        }
-    }
 }
 
 /// A repository whose outside credentials a lost host knows.
@@ -164,29 +133,29 @@ pub struct LeftBehindView {
     pub lost_runs: Vec<RunId>,
 }
 
-/// What the view of a host is made of.
+/// What the view of one host is made of.
 struct Facts {
-    online: BTreeSet<HostId>,
+    is_online: bool,
     plans: Vec<Plan>,
     repositories: Vec<Repository>,
-    newest: Vec<Run>,
-    newest_backups: Vec<Run>,
+    /// What [`stored::standing`] says of it, newest first.
+    runs: Vec<Run>,
+    /// The runs that have not ended, oldest first.
     open: Vec<Run>,
+    now: Timestamp,
 }
 
 impl Facts {
     /// Reads them for one host.
     async fn read(manager: &Manager, host: HostId) -> ApiResult<Self> {
         let db = manager.db().read();
-        let mut newest_backups = stored::newest_backups(db).await?;
-        newest_backups.retain(|run| run.host_id == host);
         Ok(Self {
-            online: manager.links().online().await,
+            is_online: manager.links().online().await.contains(&host),
             plans: plans::of_host(db, host).await?,
             repositories: repositories::of_host(db, host).await?,
-            newest: stored::newest_of_kinds(db, Some(host)).await?,
-            newest_backups,
+            runs: stored::standing(db, Some(host)).await?,
             open: stored::open_of_host(db, host).await?,
+            now: manager.now(),
         })
     }
 }
@@ -196,7 +165,7 @@ fn view(host: Host, facts: &Facts) -> HostView {
         id: host.id,
         next_action: next_action(&host, facts),
         in_sync: host.in_sync(),
-        is_online: facts.online.contains(&host.id),
+        is_online: facts.is_online,
         name: host.name,
         hostname: host.hostname,
         os: host.os.as_str().to_owned(),
@@ -215,7 +184,9 @@ fn view(host: Host, facts: &Facts) -> HostView {
         desired_generation: host.generation,
         acked_generation: host.acked_generation,
         acked_at: host.acked_at,
-        last_runs: facts.newest.iter().map(LastRunView::from).collect(),
+        last_runs: facts.last_runs(),
+        last_good: facts.last_good(),
+        plans: facts.plans.iter().map(|plan| facts.stand(plan)).collect(),
     }
 }
 

@@ -9,6 +9,7 @@ mod plans;
 mod repositories;
 mod runs;
 mod secrets;
+mod standing;
 mod streams;
 
 use crate::{

@@ -203,7 +203,7 @@ mod end_here;
 // Below the macro that it uses.
 mod search;
 pub use end_here::EndHere;
-pub use search::{RunFilter, newest_backups, newest_good_backups, newest_of_kinds, search};
+pub use search::{RunFilter, search, standing};
 
 /// A run that is asked for.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@ import { screen } from '@testing-library/svelte';
 import userEvent from '@testing-library/user-event';
 import { describe, expect, it } from 'vitest';
 import { emptyServer, show } from '../../test/app';
-import { ago, machine, plan, refusal, repository } from '../../test/fakes';
+import { ago, backupRun, machine, plan, refusal, repository } from '../../test/fakes';
 import AddMachineView from '../../views/AddMachineView.svelte';
 import { steps } from './steps';
 
@@ -164,11 +164,18 @@ describe('the steps of a new machine', () => {
     expect(all.filter((step) => step.isNext).map((step) => step.id)).toEqual(['initialised']);
   });
 
+  it('go on to the backup where a repository was there already', () => {
+    const exists = { kind: 'init', status: 'failed', code: 'repository_exists' } as const;
+    const it = machine({ last_runs: [backupRun(exists)], last_good: null });
+    const all = steps(used, it, repository({ initialised_at: null }));
+    expect(all.map((step) => step.isDone)).toEqual([true, true, true, false]);
+    expect(all.filter((step) => step.isNext).map((step) => step.id)).toEqual(['backup']);
+  });
+
   it('show a backup that failed as failed', () => {
     const it = machine({
-      last_runs: [
-        { id: 'f', kind: 'backup', status: 'failed', created_at: ago(0), finished_at: ago(0) },
-      ],
+      last_runs: [backupRun({ id: 'f', status: 'failed' })],
+      last_good: null,
       next_action: { action: 'retry', kind: 'backup', plan_id: 'p1', run_id: 'f' },
     });
     const last = steps(used, it, repository()).at(-1);

@@ -1,7 +1,7 @@
 // The steps of a new machine, each as it stands, out of what the server tells. Pure.
 import type { Enrolment, Machine, Repository } from '$lib/api/types';
 import { newest } from '$lib/domain/machine';
-import { didNotWork, hasSnapshot, type GlyphName } from '$lib/domain/run';
+import { didNotWork, type GlyphName } from '$lib/domain/run';
 
 /** A step. */
 export interface Step {
@@ -26,7 +26,10 @@ export function steps(
   const initialisedAt = repository?.initialised_at ?? undefined;
   const backup = machine && newest(machine, 'backup');
   const init = machine && newest(machine, 'init');
-  const isBackedUp = Boolean(backup && hasSnapshot(backup.status));
+  const good = machine?.last_good ?? undefined;
+  // The server says of such a repository that a backup is next, not to initialise it again.
+  const wasThere = init?.code === 'repository_exists' && machine?.next_action?.kind !== 'init';
+  const hasRepository = Boolean(initialisedAt) || wasThere;
   const kind = machine?.next_action?.kind;
   const view = machine?.next_action?.action === 'view';
   const isInitOpen = view && init?.finished_at == null && init !== undefined;
@@ -60,19 +63,23 @@ export function steps(
     },
     {
       id: 'initialised',
-      words: initialisedAt ? 'Repository initialised' : 'Initialise the repository',
-      glyph: glyph(Boolean(initialisedAt), isInitOpen, Boolean(init && didNotWork(init.status))),
-      isDone: Boolean(initialisedAt),
-      at: initialisedAt,
-      isNext: !initialisedAt && inSync && (kind === 'init' || isInitOpen),
+      words: initialisedAt
+        ? 'Repository initialised'
+        : wasThere
+          ? 'Repository was there already'
+          : 'Initialise the repository',
+      glyph: glyph(hasRepository, isInitOpen, Boolean(init && didNotWork(init.status))),
+      isDone: hasRepository,
+      at: initialisedAt ?? (wasThere ? (init.finished_at ?? undefined) : undefined),
+      isNext: !hasRepository && inSync && (kind === 'init' || isInitOpen),
     },
     {
       id: 'backup',
-      words: isBackedUp ? 'First backup done' : 'First backup',
-      glyph: glyph(isBackedUp, isBackupOpen, Boolean(backup && didNotWork(backup.status))),
-      isDone: isBackedUp,
-      at: isBackedUp ? (backup?.finished_at ?? undefined) : undefined,
-      isNext: !isBackedUp && Boolean(initialisedAt) && (kind === 'backup' || isBackupOpen),
+      words: good ? 'First backup done' : 'First backup',
+      glyph: glyph(Boolean(good), isBackupOpen, Boolean(backup && didNotWork(backup.status))),
+      isDone: Boolean(good),
+      at: good?.at,
+      isNext: !good && hasRepository && (kind === 'backup' || isBackupOpen),
     },
   ];
 }

@@ -9,8 +9,7 @@ const SENTENCES: Record<Standing, string> = {
   partial: 'Protected, except some files.',
   uninitialised: 'Its repository is not initialised yet.',
   unplanned: 'Nothing is backed up yet.',
-  never: 'Never backed up.',
-  unproven: 'Reading its runs.',
+  never: 'Not backed up yet.',
   revoked: 'Revoked.',
   good: 'Protected.',
 };

@@ -837,6 +837,7 @@ export interface components {
             in_sync: boolean;
             /** @description Whether its agent is connected now. */
             is_online: boolean;
+            last_good?: components["schemas"]["LastGoodView"] | null;
             /** @description The newest run of each kind, newest first. */
             last_runs: components["schemas"]["LastRunView"][];
             /**
@@ -851,6 +852,8 @@ export interface components {
             os: string;
             /** @description Its plans. */
             plan_ids: string[];
+            /** @description How each of its plans stands, in the order of `plan_ids`. */
+            plans: components["schemas"]["PlanStandView"][];
             /**
              * Format: int32
              * @description The protocol that the agent speaks.
@@ -870,7 +873,22 @@ export interface components {
             /** @description For a shell of Linux or macOS, as root. */
             unix: string;
         };
-        /** @description The newest run of a kind. */
+        /** @description The newest backup that left a snapshot. */
+        LastGoodView: {
+            /**
+             * Format: date-time
+             * @description When it ended, by the endpoint's clock; when it was asked for, where that clock is ahead.
+             */
+            at: string;
+            /** @description Whether files could not be read. */
+            is_partial: boolean;
+            /**
+             * Format: uuid
+             * @description The run.
+             */
+            run_id: string;
+        };
+        /** @description The newest run of a kind or of a plan. */
         LastRunView: {
             code?: components["schemas"]["Code"] | null;
             /**
@@ -1016,6 +1034,18 @@ export interface components {
              * @description How often.
              */
             times: number;
+        };
+        /** @description How a plan stands on a host. */
+        PlanStandView: {
+            /** @description Whether it may run. */
+            enabled: boolean;
+            last_good?: components["schemas"]["LastGoodView"] | null;
+            last_run?: components["schemas"]["LastRunView"] | null;
+            /**
+             * Format: uuid
+             * @description The plan.
+             */
+            plan_id: string;
         };
         /** @description A plan. */
         PlanView: {

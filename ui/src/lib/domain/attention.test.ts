@@ -1,41 +1,36 @@
 // The sentence, the line below it and the cards: never greener than the facts.
-import { ago, machine, notice, NOW } from '../../test/fakes';
+import { ago, backupRun, goodBackup, machine, notice, NOW } from '../../test/fakes';
 import type { Machine } from '$lib/api/types';
 import { describe, expect, it } from 'vitest';
 import { attention, lede, sentence, type Standings } from './attention';
-import { machineState, ownLastGood, type LastGood } from './machine';
+import { lastGoodOf, machineState } from './machine';
 
-function standing(it: Machine, lastGood: LastGood = ownLastGood(it)): Standings {
-  return { machine: it, lastGood, state: machineState(it, lastGood, NOW) };
+function standing(it: Machine): Standings {
+  return { machine: it, lastGood: lastGoodOf(it), state: machineState(it, NOW) };
 }
 
 const good = (id: string) => standing(machine({ id, name: id }));
+const failure = { id: 'f', status: 'failed', created_at: ago(2), finished_at: ago(2) } as const;
 const failed = (id: string, more: Partial<Machine> = {}) =>
   standing(
     machine({
       id,
       name: id,
-      last_runs: [
-        {
-          id: 'f',
-          kind: 'backup',
-          status: 'failed',
-          code: 'repository_unreachable',
-          created_at: ago(2),
-          finished_at: ago(2),
-        },
-      ],
+      last_runs: [backupRun({ ...failure, code: 'repository_unreachable' })],
+      last_good: goodBackup(48),
       next_action: { action: 'retry', kind: 'backup', plan_id: 'p1', run_id: 'f' },
       ...more,
     }),
-    { at: Date.parse(ago(48)), runId: 'old', isPartial: false },
   );
 
 describe('a machine counts as protected', () => {
-  const isProtected = (more: Partial<Machine>, lastGood?: LastGood) => {
-    const it = machine(more);
-    return machineState(it, lastGood === undefined ? ownLastGood(it) : lastGood, NOW).isProtected;
-  };
+  const isProtected = (more: Partial<Machine>) => machineState(machine(more), NOW).isProtected;
+  const plan = (id: string, last_good: Machine['last_good'], enabled = true) => ({
+    plan_id: id,
+    enabled,
+    last_good,
+    last_run: null,
+  });
 
   it('when its last backup is good and recent', () => {
     expect(isProtected({})).toBe(true);
@@ -51,28 +46,39 @@ describe('a machine counts as protected', () => {
   });
 
   it('not when the last good backup is more than a week old', () => {
-    expect(isProtected({}, { at: NOW - 8 * 86_400_000, runId: 'x', isPartial: false })).toBe(false);
+    expect(isProtected({ last_good: goodBackup(8 * 24) })).toBe(false);
   });
 
   it('not when the newest run of a plan failed, however good the one before', () => {
     expect(failed('a').state.isProtected).toBe(false);
   });
 
-  it('not while its last good backup is unknown', () => {
-    const it = machine({
-      last_runs: [{ id: 'c', kind: 'backup', status: 'cancelled', created_at: ago(1) }],
-    });
-    const state = machineState(it, ownLastGood(it), NOW);
-    expect([state.isProtected, state.standing]).toEqual([false, 'unproven']);
+  it('also when the newest run was cancelled and the one before is recent', () => {
+    expect(isProtected({ last_runs: [backupRun({ status: 'cancelled' })] })).toBe(true);
+  });
+
+  it('only when each of its plans that may run has a recent good backup', () => {
+    const both = (b: Machine['plans'][number]) =>
+      machineState(machine({ plans: [plan('a', goodBackup(1)), b] }), NOW);
+    expect(both(plan('b', goodBackup(2))).isProtected).toBe(true);
+    expect(both(plan('b', goodBackup(2, true))).standing).toBe('partial');
+    expect(both(plan('b', goodBackup(9 * 24))).words).toMatch(/^no backup for 9.d/);
+    expect(both(plan('b', null)).words).toBe('a plan never ran');
+    expect(both(plan('b', null, false)).isProtected).toBe(true);
+  });
+
+  it('not when all its plans are off', () => {
+    const state = machineState(machine({ plans: [plan('a', goodBackup(1), false)] }), NOW);
+    expect([state.standing, state.words]).toEqual(['unplanned', 'its plans are off']);
   });
 
   it('shows no running arc for a run on a machine without contact', () => {
     const it = machine({
       is_online: false,
-      last_runs: [{ id: 'b', kind: 'backup', status: 'running', created_at: ago(1) }],
+      last_runs: [backupRun({ status: 'running', finished_at: null })],
       next_action: { action: 'view', run_id: 'b' },
     });
-    const state = machineState(it, { at: NOW, runId: 'a', isPartial: false }, NOW);
+    const state = machineState(it, NOW);
     expect([state.glyph, state.words]).toEqual(['unknown', 'running, no contact']);
   });
 
@@ -80,7 +86,7 @@ describe('a machine counts as protected', () => {
     expect(isProtected({ hold: { code: 'clone_suspected', message: 'm' } })).toBe(false);
     expect(isProtected({ state: 'revoked' })).toBe(false);
     expect(isProtected({ plan_ids: [] })).toBe(false);
-    expect(isProtected({ last_runs: [] })).toBe(false);
+    expect(isProtected({ last_runs: [], last_good: null })).toBe(false);
   });
 
   it('not when a repository of its plans is not initialised', () => {
@@ -135,16 +141,7 @@ describe('the cards', () => {
 
   it('lead to the locks when the repository is locked', () => {
     const locked = failed('db', {
-      last_runs: [
-        {
-          id: 'f',
-          kind: 'backup',
-          status: 'failed',
-          code: 'repository_locked',
-          created_at: ago(2),
-          finished_at: ago(2),
-        },
-      ],
+      last_runs: [backupRun({ ...failure, code: 'repository_locked' })],
     });
     expect(attention([locked], [], NOW).cards[0]?.act).toMatchObject({
       do: 'open',

@@ -3,7 +3,14 @@
 import type { Machine, Notice } from '$lib/api/types';
 import { plural } from '$lib/format/number';
 import { age, parse, relative } from '$lib/format/time';
-import { newest, URGENCY, type LastGood, type MachineState, type Standing } from './machine';
+import {
+  failedRun,
+  partialRun,
+  URGENCY,
+  type LastGood,
+  type MachineState,
+  type Standing,
+} from './machine';
 import type { GlyphName } from './run';
 
 /** A machine with how it stands. */
@@ -149,7 +156,7 @@ function cardOf({ machine, lastGood, state }: Standings, now: number): Card | un
         ...base,
         title: `${name}: some files were unreadable`,
         evidence: 'The newest snapshot is complete without them.',
-        act: open('See which', lastGood ? `#/runs/${lastGood.runId}` : href),
+        act: open('See which', `#/runs/${partialRun(machine) ?? ''}`),
       };
     case 'uninitialised':
       return {
@@ -168,8 +175,8 @@ function cardOf({ machine, lastGood, state }: Standings, now: number): Card | un
     case 'never':
       return {
         ...base,
-        title: `${name} was never backed up`,
-        evidence: 'Its repository is ready.',
+        title: lastGood ? `${name}: ${state.words}` : `${name} was never backed up`,
+        evidence: lastGood ? kept : 'Its repository is ready.',
         act: next('Run now'),
       };
     default:
@@ -184,7 +191,7 @@ function failedCard(
   now: number,
 ): Card {
   const isInit = machine.next_action?.kind === 'init';
-  const run = newest(machine, isInit ? 'init' : 'backup');
+  const run = failedRun(machine);
   const at = parse(run?.finished_at);
   const when = at === undefined ? '' : ` ${relative(at, now)}`;
   const why = run?.code ? CAUSES[run.code] : undefined;

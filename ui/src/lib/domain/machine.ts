@@ -3,7 +3,6 @@
 import type { LastRun, Machine } from '$lib/api/types';
 import { age, parse, relative } from '$lib/format/time';
 import type { GlyphName } from './run';
-import { hasSnapshot } from './run';
 
 const HOUR = 3_600_000;
 /** Plans run by hand so far, so nothing is late by plan; but a backup this old protects nobody. */
@@ -11,8 +10,8 @@ export const STALE_AFTER = 7 * 24 * HOUR;
 /** Silence for this long is no longer a machine that was switched off for the night. */
 export const SILENT_AFTER = 24 * HOUR;
 
-/** The newest backup that left a snapshot: a time, `null` for none, `undefined` for not yet known. */
-export type LastGood = { at: number; runId: string; isPartial: boolean } | null | undefined;
+/** The newest backup that left a snapshot; `null` for none. */
+export type LastGood = { at: number; runId: string; isPartial: boolean } | null;
 
 /** Why a machine is as it is; the order is the order of urgency. */
 export type Standing =
@@ -24,7 +23,6 @@ export type Standing =
   | 'uninitialised'
   | 'unplanned'
   | 'never'
-  | 'unproven'
   | 'revoked'
   | 'good';
 
@@ -38,7 +36,6 @@ export const URGENCY: Standing[] = [
   'uninitialised',
   'unplanned',
   'never',
-  'unproven',
   'revoked',
   'good',
 ];
@@ -60,20 +57,39 @@ export function newest(machine: Machine, kind: LastRun['kind']): LastRun | undef
   return machine.last_runs.find((run) => run.kind === kind);
 }
 
-/** What the machine itself tells of its last good backup; `undefined` when its runs must be asked. */
-export function ownLastGood(machine: Machine): LastGood {
-  const run = newest(machine, 'backup');
-  if (!run) return null;
-  const at = parse(run.finished_at);
-  if (!hasSnapshot(run.status) || at === undefined) return undefined;
-  return { at, runId: run.id, isPartial: run.status === 'partial' };
+/** The machine's last good backup, of whatever plan it was. */
+export function lastGoodOf(machine: Machine): LastGood {
+  return good(machine.last_good);
+}
+
+function good(told: Machine['last_good']): LastGood {
+  const at = parse(told?.at);
+  if (!told || at === undefined) return null;
+  return { at, runId: told.run_id, isPartial: told.is_partial };
+}
+
+/** The last good backup of each plan that may run: a machine is as good as the worst of them. */
+function goodOfPlans(machine: Machine): LastGood[] {
+  return machine.plans.filter((plan) => plan.enabled).map((plan) => good(plan.last_good));
+}
+
+/** The run of a partial snapshot that is the newest of its plan. */
+export function partialRun(machine: Machine): string | undefined {
+  return goodOfPlans(machine).find((it) => it?.isPartial)?.runId;
+}
+
+/** The run that failed, where the machine's action is to do it again. */
+export function failedRun(machine: Machine): LastRun | undefined {
+  const id = machine.next_action?.run_id;
+  const all = [...machine.plans.map((plan) => plan.last_run), ...machine.last_runs];
+  return all.find((run) => run?.id === id) ?? undefined;
 }
 
 /** How a machine stands now. */
-export function machineState(machine: Machine, lastGood: LastGood, now: number): MachineState {
+export function machineState(machine: Machine, now: number): MachineState {
   const isBusy = machine.next_action?.action === 'view';
   const isRunning = isBusy && machine.last_runs.some((run) => run.status === 'running');
-  const state = standing(machine, lastGood, now);
+  const state = standing(machine, now);
   if (isBusy && state.standing !== 'held' && state.standing !== 'revoked') {
     if (!isRunning) return { ...state, glyph: 'waiting', words: 'waiting', isBusy };
     // It may be running still, or not: nobody can say.
@@ -86,32 +102,39 @@ export function machineState(machine: Machine, lastGood: LastGood, now: number):
 
 type Stand = Omit<MachineState, 'isBusy'>;
 
-function standing(machine: Machine, lastGood: LastGood, now: number): Stand {
+function standing(machine: Machine, now: number): Stand {
   const bad = (standing: Standing, glyph: GlyphName, words: string): Stand => {
     return { standing, glyph, words, isProtected: false };
   };
   if (machine.state === 'revoked') return bad('revoked', 'cancelled', 'revoked');
   if (machine.hold) return bad('held', 'failed', 'waits for your decision');
-  if (machine.plan_ids.length === 0) return bad('unplanned', 'unknown', 'no plan yet');
+  const plans = goodOfPlans(machine);
+  if (plans.length === 0) {
+    const words = machine.plans.length === 0 ? 'no plan yet' : 'its plans are off';
+    return bad('unplanned', 'unknown', words);
+  }
   const action = machine.next_action;
   const isInit = action?.kind === 'init';
   if (isInit && action.action === 'retry') return bad('failed', 'failed', 'initialise failed');
   if (action?.action === 'retry') {
-    const at = parse(newest(machine, 'backup')?.finished_at);
+    const at = parse(failedRun(machine)?.finished_at);
     return bad('failed', 'failed', at === undefined ? 'failed' : `failed ${relative(at, now)}`);
   }
   if (isInit) return bad('uninitialised', 'unknown', 'not initialised');
-  if (lastGood === null) return bad('never', 'unknown', 'never backed up');
-  if (lastGood === undefined) return bad('unproven', 'unknown', 'reading its runs');
-  if (now - lastGood.at > STALE_AFTER) {
-    return bad('stale', 'missed', `no backup for ${age(lastGood.at, now)}`);
+  const known = plans.filter((it) => it !== null);
+  if (known.length < plans.length) {
+    const hasSome = machine.last_good !== null && machine.last_good !== undefined;
+    return bad('never', 'unknown', hasSome ? 'a plan never ran' : 'never backed up');
   }
+  const oldest = Math.min(...known.map((it) => it.at));
+  if (now - oldest > STALE_AFTER)
+    return bad('stale', 'missed', `no backup for ${age(oldest, now)}`);
   const seen = parse(machine.last_seen_at);
   if (!machine.is_online && (seen === undefined || now - seen > SILENT_AFTER)) {
     const since = seen === undefined ? '' : ` for ${age(seen, now)}`;
     return bad('silent', 'unknown', `not heard from${since}`);
   }
-  if (lastGood.isPartial) {
+  if (known.some((it) => it.isPartial)) {
     return { standing: 'partial', glyph: 'partial', words: 'files unreadable', isProtected: true };
   }
   const words = machine.is_online ? 'protected' : 'protected, not connected';

@@ -75,11 +75,6 @@ export function didNotWork(status: RunStatus): boolean {
   return ['failed', 'interrupted', 'expired', 'lost', 'unknown'].includes(status);
 }
 
-/** Whether a backup of this state has a snapshot. */
-export function hasSnapshot(status: RunStatus): boolean {
-  return status === 'succeeded' || status === 'partial';
-}
-
 /** What a run is called in lists: `Backup · docs`, `Forget · preview`. */
 export function runTitle(run: Pick<Run, 'kind' | 'plan_name' | 'options'>): string {
   const parts = [kindNoun(run.kind)];

@@ -4,9 +4,8 @@ import { granted, type Client } from '$lib/api/client';
 import type { EventHub } from '$lib/api/events';
 import type { Machine, Notice, Plan, Repository, Run, System } from '$lib/api/types';
 import type { Standings } from '$lib/domain/attention';
-import { machineState } from '$lib/domain/machine';
+import { lastGoodOf, machineState } from '$lib/domain/machine';
 import type { Clock } from './clock.svelte';
-import { LastGoodBackups } from './last-good.svelte';
 import { Live } from './live.svelte';
 
 /** Progress has no events of its own in lists: while something runs, the open runs are asked. */
@@ -20,7 +19,6 @@ export class Fleet {
   readonly plans: Live<Plan[]>;
   readonly repositories: Live<Repository[]>;
   readonly system: Live<System>;
-  readonly lastGood: LastGoodBackups;
 
   /** Moves once a minute: what hangs on "how old" need not be judged every second. */
   readonly #minute: number;
@@ -48,14 +46,12 @@ export class Fleet {
       800,
     );
     this.system = live(['host', 'run'], () => granted(client.GET('/api/system')), 2000);
-    this.lastGood = new LastGoodBackups(client);
     this.#minute = $derived(Math.floor(clock.now / 60_000) * 60_000);
     this.standings = $derived.by(() => {
       // A run may have ended within this minute.
       const now = Math.max(this.#minute, Date.now());
       return (this.machines.data ?? []).map((machine) => {
-        const lastGood = this.lastGood.of(machine);
-        return { machine, lastGood, state: machineState(machine, lastGood, now) };
+        return { machine, lastGood: lastGoodOf(machine), state: machineState(machine, now) };
       });
     });
     this.runsById = $derived(new Map((this.openRuns.data ?? []).map((run) => [run.id, run])));
@@ -92,7 +88,6 @@ export class Fleet {
       const isRunning = this.openRuns.data?.some((run) => run.status === 'running');
       if (isRunning && document.visibilityState === 'visible') this.openRuns.refresh();
     }, PROGRESS_EVERY_MS);
-    $effect(() => this.lastGood.follow(this.machines.data ?? []));
     return () => {
       clearInterval(timer);
       stops.forEach((stop) => stop());

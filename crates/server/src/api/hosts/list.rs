@@ -4,10 +4,17 @@ use super::{Facts, HostView, view};
 use crate::{
     api::error::{ApiResult, ProblemView},
     auth::Principal,
-    db::{hosts, plans, repositories, runs},
+    db::{
+        hosts,
+        plans::{self, Plan},
+        repositories,
+        runs::{self as stored, Run},
+    },
     manager::Manager,
 };
 use axum::{Json, extract::State};
+use protocol::HostId;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All hosts that are not removed, by name.
 #[utoipa::path(get, path = "/api/hosts", operation_id = "list_hosts", tag = "hosts",
@@ -19,25 +26,35 @@ pub async fn list(
     let db = manager.db().read();
     // A handful of queries for the whole fleet, whatever its size.
     let plans = plans::list(db).await?;
-    let pairs = plans::assignments(db).await?;
+    let pairs: BTreeSet<_> = plans::assignments(db).await?.into_iter().collect();
     let repositories = repositories::list(db).await?;
-    let mut all = Facts {
-        online: manager.links().online().await,
-        plans: Vec::new(),
-        repositories: Vec::new(),
-        newest: Vec::new(),
-        newest_backups: runs::newest_backups(db).await?,
-        open: runs::open(db).await?,
-    };
-    let newest = runs::newest_of_kinds(db, None).await?;
+    let online = manager.links().online().await;
+    let mut runs = by_host(stored::standing(db, None).await?);
+    let mut open = by_host(stored::open(db).await?);
+    let now = manager.now();
     let mut views = Vec::new();
     for host in hosts::list(db).await? {
         let has = |plan| pairs.contains(&(plan, host.id));
-        all.plans = plans.iter().filter(|plan| has(plan.id)).cloned().collect();
-        let used = |id| all.plans.iter().any(|plan| plan.repository_id == id);
-        all.repositories = repositories.iter().filter(|it| used(it.id)).cloned().collect();
-        all.newest = newest.iter().filter(|run| run.host_id == host.id).cloned().collect();
-        views.push(view(host, &all));
+        let plans: Vec<Plan> = plans.iter().filter(|plan| has(plan.id)).cloned().collect();
+        let used = |id| plans.iter().any(|plan| plan.repository_id == id);
+        let facts = Facts {
+            is_online: online.contains(&host.id),
+            repositories: repositories.iter().filter(|it| used(it.id)).cloned().collect(),
+            plans,
+            runs: runs.remove(&host.id).unwrap_or_default(),
+            open: open.remove(&host.id).unwrap_or_default(),
+            now,
+        };
+        views.push(view(host, &facts));
     }
     Ok(Json(views))
+}
+
+/// Runs apart by their host, in the order that they came in.
+fn by_host(runs: Vec<Run>) -> BTreeMap<HostId, Vec<Run>> {
+    let mut apart: BTreeMap<HostId, Vec<Run>> = BTreeMap::new();
+    for run in runs {
+        apart.entry(run.host_id).or_default().push(run);
+    }
+    apart
 }

@@ -7,7 +7,7 @@ use crate::db::{
     repositories::Repository,
     runs::Run,
 };
-use protocol::{HostId, JobKind, JobStatus, PlanId, RepositoryId, RunId};
+use protocol::{Code, JobKind, JobStatus, PlanId, RepositoryId, RunId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -51,27 +51,24 @@ pub enum NextAction {
 /// Decides the action. A host that is revoked, held or without a plan offers none: there a person
 /// has to do something else first.
 pub(super) fn next_action(host: &Host, facts: &Facts) -> Option<NextActionView> {
-    if let Some(run) = open_run(&facts.open, host.id) {
+    if let Some(run) = open_run(&facts.open) {
         return Some(NextActionView { run_id: Some(run.id), ..action(NextAction::View) });
     }
     if host.state != HostState::Enrolled || host.hold.is_some() {
         return None;
     }
     let plans = || facts.plans.iter().filter(|plan| plan.enabled);
-    if let Some(repository) = plans().find_map(|plan| uninitialised(plan, &facts.repositories)) {
-        return Some(initialise(repository, &facts.newest, host.id));
+    if let Some(repository) = plans().find_map(|plan| uninitialised(plan, facts)) {
+        return Some(initialise(repository, facts));
     }
-    let last = |plan: &Plan| {
-        let mut of_it = facts.newest_backups.iter().filter(|run| run.host_id == host.id);
-        of_it.find(|run| run.plan_id == Some(plan.id))
-    };
-    let failed = plans().find_map(|plan| last(plan).filter(|run| did_not_work(run.status)));
+    let failed =
+        plans().find_map(|plan| facts.last_backup(plan).filter(|it| did_not_work(it.status)));
     if let Some(run) = failed {
         let retry = action(NextAction::Retry);
         let kind = Some(JobKind::Backup);
         return Some(NextActionView { kind, plan_id: run.plan_id, run_id: Some(run.id), ..retry });
     }
-    let plan = plans().min_by_key(|plan| last(plan).map(|run| run.created_at))?;
+    let plan = plans().min_by_key(|plan| facts.last_backup(plan).map(|run| run.created_at))?;
     let kind = Some(JobKind::Backup);
     Some(NextActionView { kind, plan_id: Some(plan.id), ..action(NextAction::RunNow) })
 }
@@ -81,23 +78,31 @@ fn action(action: NextAction) -> NextActionView {
 }
 
 /// The run that is going, or else the one that waits longest.
-fn open_run(open: &[Run], host: HostId) -> Option<&Run> {
-    let of_host = || open.iter().filter(|run| run.host_id == host);
-    of_host().find(|run| run.status == JobStatus::Running).or_else(|| of_host().next())
+fn open_run(open: &[Run]) -> Option<&Run> {
+    open.iter().find(|run| run.status == JobStatus::Running).or_else(|| open.first())
 }
 
-fn uninitialised<'a>(plan: &Plan, repositories: &'a [Repository]) -> Option<&'a Repository> {
-    let of_plan = repositories.iter().find(|repository| repository.id == plan.repository_id)?;
-    of_plan.initialised_at.is_none().then_some(of_plan)
+/// The plan's repository, unless it was initialised, or a run met one that is there already: then a
+/// backup tells whether the password fits, and to initialise again would only fail again.
+fn uninitialised<'a>(plan: &Plan, facts: &'a Facts) -> Option<&'a Repository> {
+    let of_plan = facts.repositories.iter().find(|it| it.id == plan.repository_id)?;
+    let is_met = || met_repository(&facts.runs, of_plan.id) == Some(true);
+    (of_plan.initialised_at.is_none() && !is_met()).then_some(of_plan)
 }
 
-fn initialise(repository: &Repository, newest: &[Run], host: HostId) -> NextActionView {
-    let failed = newest.iter().find(|run| {
-        run.host_id == host
-            && run.kind == JobKind::Init
-            && run.repository_id == Some(repository.id)
-            && did_not_work(run.status)
-    });
+/// Whether the newest run that tells it met a repository at its place, or none.
+fn met_repository(runs: &[Run], repository: RepositoryId) -> Option<bool> {
+    let (there, missing) = (Some(Code::RepositoryExists), Some(Code::RepositoryMissing));
+    let mut of_it = runs.iter().filter(|run| run.repository_id == Some(repository));
+    of_it.find(|run| run.code == there || run.code == missing).map(|run| run.code == there)
+}
+
+fn initialise(repository: &Repository, facts: &Facts) -> NextActionView {
+    let mut inits = facts.runs.iter().filter(|run| run.kind == JobKind::Init);
+    let newest = inits.find(|run| run.repository_id == Some(repository.id));
+    // What failed because it was there already did its part when it was missing later.
+    let failed =
+        newest.filter(|run| did_not_work(run.status) && run.code != Some(Code::RepositoryExists));
     let word = if failed.is_some() { NextAction::Retry } else { NextAction::Initialise };
     NextActionView {
         kind: Some(JobKind::Init),

@@ -2,6 +2,7 @@
 
 use super::{Fleet, assert_answer};
 use crate::db::{hosts as rows, repositories, runs};
+use jiff::Timestamp;
 use protocol::{Code, Hold, HostId, JobFinished, JobStatus, RunId};
 use serde_json::{Value, json};
 
@@ -14,14 +15,26 @@ async fn next_action(fleet: &Fleet, host: HostId) -> Value {
 }
 
 async fn finish(fleet: &Fleet, host: HostId, run: &str, status: JobStatus) {
+    finish_with(fleet, host, run, status, None, fleet.manager.now()).await;
+}
+
+/// Ends a run as its agent would tell it.
+pub async fn finish_with(
+    fleet: &Fleet,
+    host: HostId,
+    run: &str,
+    status: JobStatus,
+    code: Option<Code>,
+    finished_at: Timestamp,
+) {
     let finished = JobFinished {
         job_id: run.parse().unwrap(),
         status,
         exit_code: 1,
-        finished_at: fleet.manager.now(),
+        finished_at,
         stats: None,
         error: None,
-        code: None,
+        code,
         guidance: None,
         snapshot_id: None,
         unreadable: Vec::new(),

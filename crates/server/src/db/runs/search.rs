@@ -57,52 +57,25 @@ pub async fn search(
     rows.into_iter().map(Run::try_from).collect()
 }
 
-/// The newest run of each host and kind, of one host or of all.
+/// What tells how hosts stand, of one host or of all, newest first: the newest run of each host,
+/// kind, plan and repository, and of backups also the newest that left a snapshot.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn newest_of_kinds(
+pub async fn standing(
     db: impl SqliteExecutor<'_>,
     host: Option<HostId>,
 ) -> Result<Vec<Run>, DbError> {
     let host = host.map(|host| host.to_string());
     let rows = select_run!(
         "WHERE id IN (SELECT newest FROM (SELECT id AS newest, row_number() OVER \
-         (PARTITION BY host_id, kind ORDER BY created_at DESC, id DESC) AS place \
-         FROM runs WHERE ?1 IS NULL OR host_id = ?1) WHERE place = 1) \
-         ORDER BY created_at DESC, id DESC",
+         (PARTITION BY host_id, kind, plan_id, repository_id ORDER BY created_at DESC, id DESC) \
+         AS place FROM runs WHERE ?1 IS NULL OR host_id = ?1) WHERE place = 1 \
+         UNION ALL SELECT newest FROM (SELECT id AS newest, row_number() OVER \
+         (PARTITION BY host_id, kind, plan_id, repository_id ORDER BY created_at DESC, id DESC) \
+         AS place FROM runs WHERE kind = 'backup' AND status IN ('succeeded', 'partial') \
+         AND (?1 IS NULL OR host_id = ?1)) WHERE place = 1) ORDER BY created_at DESC, id DESC",
         host
-    )
-    .fetch_all(db)
-    .await?;
-    rows.into_iter().map(Run::try_from).collect()
-}
-
-/// The newest backup of each host and plan.
-///
-/// # Errors
-/// When the database fails.
-pub async fn newest_backups(db: impl SqliteExecutor<'_>) -> Result<Vec<Run>, DbError> {
-    let rows = select_run!(
-        "WHERE id IN (SELECT newest FROM (SELECT id AS newest, row_number() OVER \
-         (PARTITION BY host_id, coalesce(plan_id, '') ORDER BY created_at DESC, id DESC) AS place \
-         FROM runs WHERE kind = 'backup') WHERE place = 1) ORDER BY created_at DESC, id DESC"
-    )
-    .fetch_all(db)
-    .await?;
-    rows.into_iter().map(Run::try_from).collect()
-}
-
-/// The newest backup of each host and plan that wrote its snapshot.
-///
-/// # Errors
-/// When the database fails.
-pub async fn newest_good_backups(db: impl SqliteExecutor<'_>) -> Result<Vec<Run>, DbError> {
-    let rows = select_run!(
-        "WHERE id IN (SELECT newest FROM (SELECT id AS newest, row_number() OVER \
-         (PARTITION BY host_id, coalesce(plan_id, '') ORDER BY created_at DESC, id DESC) AS place \
-         FROM runs WHERE kind = 'backup' AND status IN ('succeeded', 'partial')) WHERE place = 1) \
-         ORDER BY created_at DESC, id DESC"
     )
     .fetch_all(db)
     .await?;

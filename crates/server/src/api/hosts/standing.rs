@@ -1,0 +1,122 @@
+//! How a host stands: its newest runs, its last good backup, and the same for each of its plans.
+//! Derived from the runs each time; nothing of it is stored.
+
+use super::Facts;
+use crate::db::{plans::Plan, runs::Run};
+use jiff::Timestamp;
+use protocol::{Code, JobKind, JobStatus, PlanId, RunId};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use utoipa::ToSchema;
+
+/// The newest run of a kind or of a plan.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LastRunView {
+    /// The run.
+    #[schema(value_type = String, format = Uuid)]
+    pub id: RunId,
+    /// Its kind.
+    #[schema(value_type = crate::api::words::KindWord)]
+    pub kind: JobKind,
+    /// Its state.
+    #[schema(value_type = crate::api::words::StatusWord)]
+    pub status: JobStatus,
+    /// When it was asked for.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+    /// The stable reason of its end.
+    #[schema(value_type = Option<crate::api::words::CodeWord>)]
+    pub code: Option<Code>,
+}
+
+impl From<&Run> for LastRunView {
+    fn from(run: &Run) -> Self {
+        Self {
+            id: run.id,
+            kind: run.kind,
+            status: run.status,
+            created_at: run.created_at,
+            finished_at: run.finished_at,
+            code: run.code,
+        }
+    }
+}
+
+/// The newest backup that left a snapshot.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LastGoodView {
+    /// The run.
+    #[schema(value_type = String, format = Uuid)]
+    pub run_id: RunId,
+    /// When it ended, by the endpoint's clock; when it was asked for, where that clock is ahead.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Whether files could not be read.
+    pub is_partial: bool,
+}
+
+/// How a plan stands on a host.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PlanStandView {
+    /// The plan.
+    #[schema(value_type = String, format = Uuid)]
+    pub plan_id: PlanId,
+    /// Whether it may run.
+    pub enabled: bool,
+    /// Its newest backup into the repository that it has now.
+    pub last_run: Option<LastRunView>,
+    /// The newest of these backups that left a snapshot.
+    pub last_good: Option<LastGoodView>,
+}
+
+impl Facts {
+    /// The newest run of each kind, newest first.
+    pub(super) fn last_runs(&self) -> Vec<LastRunView> {
+        let mut seen = BTreeSet::new();
+        self.runs
+            .iter()
+            .filter(|run| seen.insert(run.kind.as_str()))
+            .map(LastRunView::from)
+            .collect()
+    }
+
+    /// The newest backup that left a snapshot, of whatever plan it was.
+    pub(super) fn last_good(&self) -> Option<LastGoodView> {
+        self.good(|_| true)
+    }
+
+    /// How one of the host's plans stands.
+    pub(super) fn stand(&self, plan: &Plan) -> PlanStandView {
+        PlanStandView {
+            plan_id: plan.id,
+            enabled: plan.enabled,
+            last_run: self.last_backup(plan).map(LastRunView::from),
+            last_good: self.good(|run| serves(run, plan)),
+        }
+    }
+
+    /// The newest backup of a plan.
+    pub(super) fn last_backup(&self, plan: &Plan) -> Option<&Run> {
+        self.runs.iter().find(|run| run.kind == JobKind::Backup && serves(run, plan))
+    }
+
+    fn good(&self, wanted: impl Fn(&Run) -> bool) -> Option<LastGoodView> {
+        let has_snapshot = |run: &&Run| {
+            run.kind == JobKind::Backup
+                && matches!(run.status, JobStatus::Succeeded | JobStatus::Partial)
+        };
+        let run = self.runs.iter().filter(has_snapshot).find(|run| wanted(run))?;
+        // A clock that runs ahead must not make a machine look protected for ever.
+        let at = run.finished_at.filter(|at| *at <= self.now).unwrap_or(run.created_at);
+        Some(LastGoodView { run_id: run.id, at, is_partial: run.status == JobStatus::Partial })
+    }
+}
+
+/// Whether a run is the plan's as the plan is now: what lies in a repository that it had before
+/// says nothing of the one that it has. Agents of version 1 do not name the repository.
+fn serves(run: &Run, plan: &Plan) -> bool {
+    run.plan_id == Some(plan.id) && run.repository_id.is_none_or(|it| it == plan.repository_id)
+}
