@@ -150,3 +150,6 @@ fn close_file(path: &Path) -> std::io::Result<()> {
     drop(file);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
