@@ -9,6 +9,7 @@ pub mod api;
 pub mod arguments;
 pub mod canary;
 pub mod fleet;
+pub mod made;
 pub mod manager;
 pub mod planted;
 pub mod process;

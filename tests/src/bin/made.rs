@@ -1,0 +1,76 @@
+//! A made fleet for looking at: `made fill` writes it into the data folder of a manager that does
+//! not run, and `made play` then connects its machines to the running manager.
+#![expect(clippy::print_stdout, reason = "its caller reads what it prints")]
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+use std::{net::SocketAddr, path::PathBuf};
+use testkit::made::{Wanted, fill, player};
+
+/// A made fleet.
+#[derive(Parser)]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write the fleet into the data folder of a manager that does not run.
+    Fill {
+        #[command(flatten)]
+        fleet: Fleet,
+        /// The manager's data folder, made by `restic-manager-headless init`.
+        #[arg(long)]
+        data_dir: PathBuf,
+    },
+    /// Connect its machines to the running manager, until that ends.
+    Play {
+        #[command(flatten)]
+        fleet: Fleet,
+        /// Where the manager listens for agents.
+        #[arg(long)]
+        agent: SocketAddr,
+        /// The manager's root certificate, `ca.pem` in its data folder.
+        #[arg(long)]
+        ca_file: PathBuf,
+    },
+}
+
+/// Which fleet; both commands want the same.
+#[derive(Args)]
+struct Fleet {
+    /// How many machines.
+    #[arg(long)]
+    machines: usize,
+    /// The present that everything is dated by, such as 2026-11-24T12:00:00Z.
+    #[arg(long)]
+    now: Timestamp,
+    /// Another number makes another fleet.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+impl Fleet {
+    fn wanted(&self) -> Wanted {
+        Wanted { machines: self.machines, now: self.now, seed: self.seed }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Options::parse().command {
+        Command::Fill { fleet, data_dir } => {
+            fill(&data_dir, &fleet.wanted()).await?;
+            println!(r#"{{"ok":true,"machines":{}}}"#, fleet.machines);
+            Ok(())
+        }
+        Command::Play { fleet, agent, ca_file } => {
+            let pem = std::fs::read_to_string(&ca_file)
+                .with_context(|| format!("failed to read {}", ca_file.display()))?;
+            let ready = |connected| println!(r#"{{"ready":true,"connected":{connected}}}"#);
+            player::play(agent, &pem, &fleet.wanted(), ready).await
+        }
+    }
+}
