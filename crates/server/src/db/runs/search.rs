@@ -67,14 +67,14 @@ pub async fn standing(
     host: Option<HostId>,
 ) -> Result<Vec<Run>, DbError> {
     let host = host.map(|host| host.to_string());
+    // A bare column beside `max` is SQLite's own: it comes from the row that has the maximum. With
+    // the index it takes half of what numbering the rows of each group does.
     let rows = select_run!(
-        "WHERE id IN (SELECT newest FROM (SELECT id AS newest, row_number() OVER \
-         (PARTITION BY host_id, kind, plan_id, repository_id ORDER BY created_at DESC, id DESC) \
-         AS place FROM runs WHERE ?1 IS NULL OR host_id = ?1) WHERE place = 1 \
-         UNION ALL SELECT newest FROM (SELECT id AS newest, row_number() OVER \
-         (PARTITION BY host_id, kind, plan_id, repository_id ORDER BY created_at DESC, id DESC) \
-         AS place FROM runs WHERE kind = 'backup' AND status IN ('succeeded', 'partial') \
-         AND (?1 IS NULL OR host_id = ?1)) WHERE place = 1) ORDER BY created_at DESC, id DESC",
+        "WHERE id IN (SELECT id FROM (SELECT id, max(created_at) FROM runs \
+         WHERE ?1 IS NULL OR host_id = ?1 GROUP BY host_id, kind, plan_id, repository_id \
+         UNION ALL SELECT id, max(created_at) FROM runs WHERE kind = 'backup' \
+         AND status IN ('succeeded', 'partial') AND (?1 IS NULL OR host_id = ?1) \
+         GROUP BY host_id, plan_id, repository_id)) ORDER BY created_at DESC, id DESC",
         host
     )
     .fetch_all(db)
