@@ -5,6 +5,7 @@
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
+use protocol::Secret;
 use std::{net::SocketAddr, path::PathBuf};
 use testkit::made::{Wanted, fill, player};
 
@@ -29,6 +30,15 @@ enum Command {
     Play {
         #[command(flatten)]
         fleet: Fleet,
+        /// Where the manager listens for agents.
+        #[arg(long)]
+        agent: SocketAddr,
+        /// The manager's root certificate, `ca.pem` in its data folder.
+        #[arg(long)]
+        ca_file: PathBuf,
+    },
+    /// Enrol one more machine with the token that stands on the standard input, and connect it.
+    Join {
         /// Where the manager listens for agents.
         #[arg(long)]
         agent: SocketAddr,
@@ -71,6 +81,12 @@ async fn main() -> Result<()> {
                 .with_context(|| format!("failed to read {}", ca_file.display()))?;
             let ready = |connected| println!(r#"{{"ready":true,"connected":{connected}}}"#);
             player::play(agent, &pem, &fleet.wanted(), ready).await
+        }
+        Command::Join { agent, ca_file } => {
+            let pem = std::fs::read_to_string(&ca_file)
+                .with_context(|| format!("failed to read {}", ca_file.display()))?;
+            let token = std::io::read_to_string(std::io::stdin()).context("failed to read")?;
+            player::join(agent, &pem, Secret::new(token.trim().to_owned())).await
         }
     }
 }

@@ -161,6 +161,12 @@ const ROLES: &[Role] = &[
     role("photos", Linux, Amd64, 1150, &["/srv/photos"]),
 ];
 
+/// A machine that comes in while somebody looks.
+pub(super) fn newcomer(dice: &mut Dice) -> Machine {
+    let role = role("reading-room", Linux, Amd64, 9, &["/etc", "/home", "/srv"]);
+    machine(&role, role.name.to_owned(), Fate::New, dice)
+}
+
 /// So many machines, the well-known ones first.
 pub(super) fn machines(count: usize, dice: &mut Dice) -> Vec<Machine> {
     let first = FIRST.iter().map(|(role, fate)| (role, role.name.to_owned(), *fate));

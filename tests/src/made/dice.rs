@@ -21,11 +21,6 @@ impl Dice {
         self.next() % n
     }
 
-    /// Whether something happens that happens so many times in a thousand.
-    pub(super) fn happens(&mut self, per_mille: u64) -> bool {
-        self.below(1000) < per_mille
-    }
-
     pub(super) fn ten(&mut self) -> [u8; 10] {
         let mut ten = [0; 10];
         let (eight, two) = (self.next().to_le_bytes(), self.next().to_le_bytes());

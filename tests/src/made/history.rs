@@ -19,6 +19,7 @@ use server::db::{
     runs::{self, NewRun},
     snapshots,
 };
+use sha2::{Digest as _, Sha256};
 
 const DAYS: i64 = 90;
 /// The plans keep thirty daily snapshots, and one of each week before.
@@ -207,7 +208,7 @@ async fn backup(
     let added = bytes / 2000 * (1 + dice.below(18));
     let (fresh, changed) = (dice.below(900), dice.below(4_000));
     let has_snapshot = matches!(end.status, JobStatus::Succeeded | JobStatus::Partial);
-    let snapshot_id = has_snapshot.then(|| dice.hex_id());
+    let snapshot_id = has_snapshot.then(|| snapshot_id(&machine.name, index, day));
     let unreadable =
         if end.status == JobStatus::Partial { unreadable(machine) } else { Vec::new() };
     let lines = if day < LOGS_KEPT {
@@ -244,6 +245,12 @@ async fn backup(
         file_count: Some(files),
         added_bytes: Some(added),
     }))
+}
+
+/// The id of the snapshot that a plan of a machine took so many days ago.
+pub(super) fn snapshot_id(machine: &str, index: usize, day: i64) -> String {
+    let hash = Sha256::digest(format!("snapshot {machine} {index} {day}"));
+    data_encoding::HEXLOWER.encode(&hash)
 }
 
 fn paths(machine: &Machine, index: usize) -> Vec<String> {

@@ -7,7 +7,7 @@ use super::{
 };
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
-use protocol::{HostId, PlanId, RepositoryId, Retention};
+use protocol::{HostId, HostOs, PlanId, RepositoryId, Retention};
 use server::{
     db::{
         Tx, audit,
@@ -31,13 +31,16 @@ pub(super) async fn make(
     dice: &mut Dice,
     shared: &mut Shared,
 ) -> Result<(RepositoryId, Vec<PlanId>)> {
+    // What stands where many come by may add and no more.
+    let append_only = machine.os == HostOs::Windows;
     if let Some(name) = machine.shared_plan {
         let there = shared.get(name).copied();
         let (repository, plan) = match there {
             Some(there) => there,
             None => {
                 let repository =
-                    self::repository(tx, vault, &name.to_lowercase(), at, dice).await?;
+                    self::repository(tx, vault, &name.to_lowercase(), append_only, at, dice)
+                        .await?;
                 let plan = self::plan(tx, name, machine.paths, repository, at, dice).await?;
                 shared.insert(name, (repository, plan));
                 (repository, plan)
@@ -46,7 +49,7 @@ pub(super) async fn make(
         plans::assign(tx, plan, host).await?;
         return Ok((repository, vec![plan]));
     }
-    let repository = self::repository(tx, vault, &machine.name, at, dice).await?;
+    let repository = self::repository(tx, vault, &machine.name, append_only, at, dice).await?;
     if machine.fate == Fate::Unplanned {
         return Ok((repository, Vec::new()));
     }
@@ -78,6 +81,7 @@ async fn repository(
     tx: &mut Tx,
     vault: &Vault,
     name: &str,
+    append_only: bool,
     at: Timestamp,
     dice: &mut Dice,
 ) -> Result<RepositoryId> {
@@ -91,7 +95,7 @@ async fn repository(
         password_sealed: vault.seal(&password_place(id), dice.hex_id().as_bytes())?,
         credential_sealed: Some(vault.seal(&credential_place(id), dice.hex_id().as_bytes())?),
         ca_pem: None,
-        append_only: dice.happens(250),
+        append_only,
         created_at,
         updated_at: created_at,
         initialised_at: None,

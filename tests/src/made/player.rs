@@ -6,15 +6,15 @@
 //! met one before: journals that begin anew are what a manager must ask about.
 
 use super::{Wanted, cast, dice::Dice, hello};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use cast::{Fate, Machine};
 use futures_util::{SinkExt as _, StreamExt as _};
 use jiff::Timestamp;
 use protocol::{
     CommandResult, EntryKind, Frame, FromAgent, Heartbeat, JobFinished, JobProgress, JobStarted,
-    JobStatus, JournalId, JournalState, LogLine, LogStream, RestoreReport, RunId, RunSpec,
-    ScheduleAck, ScheduleSet, TicketConfirm, ToAgent, TreeEntry, TreeReport, TreeWant,
-    journal::ChainHash,
+    JobStatus, JournalId, JournalState, LogLine, LogStream, PROTOCOL_VERSION, RestoreReport, RunId,
+    RunSpec, ScheduleAck, ScheduleSet, Secret, TicketConfirm, ToAgent, TreeEntry, TreeReport,
+    TreeWant, journal::ChainHash,
 };
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{
@@ -24,7 +24,11 @@ use schedule::{Clock as _, SystemClock};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
     WebSocketStream,
@@ -81,6 +85,57 @@ pub async fn play(
     Ok(())
 }
 
+/// Enrols one more machine by a token, as the install line does, and goes on as [`play`].
+///
+/// # Errors
+/// When the token lets nobody in, or as [`play`].
+pub async fn join(manager: SocketAddr, root_pem: &str, token: Secret<String>) -> Result<()> {
+    let root = CertificateDer::from_pem_slice(root_pem.as_bytes())
+        .ok()
+        .context("failed to read the manager's certificate")?;
+    let key = rcgen::KeyPair::generate().context("failed to make a key")?;
+    let machine = cast::newcomer(&mut Dice::new(3));
+    let request = protocol::EnrolRequest {
+        token,
+        protocol_version: PROTOCOL_VERSION,
+        agent_version: "0.1.0".to_owned(),
+        hostname: machine.name.clone(),
+        os: machine.os,
+        arch: machine.arch,
+    };
+    let body = serde_json::to_string(&request)?;
+    let mut stream = dial(manager, &root, &key).await?;
+    let head = "POST /agent/enrol HTTP/1.1\r\nHost: manager\r\nContent-Length: ";
+    stream.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes()).await?;
+    let mut answer = Vec::new();
+    // The manager hangs up without the courtesy of a TLS goodbye, after all was said.
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8_lossy(&answer);
+    ensure!(answer.starts_with("HTTP/1.1 200"), "the manager did not let the machine in: {answer}");
+    let mut link = Link::connect(manager, &root, &key, machine, usize::MAX).await?;
+    link.greet(SystemClock.now()).await?;
+    link.go_on().await
+}
+
+async fn dial(
+    manager: SocketAddr,
+    root: &CertificateDer<'static>,
+    key: &rcgen::KeyPair,
+) -> Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(root.clone()).context("failed to trust the manager's certificate")?;
+    let cert = rcgen::CertificateParams::new(Vec::new())?.self_signed(key)?;
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![cert.der().clone()], private)?;
+    let name = ServerName::try_from("manager.restic-manager.internal")?;
+    let tcp = TcpStream::connect(manager).await.context("failed to reach the manager")?;
+    Ok(TlsConnector::from(Arc::new(config)).connect(name, tcp).await?)
+}
+
 /// A run under way.
 struct Going {
     id: RunId,
@@ -108,18 +163,7 @@ impl Link {
         machine: Machine,
         index: usize,
     ) -> Result<Self> {
-        let mut roots = RootCertStore::empty();
-        roots.add(root.clone()).context("failed to trust the manager's certificate")?;
-        let cert = rcgen::CertificateParams::new(Vec::new())?.self_signed(key)?;
-        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![cert.der().clone()], private)?;
-        let name = ServerName::try_from("manager.restic-manager.internal")?;
-        let tcp = TcpStream::connect(manager).await.context("failed to reach the manager")?;
-        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+        let tls = dial(manager, root, key).await?;
         let request =
             "wss://manager.restic-manager.internal/agent/connect".into_client_request()?;
         let (socket, _) = tokio_tungstenite::client_async(request, tls).await?;
@@ -245,20 +289,51 @@ impl Link {
         };
         self.record(&FromAgent::JobStarted(started)).await?;
         let mut run = Going { id, spec, ticks: 0, lines: 0 };
-        let paths = self.machine.paths.join(" ");
-        for line in [
-            "open repository",
-            "repository 8d1f2a77 opened (version 2, compression level auto)",
-            "lock repository",
-            "using parent snapshot 3bc19e02",
-            "load index files",
-            &format!("start scan on {paths}"),
-            &format!("scan finished in 88.7s: {} files", self.machine.files),
-        ] {
-            self.line(&mut run, LogStream::Stdout, line).await?;
+        for line in self.opening(&run.spec) {
+            self.line(&mut run, LogStream::Stdout, &line).await?;
         }
         self.going.push(run);
         Ok(())
+    }
+
+    /// The first lines of a run.
+    fn opening(&self, spec: &RunSpec) -> Vec<String> {
+        let gone = self.would_go();
+        let mut lines: Vec<String> =
+            ["open repository", "repository 8d1f2a77 opened (version 2, compression level auto)"]
+                .map(str::to_owned)
+                .into();
+        match spec {
+            RunSpec::Backup { .. } => lines.extend([
+                "lock repository".to_owned(),
+                "using parent snapshot 3bc19e02".to_owned(),
+                "load index files".to_owned(),
+                format!("start scan on {}", self.machine.paths.join(" ")),
+                format!("scan finished in 88.7s: {} files", self.machine.files),
+            ]),
+            RunSpec::Forget { dry_run, .. } => {
+                let (verb, stay) =
+                    if *dry_run { ("would go", "would stay") } else { ("went", "stayed") };
+                lines.extend(gone.iter().map(|id| format!("Snapshot {} {verb}.", &id[..8])));
+                lines.push(format!("{} snapshots {verb}, 39 {stay}.", gone.len()));
+            }
+            RunSpec::Init { .. } => {
+                lines.push("The repository was created; its id is 8d1f2a77e2.".to_owned());
+            }
+            RunSpec::Check { .. } => lines.push("check snapshots, trees and blobs".to_owned()),
+            RunSpec::Prune { .. }
+            | RunSpec::Unlock { .. }
+            | RunSpec::Stats { .. }
+            | RunSpec::Restore { .. }
+            | RunSpec::Unknown => {}
+        }
+        lines
+    }
+
+    /// The snapshots that its first plan does not keep.
+    fn would_go(&self) -> Vec<String> {
+        let id = |day| super::history::snapshot_id(&self.machine.name, 0, day);
+        [70, 77, 84].map(id).into()
     }
 
     async fn line(&mut self, run: &mut Going, stream: LogStream, text: &str) -> Result<()> {
@@ -279,7 +354,8 @@ impl Link {
         let mut going = std::mem::take(&mut self.going);
         for mut run in going.drain(..) {
             run.ticks += 1;
-            let stays = self.machine.fate == Fate::Running && run.spec.plan_id().is_some();
+            let is_backup = matches!(run.spec, RunSpec::Backup { .. });
+            let stays = self.machine.fate == Fate::Running && is_backup;
             if !stays && run.ticks > TICKS {
                 self.finish(&run, JobStatus::Succeeded).await?;
                 continue;
@@ -362,8 +438,9 @@ impl Link {
             });
         }
         if let RunSpec::Forget { dry_run, .. } = run.spec {
-            finished.stats = Some(json!({"dry_run": dry_run, "removed": [], "removed_count": 0,
-                "kept_count": 42}));
+            let gone = self.would_go();
+            finished.stats = Some(json!({"dry_run": dry_run, "removed": gone,
+                "removed_count": gone.len(), "kept_count": 39}));
         }
         self.record(&FromAgent::JobFinished(Box::new(finished))).await
     }
