@@ -173,7 +173,7 @@ fn hello(machine: &Machine, now: Timestamp) -> Hello {
 async fn signed_in(tx: &mut Tx, now: Timestamp) -> Result<()> {
     for days in [6, 3, 1] {
         let at = now - SignedDuration::from_hours(24 * days + 2);
-        audit::insert(tx, at, "admin", "session.create", "session", "").await?;
+        audit::insert(tx, at, "admin", "session.open", "", "from 127.0.0.1").await?;
     }
     Ok(())
 }

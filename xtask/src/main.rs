@@ -6,6 +6,7 @@
 //! | `check`        | the fast gates: format, lints, docs, dependencies, checked queries, pages |
 //! | `test`         | every test of the workspace, and a short run of each fuzz target         |
 //! | `demo`         | shows the product working on this machine, end to end                    |
+//! | `screenshots`  | pictures of every screen, into `target/screenshots`                      |
 //! | `run`          | the coordinating server in the foreground                                |
 //! | `bench`        | what can be measured                                                     |
 //! | `fuzz`         | fuzz targets, for as long as one likes                                   |
@@ -31,6 +32,7 @@ mod exec;
 mod fuzz;
 mod report;
 mod run;
+mod screenshots;
 mod test;
 mod tools;
 mod ui;
@@ -65,6 +67,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Take pictures of every screen, into `target/screenshots`
+    Screenshots {
+        /// Arguments for the script: `--only fleet`, `--fleet 3`, `--size 1440x900`, `--theme dark`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Run the coordinating server in the foreground
     Run {
         /// Arguments for `restic-manager-headless`
@@ -93,6 +101,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Check => check::run(&workspace),
         Command::Test => test::run(&workspace),
         Command::Demo { args } => demo::run(&workspace, &args),
+        Command::Screenshots { args } => screenshots::run(&workspace, &args),
         Command::Run { args } => run::run(&workspace, &args),
         Command::Bench => bench::run(),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),

@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 /// The pages, with their own tests.
 const PAGES: &str = "ui";
 /// Their tests in a browser.
-const BROWSER_TESTS: &str = "tests/ui";
+pub(crate) const BROWSER_TESTS: &str = "tests/ui";
 
 /// Types, lints, format, the generated client, and whether it all builds.
 pub(crate) fn check(workspace: &Workspace) -> Result<bool> {
@@ -42,8 +42,7 @@ pub(crate) fn test(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
 /// The tests of the built pages in Chromium, on stages with real servers and real machines.
 pub(crate) fn test_in_browser(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
     let chromium = tools::ensure_chromium()?;
-    let mut build = ensure(workspace, PAGES)?.npm(workspace, PAGES)?;
-    exec::succeed(build.args(["run", "--silent", "build"]))?;
+    build(workspace)?;
     let node = ensure(workspace, BROWSER_TESTS)?;
     let report = fresh_report(workspace, "browser.json")?;
     let mut playwright = node.npm(workspace, BROWSER_TESTS)?;
@@ -54,6 +53,12 @@ pub(crate) fn test_in_browser(workspace: &Workspace, tally: &mut Tally) -> Resul
     playwright.env("RESTIC_MANAGER_TEST_TOOLS", workspace.tools_dir());
     playwright.env("RESTIC_MANAGER_PAGES", workspace.root().join("ui/dist"));
     count(&mut playwright, &report, browser_counts, tally)
+}
+
+/// Builds the pages.
+pub(crate) fn build(workspace: &Workspace) -> Result<()> {
+    let mut npm = ensure(workspace, PAGES)?.npm(workspace, PAGES)?;
+    exec::succeed(npm.args(["run", "--silent", "build"]))
 }
 
 /// The place of a report that does not exist yet.
@@ -105,7 +110,7 @@ fn browser_counts(report: &Value) -> Option<Tally> {
 }
 
 /// Installs a folder's locked packages, unless they are there.
-fn ensure(workspace: &Workspace, folder: &str) -> Result<Node> {
+pub(crate) fn ensure(workspace: &Workspace, folder: &str) -> Result<Node> {
     let node = Node::ensure(workspace)?;
     let (root, stamps) = (workspace.root(), workspace.root().join("target").join(folder));
     let wanted = fs::read(root.join(folder).join("package-lock.json"))

@@ -429,7 +429,8 @@ async fn store(
 ) -> Result<()> {
     let Some(newest) = kept.last().cloned() else { return Ok(()) };
     restore(tx, made, &newest, now, dice).await?;
-    folders_of(tx, made, &newest, now).await?;
+    let first = kept.iter().rev().find(|one| one.paths == paths(&made.machine, 0));
+    folders_of(tx, made, first.unwrap_or(&newest), now).await?;
     snapshots::add(tx, made.repository, kept).await?;
     let all = snapshots::list(&mut **tx, made.repository, 0, 5_000).await?;
     let digest = snapshots_digest(all.iter().map(|one| one.id.as_str()));

@@ -9,7 +9,7 @@ use super::{Wanted, cast, dice::Dice, hello};
 use anyhow::{Context as _, Result, bail, ensure};
 use cast::{Fate, Machine};
 use futures_util::{SinkExt as _, StreamExt as _};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use protocol::{
     CommandResult, EntryKind, Frame, FromAgent, Heartbeat, JobFinished, JobProgress, JobStarted,
     JobStatus, JournalId, JournalState, LogLine, LogStream, PROTOCOL_VERSION, RestoreReport, RunId,
@@ -39,6 +39,8 @@ use tokio_tungstenite::{
 const TICK: Duration = Duration::from_millis(500);
 /// What a backup that ends takes.
 const TICKS: u32 = 6;
+/// Between two pictures.
+const TAKEN: SignedDuration = SignedDuration::from_secs(95);
 const HEARTBEAT: Duration = Duration::from_secs(20);
 
 /// A machine's key: the same for the same seed and place.
@@ -272,7 +274,9 @@ impl Link {
 
     async fn list(&mut self, want: TreeWant) -> Result<()> {
         let base = self.machine.paths[0];
-        let found = tree(base, SystemClock.now()).into_iter().find(|(path, _)| *path == want.path);
+        let found = tree(base, SystemClock.now() - SignedDuration::from_hours(24))
+            .into_iter()
+            .find(|(path, _)| *path == want.path);
         let entries = found.map(|(_, entries)| entries).unwrap_or_default();
         let report = TreeReport { want, page: 1, last: true, entries, problem: None };
         self.say(&FromAgent::TreeReport(report)).await
@@ -500,8 +504,17 @@ pub(super) fn tree(base: &str, modified_at: Timestamp) -> Vec<(String, Vec<TreeE
     all.push((path.clone(), inside));
     let months = ["contact-sheets", "harbour", "mountains", "night-train", "still-life"];
     all.push((format!("{path}/2026"), months.map(folder).to_vec()));
-    let pictures = (4401..4446).map(|n| entry(&format!("DSC_{n}.NEF"), Some(51_000_000 + n * 731)));
-    let mut harbour: Vec<TreeEntry> = pictures.collect();
+    let mut harbour: Vec<TreeEntry> = (4401..4446)
+        .map(|n| TreeEntry {
+            modified_at: Some(
+                modified_at - SignedDuration::from_hours(24 * 40) + TAKEN * (n - 4400),
+            ),
+            ..entry(
+                &format!("DSC_{n}.NEF"),
+                Some(47_000_000 + u64::from(n.unsigned_abs()) * 1_933 % 9_000_000),
+            )
+        })
+        .collect();
     harbour.push(entry("notes about the light, the tide tables and which lens.md", Some(7_420)));
     all.push((format!("{path}/2026/harbour"), harbour));
     all

@@ -74,16 +74,23 @@ impl Node {
     pub(crate) fn npm(&self, workspace: &Workspace, folder: &str) -> Result<Command> {
         let mut command = match self {
             Self::System => workspace.command(NPM_PROGRAM),
-            Self::Fetched { bin, npm } => {
-                let mut command = workspace.command(bin.join("node"));
-                let path = env::var_os("PATH").unwrap_or_default();
-                let folders = std::iter::once(bin.clone()).chain(env::split_paths(&path));
-                command.env("PATH", env::join_paths(folders).context("PATH cannot be extended")?);
+            Self::Fetched { npm, .. } => {
+                let mut command = self.node(workspace)?;
                 command.arg(npm);
                 command
             }
         };
         command.current_dir(workspace.root().join(folder));
+        Ok(command)
+    }
+
+    /// Node.js itself.
+    pub(crate) fn node(&self, workspace: &Workspace) -> Result<Command> {
+        let Self::Fetched { bin, .. } = self else { return Ok(workspace.command("node")) };
+        let mut command = workspace.command(bin.join("node"));
+        let path = env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(bin.clone()).chain(env::split_paths(&path));
+        command.env("PATH", env::join_paths(folders).context("PATH cannot be extended")?);
         Ok(command)
     }
 }

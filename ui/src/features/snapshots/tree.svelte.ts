@@ -72,7 +72,7 @@ export function parent(path: string): string | undefined {
 /** The folders from the root down to a path, each with its own path. */
 export function trail(path: string): { name: string; path: string }[] {
   const parts = path.split('/').filter(Boolean);
-  const all = [{ name: '/', path: '/' }];
+  const all = [{ name: 'All files', path: '/' }];
   parts.forEach((name, i) => all.push({ name, path: `/${parts.slice(0, i + 1).join('/')}` }));
   return all;
 }

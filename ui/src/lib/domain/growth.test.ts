@@ -20,6 +20,11 @@ describe('growth', () => {
     expect(points.map((point) => point.bytes)).toEqual([10, 110, 115]);
   });
 
+  it('has one point a day, with all plans of that day', () => {
+    const later = { ...snapshot(1, 'b', 100), time: '2026-01-01T05:00:00Z' };
+    expect(growth([snapshot(1, 'a', 10), later]).map((point) => point.bytes)).toEqual([110]);
+  });
+
   it('leaves out what has no size', () => {
     expect(growth([snapshot(1, 'a'), snapshot(2, 'a', 5)])).toHaveLength(1);
   });

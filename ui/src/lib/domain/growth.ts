@@ -15,7 +15,10 @@ function series(snapshot: Snapshot): string {
   return snapshot.tags.find((tag) => tag.startsWith('plan:')) ?? snapshot.paths.join('\n');
 }
 
-/** The size of everything at each snapshot: the newest of every plan until then, added up. */
+/**
+ * The size of everything at the end of each day with a snapshot: the newest of every plan until then,
+ * added up. Within a day the plans come one after the other, which says nothing of growth.
+ */
 export function growth(snapshots: Snapshot[]): GrowthPoint[] {
   const sized = snapshots
     .map((it) => ({ key: series(it), at: parse(it.time), bytes: it.size_bytes }))
@@ -24,11 +27,13 @@ export function growth(snapshots: Snapshot[]): GrowthPoint[] {
     })
     .sort((a, b) => a.at - b.at);
   const latest = new Map<string, number>();
-  return sized.map(({ key, at, bytes }) => {
+  const days = new Map<number, GrowthPoint>();
+  for (const { key, at, bytes } of sized) {
     latest.set(key, bytes);
     const total = [...latest.values()].reduce((sum, value) => sum + value, 0);
-    return { at: new Date(at), bytes: total };
-  });
+    days.set(Math.floor(at / DAY), { at: new Date(at), bytes: total });
+  }
+  return [...days.values()];
 }
 
 /** Bytes a month by the straight line through the points; nothing under a week or three points. */

@@ -53,7 +53,8 @@ function hasPlan(snapshot: Snapshot, machine: Machine): boolean {
   );
 }
 
-async function ofRepository(client: Client, id: string): Promise<MachineSnapshots> {
+/** All snapshots of a repository, of whatever machine. */
+export async function ofRepository(client: Client, id: string): Promise<MachineSnapshots> {
   const all: PlacedSnapshot[] = [];
   for (let offset = 0; offset < MOST; offset += PAGE) {
     const params = { path: { id }, query: { offset, limit: PAGE } };
