@@ -134,6 +134,10 @@ class Scene {
       await this.page.setViewportSize(size);
       for (const theme of themes) {
         await this.page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' });
+        await this.page.waitForFunction(
+          (wanted) => document.documentElement.dataset.theme === wanted,
+          theme,
+        );
         await settle();
         // Charts and long lists measure themselves after the window has its size.
         await this.page.evaluate(
@@ -262,7 +266,8 @@ class Scene {
   async machine(it, name) {
     await this.go(`#/machines/${it.id}`);
     await this.shows('Growth');
-    await this.page.locator('main svg path').first().waitFor();
+    // The chart comes by itself, and draws once it knows its size.
+    await this.page.locator('main svg text').first().waitFor();
     await this.shoot(name);
     await this.go(`#/machines/${it.id}/runs`);
     await this.lists();

@@ -1,7 +1,7 @@
 // Growth out of snapshots, and retention out of fields.
 import type { Snapshot } from '$lib/api/types';
 import { describe, expect, it } from 'vitest';
-import { growth, perMonth } from './growth';
+import { fileCount, growth, perMonth } from './growth';
 import { lines, readRetention, retentionWords } from './retention';
 
 const snapshot = (day: number, plan: string, size?: number): Snapshot => ({
@@ -34,6 +34,18 @@ describe('growth', () => {
       growth(Array.from({ length: n }, (_, i) => snapshot(i + 1, 'a', 1000 + i * 10)));
     expect(perMonth(days(5))).toBeUndefined();
     expect(perMonth(days(10))).toBeCloseTo(304.4, 1);
+  });
+});
+
+describe('the files of a machine', () => {
+  it('are those of the newest snapshot of each plan', () => {
+    const of = (day: number, plan: string, file_count?: number) => ({
+      ...snapshot(day, plan),
+      file_count,
+    });
+    expect(fileCount([of(1, 'a', 5), of(2, 'a', 7), of(1, 'b', 100)])).toBe(107);
+    expect(fileCount([of(1, 'a', 5), of(1, 'b')])).toBeUndefined();
+    expect(fileCount([])).toBeUndefined();
   });
 });
 

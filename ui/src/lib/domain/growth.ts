@@ -36,6 +36,21 @@ export function growth(snapshots: Snapshot[]): GrowthPoint[] {
   return [...days.values()];
 }
 
+/** Files in the newest snapshot of every plan; nothing where one of these does not tell. */
+export function fileCount(snapshots: Snapshot[]): number | undefined {
+  const newest = new Map<string, Snapshot>();
+  for (const snapshot of snapshots) {
+    const other = newest.get(series(snapshot));
+    if (!other || other.time < snapshot.time) newest.set(series(snapshot), snapshot);
+  }
+  let sum = 0;
+  for (const { file_count } of newest.values()) {
+    if (typeof file_count !== 'number') return undefined;
+    sum += file_count;
+  }
+  return newest.size === 0 ? undefined : sum;
+}
+
 /** Bytes a month by the straight line through the points; nothing under a week or three points. */
 export function perMonth(points: GrowthPoint[]): number | undefined {
   const first = points[0];
