@@ -7,7 +7,8 @@
 //! | `test`         | every test of the workspace, and a short run of each fuzz target         |
 //! | `demo`         | shows the product working on this machine, end to end                    |
 //! | `screenshots`  | pictures of every screen, into `target/screenshots`                      |
-//! | `run`          | the coordinating server in the foreground                                |
+//! | `run`          | the app                                                                  |
+//! | `package`      | what users install: the `.deb`, into `target/package`                    |
 //! | `bench`        | what can be measured                                                     |
 //! | `fuzz`         | fuzz targets, for as long as one likes                                   |
 //! | `sqlx-prepare` | renews the `.sqlx` folders after a query or a migration changed          |
@@ -30,6 +31,7 @@ mod databases;
 mod demo;
 mod exec;
 mod fuzz;
+mod package;
 mod report;
 mod run;
 mod screenshots;
@@ -73,12 +75,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Run the coordinating server in the foreground
+    /// Run the app
     Run {
-        /// Arguments for `restic-manager-headless`
+        /// Arguments for `restic-manager`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Build what users install: the `.deb`, into `target/package`
+    Package(package::Options),
     /// Run the benches
     Bench,
     /// Run the fuzz targets
@@ -103,6 +107,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Demo { args } => demo::run(&workspace, &args),
         Command::Screenshots { args } => screenshots::run(&workspace, &args),
         Command::Run { args } => run::run(&workspace, &args),
+        Command::Package(options) => package::run(&workspace, &options),
         Command::Bench => bench::run(),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::SqlxPrepare => databases::prepare(&workspace),

@@ -44,6 +44,11 @@ pub(crate) fn for_building() -> Result<()> {
     system::ensure()
 }
 
+/// Finds a program, or installs the package that brings it.
+pub(crate) fn ensure_program(name: &str, package: &str, needed_for: &str) -> Result<()> {
+    system::ensure_program(name, package, needed_for)
+}
+
 /// Finds Chromium for the tests of the pages, or installs the system's.
 pub(crate) fn ensure_chromium() -> Result<PathBuf> {
     system::ensure_chromium()

@@ -18,6 +18,8 @@ pub(crate) enum CargoTool {
     Deny,
     /// Makes databases from migrations.
     Sqlx,
+    /// Makes Debian packages.
+    Deb,
     /// Drives libFuzzer; wants a nightly toolchain when it runs.
     Fuzz,
 }
@@ -48,6 +50,13 @@ impl CargoTool {
                 binary: "cargo-sqlx",
                 before: "sqlx",
                 build_options: &["--no-default-features", "--features", "sqlite"],
+            },
+            Self::Deb => Pin {
+                package: "cargo-deb",
+                version: "3.8.0",
+                binary: "cargo-deb",
+                before: "deb",
+                build_options: &[],
             },
             Self::Fuzz => Pin {
                 package: "cargo-fuzz",

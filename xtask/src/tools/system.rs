@@ -118,6 +118,20 @@ pub(super) fn ensure() -> Result<()> {
     install(&packages)
 }
 
+/// Finds a program, or installs the package that brings it.
+pub(super) fn ensure_program(name: &str, package: &str, needed_for: &str) -> Result<()> {
+    let is_there = exec::which(name).is_some()
+        || ADMINISTRATORS.iter().any(|folder| Path::new(folder).join(name).is_file());
+    if is_there {
+        return Ok(());
+    }
+    println!("tools: `{name}` is missing: {needed_for}");
+    if exec::which("apt-get").is_none() {
+        bail!("install the equivalent of the Debian package {package}, and try again");
+    }
+    install(&[package])
+}
+
 /// Names under which systems have Chromium or its like.
 const CHROMIUMS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
 
