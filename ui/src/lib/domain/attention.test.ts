@@ -112,6 +112,23 @@ describe('the sentence', () => {
     expect(lede([good('a'), revoked])).toContain('1 is revoked');
   });
 
+  it('has a line below that sums up what is too much for a glance', () => {
+    const of = (id: string, more: Partial<Machine>) => standing(machine({ id, name: id, ...more }));
+    const all = [
+      failed('a'),
+      of('b', { last_good: goodBackup(9 * 24) }),
+      of('c', { is_online: false, last_seen_at: ago(60) }),
+      of('d', { last_good: goodBackup(3, true) }),
+      of('e', { plan_ids: [] }),
+      of('f', { last_runs: [], last_good: null }),
+      of('g', { state: 'revoked' }),
+      of('h', { is_online: false, last_seen_at: ago(1) }),
+    ];
+    expect(lede(all)).toMatch(/have|has/);
+    expect(lede(all).split(', ')).toHaveLength(5);
+    expect(lede(all)).toMatch(/, 2 more need a look\.$/);
+  });
+
   it('has a line below that names what is not good', () => {
     expect(lede([good('a'), failed('b')])).toBe('1 failed.');
     expect(lede([good('a')])).toContain('good backup');

@@ -67,16 +67,22 @@ const LEDE: [Standing, (n: number) => string][] = [
   ['revoked', (n) => `${n} ${n === 1 ? 'is' : 'are'} revoked`],
 ];
 
+/** More than these are summed up: the line is to be read at a glance. */
+const MOST_PARTS = 4;
+
 /** The line below the sentence: what stands behind the number. */
 export function lede(all: Standings[]): string {
-  const parts: string[] = [];
   const busy = all.filter((it) => it.state.isBusy).length;
-  for (const [standing, words] of LEDE) {
+  const told = LEDE.map(([standing, words]) => {
     const n = all.filter((it) => it.state.standing === standing).length;
-    if (n > 0) parts.push(words(n));
-  }
+    return { standing, n, words: words(n) };
+  }).filter((it) => it.n > 0);
+  const parts = told.slice(0, MOST_PARTS).map((it) => it.words);
+  const others = told.slice(MOST_PARTS).filter((it) => it.standing !== 'revoked');
+  const left = others.reduce((sum, it) => sum + it.n, 0);
+  if (left > 0) parts.push(`${left} more ${left === 1 ? 'needs' : 'need'} a look`);
   const away = all.filter((it) => it.state.standing === 'good' && !it.machine.is_online).length;
-  if (away > 0) parts.push(`${away} protected but not connected now`);
+  if (away > 0 && parts.length < MOST_PARTS) parts.push(`${away} protected but not connected now`);
   const first = busy > 0 ? `${plural(busy, 'run')} going or waiting. ` : '';
   if (parts.length === 0) return `${first}Each has a good backup of the last seven days.`;
   const text = parts.join(', ');
