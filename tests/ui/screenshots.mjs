@@ -139,6 +139,10 @@ class Scene {
           theme,
         );
         await settle();
+        // Colours that are inherited change frame by frame.
+        await this.page.waitForFunction(() =>
+          document.getAnimations().every((animation) => animation.playState !== 'running'),
+        );
         // Charts and long lists measure themselves after the window has its size.
         await this.page.evaluate(
           () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))),
@@ -192,7 +196,7 @@ class Scene {
       await this.page.getByLabel('Search machines').fill('nothing is called that');
       await this.shoot('fleet-search-none');
       await this.page.getByLabel('Search machines').fill('');
-      await this.page.getByRole('button', { name: 'State' }).click();
+      await this.page.getByRole('button', { name: 'State', exact: true }).click();
       await this.shoot('fleet-by-state');
     }
   }
