@@ -3,9 +3,11 @@
 
 mod app;
 mod main_job;
+mod tray;
 
 pub use app::{App, Launch};
 pub use main_job::{MainJob, Record};
+pub use tray::Tray;
 
 use crate::process::{Process, run_to_end};
 use anyhow::{Context as _, Result, ensure};
@@ -127,6 +129,12 @@ impl Desktop {
             command.env(name, self.root.join(folder));
         }
         command
+    }
+
+    /// The address of its session bus.
+    #[must_use]
+    pub fn bus(&self) -> &str {
+        &self.bus
     }
 
     /// Where its logs and folders are.

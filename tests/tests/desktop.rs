@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use testkit::{
     arguments::ArgumentWatch,
     canary::Answer,
-    desktop::{App, Desktop, Keyring, Launch, MainJob, Record},
+    desktop::{App, Desktop, Keyring, Launch, MainJob, Record, Tray},
     fleet::MACHINE,
     planted::escaped_from_window,
     process::run_to_end,
@@ -274,6 +274,22 @@ async fn closing_hides_a_second_start_shows_and_quitting_ends() -> Result<()> {
     let log = log(stage.data())?;
     ensure!(log.contains("Stopped"), "it did not stop in order:\n{log}");
     Ok(())
+}
+
+#[tokio::test]
+async fn the_icon_in_the_tray_opens_the_window_and_quits() -> Result<()> {
+    let stage = Stage::set(Keyring::Open).await?;
+    let tray = Tray::on(&stage.desktop).await?;
+    let app = stage.start().await?;
+    app.sees("No machines yet.").await?;
+    let window =
+        stage.look("xdotool", &["search", "--onlyvisible", "--name", "^Restic Manager$"])?;
+    stage.look("wmctrl", &["-i", "-c", window.trim()])?;
+    stage.shown(false).await?;
+    tray.click("Open Restic Manager").await?;
+    stage.shown(true).await?;
+    tray.click("Quit").await?;
+    app.ended().await
 }
 
 #[tokio::test]
