@@ -73,7 +73,7 @@ test('no screen holds a secret', async ({ page, stage }) => {
     [`${base}/settings`, 'Last check'],
     ['#/activity', 'Initialise'],
     [`#/runs/${run}`, 'Done after'],
-    ['#/settings', 'enrolment.create'],
+    ['#/settings', 'Made an install line'],
   ] as const) {
     await page.goto(`/${address}`);
     await expect(heading).toBeVisible();

@@ -413,6 +413,17 @@ const ELSEWHERE: Record<string, string[]> = {
     'restic_failed',
   ],
   'the pages do not ask for it': ['kind_unknown', 'retention_empty', 'retention_unknown'],
+  'said by the desktop app, before there are pages': [
+    'data_unusable',
+    'database_too_new',
+    'keyring_failed',
+    'keyring_locked',
+    'keyring_missing',
+    'listen_failed',
+    'stopping',
+    'vault_key_missing',
+    'vault_key_wrong',
+  ],
   'the pages come from the same place': ['foreign_origin'],
   'takes minutes, or a fault of the manager': ['no_answer', 'internal'],
 };

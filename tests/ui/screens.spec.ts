@@ -82,7 +82,14 @@ test('a machine shows its facts, snapshots and runs', async ({ page }) => {
   await expectAccessible(page, 'the runs of a machine');
 });
 
-test('the settings of a machine check, preview, rename and change plans', async ({ page }) => {
+test('the settings of a machine check, preview, rename and change plans', async ({
+  page,
+  stage,
+}) => {
+  // Two snapshots, of which one is kept.
+  const retention = { keep_last: 1 };
+  await stage.call('PUT', `/api/plans/${atlas.plan}`, { retention });
+  await stage.ended(await stage.run(atlas.host, { kind: 'backup', plan_id: atlas.plan }));
   await page.goto(`/#/machines/${atlas.host}/settings`);
   await expect(main(page).getByRole('button', { name: 'Check', exact: true })).toBeVisible();
   await expectAccessible(page, 'the settings of a machine');
@@ -181,7 +188,7 @@ test('the activity lists every run and can be narrowed', async ({ page }) => {
 
 test('the settings keep addresses and theme, and tell what was done', async ({ page, stage }) => {
   await page.goto('/#/settings');
-  await expect(main(page)).toContainText('enrolment.create');
+  await expect(main(page)).toContainText('Made an install line');
   await expectAccessible(page, 'the settings');
   const addresses = main(page).getByLabel('Addresses');
   await addresses.fill(`${stage.opening.agent_address}\nbackup.example:9781`);
