@@ -156,6 +156,23 @@ async function expectWhole(page: Page, act: Act): Promise<void> {
   }
 }
 
+test('many pages of one browser follow runs at once', async ({ context, stage }) => {
+  const puppet = await stage.puppet('crowd');
+  const run = await stage.run(puppet.host, { kind: 'backup', plan_id: puppet.plan });
+  await stage.say('crowd', run, { started: 'backup', lines: ['first', 'second'] });
+  const pages: Page[] = [];
+  for (let count = 0; count < 12; count += 1) {
+    const page = await context.newPage();
+    await page.goto(`/#/runs/${run}`);
+    await expect(page.getByText('2 lines', { exact: true })).toBeVisible();
+    pages.push(page);
+  }
+  await stage.say('crowd', run, { finished: {} });
+  for (const page of pages) {
+    await expect(page.getByRole('heading', { level: 1 })).toContainText('succeeded');
+  }
+});
+
 test('a page opened at any moment of a run shows its whole log and its end', async ({
   page,
   stage,

@@ -13,8 +13,11 @@ use crate::{
     server::machine_name,
 };
 use axum::{Extension, Router, extract::ConnectInfo};
-use certificate::{Certificate, CertificateError};
-use hyper::server::conn::http1;
+use certificate::{Certificate, CertificateError, HTTP2};
+use hyper::{
+    rt::Executor,
+    server::conn::{http1, http2},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -44,6 +47,12 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
 /// How long a client may take nothing at all of what it asked for.
 const TAKE_WITHIN: Duration = Duration::from_secs(30);
+/// How often a silent HTTP/2 connection is asked whether its client is still there.
+const ASK_EVERY: Duration = Duration::from_secs(30);
+/// Requests at once on one HTTP/2 connection: many pages of one browser.
+const STREAMS: u32 = 100;
+/// The largest head of a request over HTTP/2.
+const HEAD_BYTES: u32 = 64 * 1024;
 /// Connections at once. An admin's browser has a handful.
 const CONNECTIONS: usize = 256;
 /// How long to wait after the system had no file handle for a new connection.
@@ -159,9 +168,9 @@ pub async fn start(
         router: network.guard(pages.beside(api)),
         soft: handle.soft.clone(),
         hard: handle.hard.clone(),
+        tasks: handle.tasks.clone(),
     });
-    let tasks = handle.tasks.clone();
-    handle.tasks.spawn(async move { serving.accept_all(listener, certificate, tasks).await });
+    handle.tasks.spawn(async move { serving.accept_all(listener, certificate).await });
     Ok(handle)
 }
 
@@ -213,15 +222,42 @@ struct Serving {
     router: Router,
     soft: CancellationToken,
     hard: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Runs what goes on beside an HTTP/2 connection, among the tasks that a shutdown waits for.
+#[derive(Clone)]
+struct Beside {
+    tasks: TaskTracker,
+    hard: CancellationToken,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Beside {
+    fn execute(&self, future: F) {
+        let hard = self.hard.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = future => {}
+                () = hard.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// Drives a connection to its end, gracefully once the listener stops.
+macro_rules! drive {
+    ($connection:expr, $soft:expr) => {
+        let mut connection = pin!($connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = $soft.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    };
 }
 
 impl Serving {
-    async fn accept_all(
-        self: Arc<Self>,
-        listener: TcpListener,
-        mut certificate: Certificate,
-        tasks: TaskTracker,
-    ) {
+    async fn accept_all(self: Arc<Self>, listener: TcpListener, mut certificate: Certificate) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let accepted = tokio::select! {
@@ -231,7 +267,7 @@ impl Serving {
             let Some((stream, peer, place)) = accepted else { continue };
             let tls = certificate.tls(self.manager.vault(), self.manager.now());
             let serving = Arc::clone(&self);
-            tasks.spawn(async move {
+            self.tasks.spawn(async move {
                 let hard = serving.hard.clone();
                 tokio::select! {
                     () = serving.serve(stream, peer, tls.into()) => {}
@@ -246,24 +282,33 @@ impl Serving {
         let _ = stream.set_nodelay(true);
         let handshake = tokio::time::timeout(HANDSHAKE_WITHIN, tls.accept(stream));
         let stream = match handshake.await {
-            Ok(Ok(stream)) => WriteDeadline::new(stream, TAKE_WITHIN),
+            Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "A TLS handshake failed");
                 return;
             }
             Err(_) => return,
         };
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+        let stream = TokioIo::new(WriteDeadline::new(stream, TAKE_WITHIN));
         let router = self.router.clone().layer(Extension(ConnectInfo(peer)));
+        let service = TowerToHyperService::new(router);
+        if is_http2 {
+            let beside = Beside { tasks: self.tasks.clone(), hard: self.hard.clone() };
+            let mut builder = http2::Builder::new(beside);
+            builder
+                .timer(TokioTimer::new())
+                .keep_alive_interval(ASK_EVERY)
+                .max_concurrent_streams(STREAMS)
+                .max_header_list_size(HEAD_BYTES);
+            drive!(builder.serve_connection(stream, service), self.soft);
+            return;
+        }
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WITHIN)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-        let mut connection = pin!(connection);
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = self.soft.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        let _ = connection.await;
+            .serve_connection(stream, service);
+        drive!(connection, self.soft);
     }
 }
 

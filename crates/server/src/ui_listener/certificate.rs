@@ -29,6 +29,8 @@ use std::{
 use thiserror::Error;
 
 const KEY_PLACE: &str = "ui_certificate.key.1";
+/// HTTP/2 as TLS names it.
+pub(super) const HTTP2: &[u8] = b"h2";
 const STORED: &str = "ui-certificate.json";
 const PUBLIC: &str = "ui.pem";
 /// Some browsers refuse certificates that live longer than 825 days.
@@ -182,6 +184,8 @@ fn server_config(stored: &Stored, vault: &Vault) -> Result<ServerConfig, Certifi
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A browser opens six connections at most, which four pages with their streams would use up;
+    // over HTTP/2 they share one.
+    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

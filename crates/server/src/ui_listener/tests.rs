@@ -41,16 +41,21 @@ fn public_certificate(fleet: &Fleet) -> String {
 
 /// A connection that trusts this certificate and nothing else.
 async fn connect(fleet: &Fleet, address: SocketAddr) -> TlsStream<TcpStream> {
+    connect_as(fleet, address, b"http/1.1").await
+}
+
+async fn connect_as(fleet: &Fleet, address: SocketAddr, speaks: &[u8]) -> TlsStream<TcpStream> {
     let pem = public_certificate(fleet);
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let time = Arc::new(Time(Arc::clone(&fleet.clock)));
-    let config = ClientConfig::builder_with_details(provider, time)
+    let mut config = ClientConfig::builder_with_details(provider, time)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = vec![speaks.to_vec()];
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
@@ -207,8 +212,10 @@ async fn the_certificate_is_renewed_before_its_end_while_the_server_runs() {
 async fn it_stops_although_a_client_holds_its_connection() {
     let fleet = Fleet::new().await;
     let ui = started(&fleet, &config("127.0.0.1:0")).await;
-    let _idle = connect(&fleet, ui.address()).await;
     let address = ui.address();
+    let _idle = connect(&fleet, address).await;
+    let idle = connect_as(&fleet, address, b"h2").await;
+    assert_eq!(idle.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
     tokio::time::timeout(Duration::from_secs(20), ui.shutdown(Duration::from_secs(1)))
         .await
         .expect("it hangs");
