@@ -1,3 +1,5 @@
+//! Tests of the bridge, over a small router.
+
 use super::*;
 use axum::{
     Extension, Json,

@@ -1,3 +1,5 @@
+//! Tests of the controller, with a server in a folder of its own and no window.
+
 use super::*;
 use crate::bridge::Request;
 use futures_util::StreamExt as _;
