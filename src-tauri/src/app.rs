@@ -11,7 +11,7 @@ use crate::{
     keyring::OsKeyring,
     log,
 };
-use server::server::Config;
+use server::server::{Config, prepare};
 use std::{error::Error, process::ExitCode, sync::Arc};
 use subscriptions::Subscriptions;
 use tauri::{
@@ -43,8 +43,17 @@ pub fn run(options: Options) -> ExitCode {
     }
     let window_state =
         tauri_plugin_window_state::Builder::default().with_state_flags(remembered()).build();
-    let built = tauri::Builder::default()
-        .plugin(tauri_plugin_single_instance::init(|app, _args, _folder| controller(app).open()))
+    let builder = tauri::Builder::default();
+    // On macOS the system itself starts an app once and says `Reopen`; the plugin's socket there lies
+    // where any user could take its place.
+    #[cfg(not(target_os = "macos"))]
+    let builder = builder.plugin(tauri_plugin_single_instance::init(|app, _args, _folder| {
+        // Before the set-up there is nothing to show, and the window is about to come.
+        if let Some(controller) = app.try_state::<Arc<Controller>>() {
+            controller.open();
+        }
+    }));
+    let built = builder
         .plugin(window_state)
         .plugin(tauri_plugin_clipboard_manager::init())
         .plugin(tauri_plugin_dialog::init())
@@ -99,7 +108,9 @@ fn set_up(app: &mut App, options: Options) -> Result<(), Box<dyn Error>> {
         Some(folder) => folder,
         None => app.path().local_data_dir()?.join("restic-manager"),
     };
-    log::start(&data_dir);
+    // Before the log makes it for everybody. What is wrong with it, the start tells on the page.
+    let is_there = prepare(&data_dir).is_ok();
+    log::start(is_there.then_some(&data_dir));
     let config = Config {
         data_dir,
         agent_listen: options.agent_listen,
@@ -114,7 +125,9 @@ fn set_up(app: &mut App, options: Options) -> Result<(), Box<dyn Error>> {
     // Agents are served although no page has asked for anything yet.
     spawn(async move { drop(controller.bridge().await) });
     let window = open_window(app)?;
-    tray::show(app, window.theme().unwrap_or(Theme::Light))?;
+    if let Err(error) = tray::show(app, window.theme().unwrap_or(Theme::Light)) {
+        tracing::warn!(error = &error as &dyn Error, "There is no icon in the tray");
+    }
     Ok(())
 }
 
@@ -136,13 +149,12 @@ fn open_window(app: &App) -> tauri::Result<WebviewWindow> {
         .build()
 }
 
-/// Whether this is one of the app's own pages. Windows serves them as `http://tauri.localhost`.
+/// Whether this is one of the app's own pages, as the system's webview names them.
 fn is_ours(url: &Url) -> bool {
-    match (url.scheme(), url.host_str()) {
-        ("tauri", Some("localhost")) | ("http" | "https", Some("tauri.localhost")) => true,
-        ("http", Some("localhost")) => cfg!(dev),
-        _ => false,
-    }
+    let own = if cfg!(windows) { ("http", "tauri.localhost") } else { ("tauri", "localhost") };
+    let asked = (url.scheme(), url.host_str().unwrap_or_default());
+    asked == own && url.port().is_none()
+        || cfg!(dev) && asked == ("http", "localhost") && url.port() == Some(5173)
 }
 
 fn controller(app: &AppHandle) -> Arc<Controller> {
@@ -151,12 +163,16 @@ fn controller(app: &AppHandle) -> Arc<Controller> {
 
 fn on_event(app: &AppHandle, event: RunEvent) {
     // Tauri does not drop what it manages: whoever wants to end, ends through the controller.
-    if let RunEvent::ExitRequested { api, .. } = event {
+    if let RunEvent::ExitRequested { api, .. } = &event {
         let controller = controller(app);
         if !controller.has_ended() {
             api.prevent_exit();
             spawn(async move { controller.quit().await });
         }
+    }
+    // macOS ends an app from its own menu without asking first.
+    if let RunEvent::Exit = event {
+        tauri::async_runtime::block_on(controller(app).stop());
     }
     #[cfg(target_os = "macos")]
     if let RunEvent::Reopen { .. } = event {
@@ -217,7 +233,12 @@ impl Shell for Desktop {
         if let Err(error) = self.app.save_window_state(remembered()) {
             tracing::warn!(error = &error as &dyn Error, "The window's place was not kept");
         }
-        self.with_window(WebviewWindow::hide);
+        // Without an icon nobody would find a window that is hidden.
+        if tray::is_there(&self.app) {
+            self.with_window(WebviewWindow::hide);
+        } else {
+            self.with_window(WebviewWindow::minimize);
+        }
     }
 
     fn exit(&self) {
@@ -232,10 +253,12 @@ mod tests {
     #[test]
     fn only_its_own_pages_are_shown() {
         for (url, expected) in [
-            ("tauri://localhost/", true),
-            ("tauri://localhost/index.html#/fleet", true),
-            ("http://tauri.localhost/", true),
+            ("tauri://localhost/", cfg!(not(windows))),
+            ("tauri://localhost/index.html#/fleet", cfg!(not(windows))),
+            ("http://tauri.localhost/", cfg!(windows)),
             ("https://example.org/", false),
+            ("tauri://localhost:8000/", false),
+            ("http://tauri.localhost:8000/", false),
             ("tauri://example.org/", false),
             ("http://tauri.localhost.example.org/", false),
             ("file:///etc/passwd", false),

@@ -17,7 +17,13 @@ use server::{
     server::{Config, Deps, Server, ServerHandle},
     vault::KeyStore,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::{Mutex, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -42,11 +48,21 @@ pub struct Controller {
     keyring: Arc<dyn Keyring>,
     keyring_within: Duration,
     config: Config,
-    server: Mutex<Option<Running>>,
+    server: Mutex<State>,
+    /// How many starts have failed.
+    failed: AtomicU64,
+    is_stopping: AtomicBool,
     /// Says that the app ends: starts are given up, streams close.
     ending: CancellationToken,
     /// Says that it has ended.
     ended: CancellationToken,
+}
+
+#[derive(Default)]
+struct State {
+    running: Option<Running>,
+    /// Why the last start failed.
+    refused: Option<Problem>,
 }
 
 struct Running {
@@ -63,7 +79,9 @@ impl Controller {
             keyring,
             keyring_within: KEYRING_WITHIN,
             config,
-            server: Mutex::new(None),
+            server: Mutex::default(),
+            failed: AtomicU64::new(0),
+            is_stopping: AtomicBool::new(false),
             ending: CancellationToken::new(),
             ended: CancellationToken::new(),
         }
@@ -76,25 +94,39 @@ impl Controller {
         self
     }
 
-    /// The way to the server, which is started if it does not run. Whoever comes meanwhile waits.
+    /// The way to the server, which is started if it does not run. Whoever comes meanwhile waits, and
+    /// hears the same: one start asks a person once.
     ///
     /// # Errors
     /// The answer that says why it does not run.
     pub async fn bridge(&self) -> Result<Bridge, Answer> {
-        let mut server = tokio::select! {
-            server = self.server.lock() => server,
+        let failed = self.failed.load(Ordering::Acquire);
+        let mut state = tokio::select! {
+            state = self.server.lock() => state,
             () = self.ending.cancelled() => return Err(Answer::refusal(&stopping())),
         };
-        if let Some(running) = server.as_ref() {
+        if let Some(running) = &state.running {
             return Ok(running.bridge.clone());
+        }
+        if let Some(problem) = &state.refused
+            && self.failed.load(Ordering::Acquire) != failed
+        {
+            return Err(Answer::refusal(problem));
         }
         let started = tokio::select! {
             biased;
             () = self.ending.cancelled() => Err(stopping()),
             started = self.start() => started,
         };
-        let running = started.map_err(|problem| Answer::refusal(&problem))?;
-        Ok(server.insert(running).bridge.clone())
+        match started {
+            Ok(running) => Ok(state.running.insert(running).bridge.clone()),
+            Err(problem) => {
+                let answer = Answer::refusal(&problem);
+                state.refused = Some(problem);
+                self.failed.fetch_add(1, Ordering::Release);
+                Err(answer)
+            }
+        }
     }
 
     async fn start(&self) -> Result<Running, Problem> {
@@ -163,18 +195,32 @@ impl Controller {
     /// Ends the app: takes nothing new, lets what goes on finish within the deadline, and exits.
     /// Asking again while it ends changes nothing.
     pub async fn quit(&self) {
-        if self.ending.is_cancelled() {
-            return;
+        if self.stop().await {
+            self.shell.exit();
+        }
+    }
+
+    /// The same without the exit, for when the process ends in any case. Says whether it was this
+    /// call that stopped the server.
+    pub async fn stop(&self) -> bool {
+        if self.is_stopping.swap(true, Ordering::AcqRel) {
+            return false;
         }
         self.ending.cancel();
-        let running = self.server.lock().await.take();
-        if let Some(Running { handle, bridge }) = running {
-            drop(bridge);
-            handle.shutdown(DEADLINE).await;
+        let stopped = async {
+            let running = self.server.lock().await.running.take();
+            if let Some(Running { handle, bridge }) = running {
+                drop(bridge);
+                handle.shutdown(DEADLINE).await;
+            }
+        };
+        // Whatever hangs, a person who quits is not held up by it: nothing acknowledged is lost.
+        match tokio::time::timeout(3 * DEADLINE, stopped).await {
+            Ok(()) => tracing::info!("Stopped"),
+            Err(_) => tracing::warn!("Did not stop in time; ending all the same"),
         }
-        tracing::info!("Stopped");
         self.ended.cancel();
-        self.shell.exit();
+        true
     }
 }
 

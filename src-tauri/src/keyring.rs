@@ -7,19 +7,28 @@
 use keyring_core::{CredentialStore, Error};
 use protocol::{Code, Problem, Secret};
 use server::vault::{KEY_LEN, KeyStore, VaultError};
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// Whose entries these are, as keyring programs show it.
 const SERVICE: &str = "Restic Manager";
 /// The entry of the key.
 const KEY: &str = "vault key";
-/// The entry that is set, read and deleted to see whether the keyring works.
+/// The entry that is set, read and deleted to see whether the keyring works. Each try has one of its
+/// own: an earlier one may still wait for a person, and must not be in the way when it is let go.
 const PROBE: &str = "probe";
+static TRIES: AtomicU64 = AtomicU64::new(0);
 
 /// How to get at a keyring.
 pub trait Keyring: Send + Sync + 'static {
-    /// Opens it and makes sure that it keeps what it is given. Blocks, perhaps until a person has
-    /// answered the keyring's own question.
+    /// Opens it, makes sure that it keeps what it is given, and reads the key, so that the store
+    /// asks nobody any more when it is first loaded from. Blocks, perhaps until a person has answered
+    /// the keyring's own question.
     ///
     /// # Errors
     /// When there is none, or it cannot be used; the problem says what to do.
@@ -34,7 +43,11 @@ impl Keyring for OsKeyring {
     fn open(&self) -> Result<Arc<dyn KeyStore>, Problem> {
         let store = platform_store().map_err(|error| missing(&error))?;
         probe(&store).map_err(|error| refused(&error))?;
-        Ok(Arc::new(EntryKeyStore { store }))
+        let keys = EntryKeyStore { store, held: Mutex::default() };
+        // The entry may ask on its own, whatever the probe was allowed.
+        let read = keys.read();
+        *keys.held() = Some(read);
+        Ok(Arc::new(keys))
     }
 }
 
@@ -55,7 +68,8 @@ fn platform_store() -> Result<Arc<CredentialStore>, Error> {
 
 fn probe(store: &Arc<CredentialStore>) -> Result<(), Error> {
     const KEPT: &[u8] = b"kept";
-    let entry = store.build(SERVICE, PROBE, None)?;
+    let name = format!("{PROBE} {}-{}", std::process::id(), TRIES.fetch_add(1, Ordering::Relaxed));
+    let entry = store.build(SERVICE, &name, None)?;
     entry.set_secret(KEPT)?;
     let read = entry.get_secret()?;
     entry.delete_credential()?;
@@ -76,8 +90,8 @@ fn missing(error: &Error) -> Problem {
         "Sign in to this computer as a user who has a keyring, then try again."
     };
     let message = format!(
-        "There is no keyring on this computer that could hold the key to the passwords, so nothing \
-         was started and nothing was stored. ({})",
+        "There is no keyring on this computer that could hold the key to the passwords, so the \
+         server was not started and no secret was stored. ({})",
         words(error)
     );
     Problem::new(Code::KeyringMissing, message).guidance(guidance)
@@ -116,23 +130,23 @@ fn words(error: &Error) -> String {
     error.to_string()
 }
 
+/// What was read of the key.
+type Read = Result<Option<Secret<[u8; KEY_LEN]>>, VaultError>;
+
 /// The vault key as one entry of a keyring.
 struct EntryKeyStore {
     store: Arc<CredentialStore>,
+    /// What was read when the keyring was opened, for the first who loads.
+    held: Mutex<Option<Read>>,
 }
 
 impl EntryKeyStore {
-    fn error(error: &Error) -> VaultError {
-        VaultError::Store { place: place(), source: io::Error::other(words(error)) }
+    fn held(&self) -> MutexGuard<'_, Option<Read>> {
+        // Nothing that holds it can panic half-way.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-fn place() -> String {
-    format!("the keyring entry {SERVICE:?}, {KEY:?}")
-}
-
-impl KeyStore for EntryKeyStore {
-    fn load(&self) -> Result<Option<Secret<[u8; KEY_LEN]>>, VaultError> {
+    fn read(&self) -> Read {
         let entry = self.store.build(SERVICE, KEY, None).map_err(|error| Self::error(&error))?;
         let text = match entry.get_secret() {
             Ok(text) => Secret::new(text),
@@ -146,8 +160,23 @@ impl KeyStore for EntryKeyStore {
         Ok(Some(Secret::new(key)))
     }
 
+    fn error(error: &Error) -> VaultError {
+        VaultError::Store { place: place(), source: io::Error::other(words(error)) }
+    }
+}
+
+fn place() -> String {
+    format!("the keyring entry {SERVICE:?}, {KEY:?}")
+}
+
+impl KeyStore for EntryKeyStore {
+    fn load(&self) -> Read {
+        let held = self.held().take();
+        held.unwrap_or_else(|| self.read())
+    }
+
     fn create(&self, key: &Secret<[u8; KEY_LEN]>) -> Result<(), VaultError> {
-        if self.load()?.is_some() {
+        if self.read()?.is_some() {
             let source = io::Error::new(io::ErrorKind::AlreadyExists, "there is a key already");
             return Err(VaultError::Store { place: place(), source });
         }
@@ -162,7 +191,7 @@ mod tests {
     use super::*;
 
     fn stored() -> EntryKeyStore {
-        EntryKeyStore { store: keyring_core::mock::Store::new().unwrap() }
+        EntryKeyStore { store: keyring_core::mock::Store::new().unwrap(), held: Mutex::default() }
     }
 
     #[test]
@@ -187,11 +216,15 @@ mod tests {
     }
 
     #[test]
-    fn the_probe_leaves_nothing_behind() {
+    fn the_first_load_is_of_what_was_read_and_the_next_reads_anew() {
         let store = stored();
-        probe(&store.store).unwrap();
-        let entry = store.store.build(SERVICE, PROBE, None).unwrap();
-        assert!(matches!(entry.get_secret(), Err(Error::NoEntry)));
+        *store.held() = Some(store.read());
+        let entry = store.store.build(SERVICE, KEY, None).unwrap();
+        entry.set_secret(data_encoding::BASE64.encode(&[7; KEY_LEN]).as_bytes()).unwrap();
+        assert!(store.load().unwrap().is_none(), "it was read before the key was there");
+        assert!(store.load().unwrap().is_some());
+        // A key that came meanwhile is never replaced.
+        store.create(&Secret::new([8; KEY_LEN])).unwrap_err();
     }
 
     #[test]

@@ -6,6 +6,12 @@
 //! ```
 //! Nothing but `app` knows Tauri.
 
+#[cfg(all(dev, not(debug_assertions)))]
+compile_error!(
+    "build with `--features custom-protocol`: without it the window trusts whoever listens on \
+     localhost:5173"
+);
+
 mod app;
 pub mod bridge;
 pub mod controller;

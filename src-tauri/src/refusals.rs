@@ -13,6 +13,11 @@ pub fn start_refused(error: &StartError, data_dir: &Path) -> Problem {
             Problem::new(Code::DataUnusable, message)
                 .guidance("Make sure that it can be written and that its disk is there.")
         }
+        StartError::InUse { path } => Problem::new(
+            Code::DataUnusable,
+            format!("Another Restic Manager uses the data in {path}. Nothing was changed."),
+        )
+        .guidance("Quit it first, then try again. It may belong to another session of yours."),
         StartError::Db(error) | StartError::Identity(IdentityError::Db(error)) => database(error),
         StartError::Vault(error) | StartError::Identity(IdentityError::Vault(error)) => {
             vault(error, data_dir)

@@ -189,6 +189,18 @@ impl Desktop {
         .await
     }
 
+    /// The users of a service's secrets in the keyring.
+    ///
+    /// # Errors
+    /// When the keyring cannot be asked.
+    pub fn kept_users(&self, service: &str) -> Result<Vec<String>> {
+        let mut ask = self.command("secret-tool");
+        ask.args(["search", "--all", "service", service]);
+        let (_, printed) = run_to_end(ask, "")?;
+        let users = printed.lines().filter_map(|line| line.strip_prefix("attribute.username = "));
+        Ok(users.map(str::to_owned).collect())
+    }
+
     /// A secret in the keyring, as another program of the same user reads it.
     ///
     /// # Errors

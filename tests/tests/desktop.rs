@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -78,7 +79,10 @@ async fn a_new_user_sees_an_empty_fleet_and_the_key_lies_in_the_keyring_alone() 
     app.signal(Signal::TERM)?;
     app.ended().await?;
 
-    ensure!(stage.desktop.kept_secret("Restic Manager", "probe").is_err(), "the probe was left");
+    let kept = stage.desktop.kept_users("Restic Manager")?;
+    ensure!(kept == ["vault key"], "the keyring holds more than the key: {kept:?}");
+    let mode = fs::metadata(stage.data())?.permissions().mode();
+    ensure!(mode & 0o077 == 0, "others may look into the data folder: {mode:o}");
     for entry in walkdir::WalkDir::new(stage.data()) {
         let entry = entry?;
         if entry.file_type().is_file() {

@@ -16,6 +16,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use schedule::Clock;
 use std::{
     collections::BTreeSet,
+    fs::{File, TryLockError},
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -63,6 +64,12 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// Another manager runs on this data folder.
+    #[error("another Restic Manager uses the data folder {path}; stop it first")]
+    InUse {
+        /// The folder.
+        path: String,
+    },
     /// The database cannot be used.
     #[error("failed to open the database")]
     Db(#[from] DbError),
@@ -92,6 +99,8 @@ pub struct Server;
 pub struct ServerHandle {
     manager: Manager,
     agent_addr: SocketAddr,
+    /// Held as long as this manager runs.
+    _lock: File,
     /// Take nothing new, finish what goes on.
     soft: CancellationToken,
     /// Drop what has not finished.
@@ -109,6 +118,7 @@ impl Server {
     /// When a part of it cannot be had.
     pub async fn start(config: Config, deps: Deps) -> Result<ServerHandle, StartError> {
         prepare(&config.data_dir)?;
+        let lock = lock(&config.data_dir)?;
         let db = Db::open(&config.data_dir.join("server.db")).await?;
         let is_new = identity_rows::identity(db.read()).await?.is_none();
         let vault = Vault::open(deps.key_store.as_ref(), is_new)?;
@@ -141,6 +151,7 @@ impl Server {
         let handle = ServerHandle {
             manager: manager.clone(),
             agent_addr,
+            _lock: lock,
             soft: CancellationToken::new(),
             hard: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -196,7 +207,12 @@ impl ServerHandle {
     }
 }
 
-fn prepare(path: &Path) -> Result<(), StartError> {
+/// Makes the data folder, for its owner only, if it is missing. [`Server::start`] does it; whoever
+/// wants to write there before, such as a log, does it first.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn prepare(path: &Path) -> Result<(), StartError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -207,6 +223,23 @@ fn prepare(path: &Path) -> Result<(), StartError> {
     builder
         .create(path)
         .map_err(|source| StartError::DataDir { path: path.display().to_string(), source })
+}
+
+/// Keeps other managers off the data folder: two would disagree about what each of them has told its
+/// agents. The system lets go of the lock with the process, however that ends.
+fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let path = data_dir.display().to_string();
+    let failed = |source| StartError::DataDir { path: path.clone(), source };
+    let mut options = File::options();
+    options.create(true).write(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(data_dir.join("lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::InUse { path }),
+        Err(TryLockError::Error(source)) => Err(StartError::DataDir { path, source }),
+    }
 }
 
 fn new_identity(addresses: &[String], clock: &dyn Clock) -> Result<NewIdentity, StartError> {

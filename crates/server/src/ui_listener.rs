@@ -165,7 +165,7 @@ pub async fn start(
     let api = ui_router(manager.clone()).layer(Extension(Closing(handle.soft.clone())));
     let serving = Arc::new(Serving {
         manager,
-        router: network.guard(pages.beside(api)),
+        router: pages::strict(network.guard(pages.beside(api))),
         soft: handle.soft.clone(),
         hard: handle.hard.clone(),
         tasks: handle.tasks.clone(),

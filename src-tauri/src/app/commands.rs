@@ -1,13 +1,16 @@
-//! What the page may ask of the shell. `permissions` in `build.rs` and `capabilities/main.json` name
-//! the same ones.
+//! What the page may ask of the shell. `build.rs` and `capabilities/main.json` name the same ones.
 
 use super::subscriptions::Subscriptions;
 use crate::{
     bridge::{Answer, Request},
     controller::Controller,
 };
+use futures_util::future::BoxFuture;
 use serde::Serialize;
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 use tauri::{AppHandle, State, WebviewWindow, async_runtime::spawn, ipc::Channel};
 use tauri_plugin_clipboard_manager::ClipboardExt as _;
 use tauri_plugin_dialog::DialogExt as _;
@@ -35,16 +38,32 @@ pub(super) async fn api(app: App<'_>, request: Request) -> Result<Answer, String
 #[tauri::command]
 pub(super) async fn subscribe(
     app: App<'_>,
+    window: WebviewWindow,
     subscriptions: State<'_, Subscriptions>,
     path: String,
     channel: Channel<Option<String>>,
 ) -> Result<Subscribed, String> {
+    let page = subscriptions.page();
     let opened = match app.bridge().await {
         Ok(bridge) => bridge.stream(&path).await,
         Err(refusal) => Err(refusal),
     };
-    let begun = opened
-        .and_then(|stream| subscriptions.begin(stream, move |piece| channel.send(piece).is_ok()));
+    let tell = move |piece: Option<String>| -> BoxFuture<'static, bool> {
+        if channel.send(piece).is_err() {
+            return Box::pin(std::future::ready(false));
+        }
+        let (tell, told) = oneshot::channel();
+        let tell = Mutex::new(Some(tell));
+        // What is asked of the page is answered after what it was told before.
+        let asked = window.eval_with_callback("0", move |_| {
+            if let Some(tell) = tell.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                // The stream may have been stopped meanwhile.
+                let _ = tell.send(());
+            }
+        });
+        Box::pin(async move { asked.is_ok() && told.await.is_ok() })
+    };
+    let begun = opened.and_then(|stream| subscriptions.begin(page, stream, Box::new(tell)));
     Ok(match begun {
         Ok(id) => Subscribed { id: Some(id), answer: None },
         Err(answer) => Subscribed { id: None, answer: Some(answer) },

@@ -3,7 +3,7 @@
 use super::controller;
 use std::sync::Arc;
 use tauri::{
-    App, AppHandle, Theme,
+    App, AppHandle, Manager as _, Theme,
     async_runtime::spawn,
     image::Image,
     include_image,
@@ -20,6 +20,8 @@ pub(super) fn show(app: &App, theme: Theme) -> tauri::Result<()> {
     let open = MenuItem::with_id(app, "open", "Open Restic Manager", true, None::<&str>)?;
     let quit = MenuItem::with_id(app, "quit", "Quit", true, None::<&str>)?;
     TrayIconBuilder::with_id(TRAY)
+        // The icon goes through a file on Linux; without this, one that others might have made.
+        .temp_dir_path(app.path().app_cache_dir()?)
         .icon(icon(theme))
         .icon_as_template(true)
         .tooltip("Restic Manager")
@@ -46,6 +48,11 @@ pub(super) fn show(app: &App, theme: Theme) -> tauri::Result<()> {
         })
         .build(app)?;
     Ok(())
+}
+
+/// Whether there is an icon.
+pub(super) fn is_there(app: &AppHandle) -> bool {
+    app.tray_by_id(TRAY).is_some()
 }
 
 /// Changes the icon to one that can be seen in this theme.

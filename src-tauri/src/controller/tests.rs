@@ -19,6 +19,7 @@ use std::{
 #[derive(Default)]
 struct Memory {
     is_locked: AtomicBool,
+    asked: AtomicU64,
     key: Arc<Key>,
 }
 
@@ -44,6 +45,7 @@ impl KeyStore for Key {
 
 impl Keyring for Memory {
     fn open(&self) -> Result<Arc<dyn KeyStore>, Problem> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         if self.is_locked.load(Ordering::Relaxed) {
             return Err(Problem::new(Code::KeyringLocked, "It is locked."));
         }
@@ -131,7 +133,7 @@ async fn the_server_runs_once_asked_and_stops_with_the_app() {
     let system = bridge.request(get("/api/system")).await;
     assert_eq!(system.status, 200, "{}", system.body);
     assert!(system.body.contains("192.0.2.1:9781"), "{}", system.body);
-    let agents = app.server.lock().await.as_ref().unwrap().handle.agent_addr();
+    let agents = app.server.lock().await.running.as_ref().unwrap().handle.agent_addr();
     tokio::net::TcpStream::connect(agents).await.unwrap();
 
     assert!(!app.has_ended());
@@ -162,6 +164,11 @@ async fn a_locked_keyring_starts_nothing_and_the_next_request_tries_again() {
     let (app, _told) = app(folder.path(), &keyring);
     assert_eq!(code(&app.bridge().await.unwrap_err()), "keyring_locked");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was written");
+    // Who asks together is refused together: a person is asked once.
+    let asked = keyring.asked.load(Ordering::Relaxed);
+    let (first, second) = tokio::join!(app.bridge(), app.bridge());
+    assert_eq!([code(&first.unwrap_err()), code(&second.unwrap_err())], ["keyring_locked"; 2]);
+    assert_eq!(keyring.asked.load(Ordering::Relaxed), asked + 1);
 
     keyring.is_locked.store(false, Ordering::Relaxed);
     let system = app.bridge().await.unwrap().request(get("/api/system")).await;
@@ -184,6 +191,21 @@ async fn a_key_that_is_gone_is_told_and_never_replaced() {
     *keyring.key.held() = Some([9; KEY_LEN]);
     assert_eq!(code(&second.bridge().await.unwrap_err()), "vault_key_wrong");
     *keyring.key.held() = Some(kept);
+    second.bridge().await.unwrap();
+    second.quit().await;
+}
+
+#[tokio::test]
+async fn a_data_folder_has_one_manager() {
+    let folder = tempfile::tempdir().unwrap();
+    let keyring = Arc::new(Memory::default());
+    let (first, _told) = app(folder.path(), &keyring);
+    first.bridge().await.unwrap();
+    let (second, _told) = app(folder.path(), &keyring);
+    let refusal = second.bridge().await.unwrap_err();
+    assert_eq!(code(&refusal), "data_unusable");
+    assert!(refusal.body.contains("Another Restic Manager"), "{}", refusal.body);
+    first.quit().await;
     second.bridge().await.unwrap();
     second.quit().await;
 }

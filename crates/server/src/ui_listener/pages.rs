@@ -122,10 +122,15 @@ impl Pages {
         self.0.is_empty()
     }
 
-    /// Puts the pages beside the API. Every answer of both tells browsers to be strict.
+    /// Puts the pages beside the API.
     pub fn beside(self, api: Router) -> Router {
-        api.layer(from_fn_with_state(self, show_or_pass)).layer(map_response(be_strict))
+        api.layer(from_fn_with_state(self, show_or_pass))
     }
+}
+
+/// Every answer tells browsers to be strict, also one that refuses.
+pub fn strict(router: Router) -> Router {
+    router.layer(map_response(be_strict))
 }
 
 /// Pages that are being read.

@@ -47,8 +47,11 @@ export class TauriTransport implements Transport {
       void invoke('unsubscribe', { id });
       closed.reject(signal.reason);
     };
-    if (signal.aborted) stop();
-    else signal.addEventListener('abort', stop, { once: true });
+    if (signal.aborted) {
+      stop();
+      return closed.promise.then(() => {});
+    }
+    signal.addEventListener('abort', stop, { once: true });
     onEvent({ event: 'open', data: '' });
     isOpen = true;
     early.forEach(take);
