@@ -17,14 +17,15 @@ debootstrap --variant=minbase "${DEBIAN_SUITE:-bookworm}" "$root" "$mirror" >/de
 mount -t proc proc "$root/proc"
 inside() { chroot "$root" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 "$@"; }
 install() { inside apt-get -qq install --yes --no-install-recommends "$@" >/dev/null; }
-# What the package owns or may leave behind; the caches and lists of the system are its own.
+# What the package owns or may leave behind; the caches and lists of the system are its own, and what a
+# user made with the app is the user's.
 listing() {
-    inside find / -xdev \( -path /proc -o -path /tmp -o -path /var/cache -o -path /var/lib/apt \
+    inside find / -xdev \( -path /proc -o -path /home -o -path /tmp -o -path /var/cache -o -path /var/lib/apt \
         -o -path /var/lib/dpkg -o -path /var/log -o -path /root \) -prune -o -print | LC_ALL=C sort
 }
 
 # These serve the trial, and so do not count: a screen, a session, a keyring, and a user.
-install xvfb dbus gnome-keyring procps
+install xvfb xauth dbus gnome-keyring procps
 inside useradd --create-home tester
 cp "$package" "$root/tmp/app.deb"
 # Without their configuration, libraries that were there before would look like the package's.
@@ -58,7 +59,9 @@ fi
 inside restic-manager-headless --version
 
 inside apt-get -qq purge --yes restic-manager >/dev/null
-inside apt-get -qq autoremove --purge --yes >/dev/null
+# What nothing needs goes, also where something that stays would merely welcome it.
+inside apt-get -qq autoremove --purge --yes -o APT::AutoRemove::RecommendsImportant=false \
+    -o APT::AutoRemove::SuggestsImportant=false >/dev/null
 listing >"$root/tmp/after"
 if ! diff "$root/tmp/before" "$root/tmp/after"; then
     echo "the package left something behind" >&2
