@@ -39,9 +39,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     })))
 }
 
-/// Makes the machine ready to build all programs.
+/// Makes the machine ready to build all programs, and to start the app.
 pub(crate) fn for_building() -> Result<()> {
-    system::ensure()
+    system::ensure_for_building()
 }
 
 /// Finds a program, or installs the package that brings it.
@@ -56,7 +56,7 @@ pub(crate) fn ensure_chromium() -> Result<PathBuf> {
 
 /// Makes the machine ready for the tests and the demo, which need no cargo subcommands.
 pub(crate) fn for_tests(workspace: &Workspace) -> Result<()> {
-    for_building()?;
+    system::ensure_for_tests()?;
     debian::ensure(&workspace.tools_dir())?;
     tauri_driver::ensure(workspace)
 }

@@ -66,7 +66,7 @@ impl Launch {
 #[derive(Debug)]
 pub struct App {
     browser: WebDriver,
-    driver: Process,
+    _driver: Process,
     data: PathBuf,
 }
 
@@ -108,13 +108,7 @@ impl App {
         // driver's end is the session's.
         browser.clone().leak()?;
         browser.set_script_timeout(PATIENCE).await?;
-        Ok(Self { browser, driver, data: launch.data.clone() })
-    }
-
-    /// What the driver and the app have printed.
-    #[must_use]
-    pub fn printed(&self) -> String {
-        self.driver.printed()
+        Ok(Self { browser, _driver: driver, data: launch.data.clone() })
     }
 
     /// The process id of the app itself.
@@ -310,12 +304,6 @@ impl App {
             fs::create_dir_all(folder)?;
         }
         Ok(fs::write(file, self.browser.screenshot_as_png().await?)?)
-    }
-
-    /// The driver's client, for what has no word here.
-    #[must_use]
-    pub fn browser(&self) -> &WebDriver {
-        &self.browser
     }
 }
 

@@ -73,7 +73,7 @@ impl Node {
     /// npm, to be run in this folder of the checkout.
     pub(crate) fn npm(&self, workspace: &Workspace, folder: &str) -> Result<Command> {
         let mut command = match self {
-            Self::System => workspace.command(NPM_PROGRAM),
+            Self::System => trusting_the_system(workspace.command(NPM_PROGRAM)),
             Self::Fetched { npm, .. } => {
                 let mut command = self.node(workspace)?;
                 command.arg(npm);
@@ -86,13 +86,22 @@ impl Node {
 
     /// Node.js itself.
     pub(crate) fn node(&self, workspace: &Workspace) -> Result<Command> {
-        let Self::Fetched { bin, .. } = self else { return Ok(workspace.command("node")) };
-        let mut command = workspace.command(bin.join("node"));
+        let Self::Fetched { bin, .. } = self else {
+            return Ok(trusting_the_system(workspace.command("node")));
+        };
+        let mut command = trusting_the_system(workspace.command(bin.join("node")));
         let path = env::var_os("PATH").unwrap_or_default();
         let folders = std::iter::once(bin.clone()).chain(env::split_paths(&path));
         command.env("PATH", env::join_paths(folders).context("PATH cannot be extended")?);
         Ok(command)
     }
+}
+
+/// Node.js brings authorities of its own, while cargo and curl trust those of the system, which know a
+/// company's proxy. Versions before 22.19 ignore this.
+fn trusting_the_system(mut command: Command) -> Command {
+    command.env("NODE_USE_SYSTEM_CA", "1");
+    command
 }
 
 #[cfg(windows)]

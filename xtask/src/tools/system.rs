@@ -40,12 +40,8 @@ const EVERYWHERE: &[Need] = &[
     },
 ];
 
-/// What Linux needs beside: for the fetched Debian packages, for the tests that give up root's
-/// powers, and for the app in its window, with and without a person in front of it.
-const ON_LINUX: &[Need] = &[
-    Need { what: Program("dpkg-deb"), package: "dpkg", needed_for: "unpacking restic" },
-    Need { what: Program("sha256sum"), package: "coreutils", needed_for: "verifying restic" },
-    Need { what: Program("setpriv"), package: "util-linux", needed_for: "tests that give up root" },
+/// What building and starting the app takes on Linux beside.
+const APP_ON_LINUX: &[Need] = &[
     Need {
         what: Program("pkg-config"),
         package: "pkg-config",
@@ -61,6 +57,14 @@ const ON_LINUX: &[Need] = &[
         package: "libayatana-appindicator3-1",
         needed_for: "the icon in the tray",
     },
+];
+
+/// What the tests and the demo take on Linux beside: for the fetched Debian packages, for tests that
+/// give up root's powers, and for the app in its window with nobody in front of it.
+const TESTS_ON_LINUX: &[Need] = &[
+    Need { what: Program("dpkg-deb"), package: "dpkg", needed_for: "unpacking restic" },
+    Need { what: Program("sha256sum"), package: "coreutils", needed_for: "verifying restic" },
+    Need { what: Program("setpriv"), package: "util-linux", needed_for: "tests that give up root" },
     Need {
         what: Program("WebKitWebDriver"),
         package: "webkit2gtk-driver",
@@ -96,9 +100,24 @@ const ON_LINUX: &[Need] = &[
     },
 ];
 
+/// Makes the machine ready to build the app and to start it.
+pub(super) fn ensure_for_building() -> Result<()> {
+    ensure(&[EVERYWHERE, on_linux(APP_ON_LINUX)])
+}
+
+/// Makes the machine ready for the tests and the demo as well.
+pub(super) fn ensure_for_tests() -> Result<()> {
+    ensure(&[EVERYWHERE, on_linux(APP_ON_LINUX), on_linux(TESTS_ON_LINUX)])
+}
+
+fn on_linux(needs: &'static [Need]) -> &'static [Need] {
+    if cfg!(target_os = "linux") { needs } else { &[] }
+}
+
 /// Installs what is missing, where the package manager is one that we know.
-pub(super) fn ensure() -> Result<()> {
-    let missing = missing();
+fn ensure(needs: &[&'static [Need]]) -> Result<()> {
+    let missing: Vec<&Need> =
+        needs.iter().copied().flatten().filter(|need| !need.what.is_present()).collect();
     let mut packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
     if cfg!(target_os = "linux") && !has_certificates() {
         packages.push("ca-certificates");
@@ -150,11 +169,6 @@ pub(super) fn ensure_chromium() -> Result<PathBuf> {
     }
     install(&["chromium"])?;
     find().context("Chromium was installed and is not on the path")
-}
-
-fn missing() -> Vec<&'static Need> {
-    let on_linux = if cfg!(target_os = "linux") { ON_LINUX } else { &[] };
-    EVERYWHERE.iter().chain(on_linux).filter(|need| !need.what.is_present()).collect()
 }
 
 impl What {

@@ -1,6 +1,6 @@
 // The sentence, the line below it and the cards: never greener than the facts.
 import { ago, backupRun, goodBackup, machine, notice, NOW } from '../../test/fakes';
-import type { Machine } from '$lib/api/types';
+import type { Machine, Notice } from '$lib/api/types';
 import { describe, expect, it } from 'vitest';
 import { attention, lede, sentence, type Standings } from './attention';
 import { lastGoodOf, machineState } from './machine';
@@ -177,5 +177,12 @@ describe('the cards', () => {
       machine({ id: 'h', hold: { code: 'clone_suspected', message: 'Two of one.' } }),
     );
     expect(attention([held], [notice({ host_id: 'h' })], NOW).cards).toHaveLength(1);
+  });
+
+  it('put a calm notice after what is not protected, and any other before it', () => {
+    const first = (code: Notice['code']) =>
+      attention([failed('f')], [notice({ code })], NOW).cards[0];
+    expect(first('agent_behind')?.key).toBe('machine:f');
+    expect(first('enrolment_suspect')?.key).toBe('notice:n1');
   });
 });

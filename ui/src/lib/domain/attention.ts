@@ -89,7 +89,13 @@ export function lede(all: Standings[]): string {
   return `${first}${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
-/** The cards, worst first. A machine has one at most; a notice about it outranks its own. */
+/** Notices that explain what is already dealt with: a person should know, and has nothing to hurry. */
+const CALM: readonly string[] = ['agent_behind', 'frame_invalid', 'manager_behind'];
+
+/**
+ * The cards, worst first. A machine has one at most. A notice ranks right after the machines that wait
+ * for a decision, and a calm one after those that are not protected.
+ */
 export function attention(all: Standings[], notices: Notice[], now: number): Attention {
   const names = new Map(all.map((it) => [it.machine.id, it.machine.name]));
   const held = new Set(all.filter((it) => it.machine.hold).map((it) => it.machine.id));
@@ -102,7 +108,9 @@ export function attention(all: Standings[], notices: Notice[], now: number): Att
   for (const notice of notices) {
     // A hold says the same with more at hand.
     if (notice.host_id && held.has(notice.host_id)) continue;
-    ranked.push({ rank: 0.5, at: 0, card: noticeCard(notice, names) });
+    const above: Standing = CALM.includes(notice.code) ? 'silent' : 'held';
+    const rank = URGENCY.indexOf(above) + 0.5;
+    ranked.push({ rank, at: 0, card: noticeCard(notice, names) });
   }
   ranked.sort((a, b) => a.rank - b.rank || a.at - b.at);
   const cards = ranked.map((it) => it.card);
