@@ -278,7 +278,7 @@ fn lost(message: String) -> Option<Problem> {
 
 fn unreachable(message: String) -> Problem {
     Problem::new(protocol::Code::Unknown, message)
-        .guidance("Backups go on; what happens is kept until the manager answers.")
+        .guidance("A run that is going goes on; what happens is kept until the manager answers.")
 }
 
 /// Dials an address: TCP, then TLS with the pinned key.

@@ -344,7 +344,7 @@ impl Daemon {
             self.live.link = Link::Held;
             self.live.problem = Some(
                 Problem::new(*code, message.clone())
-                    .guidance("The admin has to decide it in the manager. Backups by plan go on."),
+                    .guidance("The admin has to decide it in the manager."),
             );
         }
     }

@@ -69,7 +69,8 @@ pub fn run(options: Options) -> ExitCode {
         .on_window_event(|window, event| {
             if let WindowEvent::CloseRequested { api, .. } = event {
                 api.prevent_close();
-                controller(window.app_handle()).window_closed();
+                let controller = controller(window.app_handle());
+                spawn(async move { controller.window_closed().await });
             } else if let WindowEvent::ThemeChanged(theme) = event {
                 tray::fit(window.app_handle(), *theme);
             }

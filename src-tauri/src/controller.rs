@@ -176,9 +176,11 @@ impl Controller {
         }
     }
 
-    /// The person closed the window, which is no reason to stop: agents go on telling.
-    pub fn window_closed(&self) {
-        self.shell.hide();
+    /// The person closed the window, which is no reason to stop: agents go on telling. Where the
+    /// server did not start there is nothing to go on with, and the app ends.
+    pub async fn window_closed(&self) {
+        let is_idle = self.server.try_lock().is_ok_and(|state| state.running.is_none());
+        if is_idle { self.quit().await } else { self.shell.hide() }
     }
 
     /// The person asked for the window, by the tray or by starting the app a second time.
@@ -226,7 +228,7 @@ impl Controller {
 
 fn stopping() -> Problem {
     Problem::new(Code::Stopping, "Restic Manager is closing.")
-        .guidance("Start it again to go on; backups by agents do not wait for it.")
+        .guidance("Start it again to go on; a backup that is going does not wait for it.")
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ const DAYS: usize = 7;
 pub(crate) fn start(data_dir: Option<&PathBuf>) {
     let wanted = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let file = data_dir.and_then(|folder| {
+        // The appender complains of a folder that is missing when it looks for old files.
+        let _ = std::fs::create_dir_all(folder.join("log"));
         RollingFileAppender::builder()
             .rotation(Rotation::DAILY)
             .max_log_files(DAYS)

@@ -314,7 +314,7 @@ test('a snapshot that is not there and a machine that is away are told', async (
   await page.goto(`${base}/${'0'.repeat(64)}`);
   await expect(main(page).getByRole('alert')).toContainText('no such snapshot');
   await expectAccessible(page, 'a snapshot that is not there');
-  await main(page).getByRole('button', { name: 'Restore everything' }).click();
+  await main(page).getByRole('button', { name: 'Restore the whole snapshot' }).click();
   await expect(main(page).getByRole('alert')).toHaveCount(2);
   await stage.agent('atlas', 'stop');
   await page.goto(`${base}/${atlas.snapshot}`);

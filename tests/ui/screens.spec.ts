@@ -149,7 +149,10 @@ test('a run shows how far it is, its log, and how it ended', async ({ page, stag
   await log.getByRole('button', { name: 'Follow', exact: true }).click();
   await expect(log.getByText('file 400 was read')).toBeVisible();
 
+  await main(page).getByRole('button', { name: 'Cancel' }).dblclick();
+  await expect(main(page).getByRole('button', { name: 'Cancel' })).toBeVisible();
   await main(page).getByRole('button', { name: 'Cancel' }).click();
+  await main(page).getByRole('button', { name: 'Yes, cancel it' }).click();
   await expect(main(page).getByRole('button', { name: 'Cancelling' })).toBeDisabled();
   const unreadable = [{ path: '/srv/locked', error: 'permission denied' }];
   await stage.say('probe', run, {

@@ -98,21 +98,21 @@ pub fn count(n: impl TryInto<u64>, what: &str) -> String {
     }
 }
 
-/// `512 bytes`, `1.5 MiB`.
+/// `512 bytes`, `1.5 MB`, in the units of the window.
 #[expect(clippy::cast_precision_loss, reason = "one digit after the point is shown")]
 pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
         return count(bytes, "byte");
     }
-    let mut value = bytes as f64 / 1024.0;
+    let mut value = bytes as f64 / 1000.0;
     let mut unit = UNITS[0];
     for next in &UNITS[1..] {
-        // What would be rounded up to 1024.0 is the next unit's.
-        if value < 1023.95 {
+        // What would be rounded up to 1000.0 is the next unit's.
+        if value < 999.95 {
             break;
         }
-        value /= 1024.0;
+        value /= 1000.0;
         unit = next;
     }
     format!("{value:.1} {unit}")
@@ -151,10 +151,10 @@ mod tests {
     fn numbers_are_said_in_units_that_fit() {
         assert_eq!(size(0), "0 bytes");
         assert_eq!(size(1), "1 byte");
-        assert_eq!(size(1023), "1023 bytes");
-        assert_eq!(size(1536), "1.5 KiB");
-        assert_eq!(size(1024 * 1024 - 1), "1.0 MiB");
-        assert_eq!(size(u64::MAX), "16384.0 PiB");
+        assert_eq!(size(999), "999 bytes");
+        assert_eq!(size(1500), "1.5 kB");
+        assert_eq!(size(999_999), "1.0 MB");
+        assert_eq!(size(u64::MAX), "18.4 EB");
         assert_eq!(span(Duration::from_millis(1_449)), "1.4 s");
         assert_eq!(span(Duration::from_secs(185)), "3 min 5 s");
         assert_eq!(span(Duration::from_secs(7_380)), "2 h 3 min");

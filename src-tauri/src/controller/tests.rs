@@ -248,8 +248,22 @@ async fn a_keyring_that_waits_is_left_behind() {
 async fn closing_hides_and_asking_shows() {
     let folder = tempfile::tempdir().unwrap();
     let (app, told) = app(folder.path(), &Arc::new(Memory::default()));
-    app.window_closed();
+    app.bridge().await.unwrap();
+    app.window_closed().await;
     app.open();
     assert!(!app.has_ended());
     assert_eq!(told.all(), ["hide", "show"]);
+    app.quit().await;
+}
+
+#[tokio::test]
+async fn closing_ends_an_app_that_did_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let keyring = Arc::new(Memory::default());
+    keyring.is_locked.store(true, Ordering::Relaxed);
+    let (app, told) = app(folder.path(), &keyring);
+    app.bridge().await.unwrap_err();
+    app.window_closed().await;
+    assert!(app.has_ended());
+    assert_eq!(told.all(), ["exit"]);
 }

@@ -231,7 +231,7 @@ impl MainJob {
         }
         app.sees("awkward").await?;
         record.keep(app, "browse").await?;
-        app.press("Restore everything").await?;
+        app.press("Restore the whole snapshot").await?;
         app.sees(&format!("Restored on {MACHINE} into")).await?;
         record.keep(app, "restored").await?;
         let run = self.ended(app).await?;

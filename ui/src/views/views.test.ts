@@ -78,6 +78,16 @@ describe('a run’s page', () => {
     expect(screen.getByRole('button', { name: 'Cancel' })).toBeEnabled();
   });
 
+  it('asks before it cancels, with the harmless answer where Cancel was', async () => {
+    await open(['state', run({ status: 'running' })]);
+    await userEvent.click(await screen.findByRole('button', { name: 'Cancel' }));
+    const keep = screen.getByRole('button', { name: 'Keep it' });
+    expect(keep).toHaveFocus();
+    expect(screen.getByRole('button', { name: 'Yes, cancel it' })).toBeEnabled();
+    await userEvent.click(keep);
+    expect(screen.getByRole('button', { name: 'Cancel' })).toBeEnabled();
+  });
+
   it('says what failed and what to do', async () => {
     const failed = run({
       status: 'failed',

@@ -59,21 +59,25 @@ export class Actions {
   }
 
   /**
-   * Does what the machine's row offers: asks for its run, or opens the one that is going.
+   * Does what the machine's row offers: asks for its run, or opens the one that is going. The run
+   * that was asked for, if it was granted.
    * @param tell Whether a run that simply begins is told: where its row is in sight, the row does.
    */
-  async doNext(machine: Machine, tell: 'always' | 'if-it-waits' = 'if-it-waits'): Promise<void> {
+  async doNext(
+    machine: Machine,
+    tell: 'always' | 'if-it-waits' = 'if-it-waits',
+  ): Promise<Run | undefined> {
     const next = machine.next_action;
-    if (!next || this.busy.has(machine.id)) return;
+    if (!next || this.busy.has(machine.id)) return undefined;
     if (next.action === 'view') {
       if (next.run_id) go(`#/runs/${next.run_id}`);
-      return;
+      return undefined;
     }
     const form = nextForm(machine);
-    if (!form) return;
+    if (!form) return undefined;
     this.busy.add(machine.id);
     try {
-      await this.startAndTell(machine, form, tell);
+      return await this.startAndTell(machine, form, tell);
     } finally {
       this.busy.delete(machine.id);
     }

@@ -20,6 +20,8 @@ export class App {
   connection = $state<HubState>('connecting');
   /** Whether the command palette is open. */
   isPaletteOpen = $state(false);
+  /** Whether g was pressed, and the next key says where to go. */
+  isLeading = false;
   /** Whether the sheet of shortcuts is open. */
   isSheetOpen = $state(false);
 

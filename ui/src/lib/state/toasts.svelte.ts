@@ -13,7 +13,7 @@ export interface Toast {
 }
 
 const STAY_MS = 7000;
-const MOST = 5;
+const MOST = 3;
 
 /** The window's messages. */
 export class Toasts {
