@@ -15,6 +15,7 @@ use crate::{
     hooks::{self, Point},
     identity::{Enrolment, Identity, Settings},
     machine,
+    pass_through::PassThrough,
     paths::{StateDir, fill_reserve, lock_patiently},
     runner::{self, Runner, Tools, reading},
     status::{Link, Live},
@@ -76,6 +77,7 @@ pub struct Daemon {
     /// The addresses of the enrolment.
     enrolled_at: Vec<String>,
     connection: Connection,
+    pass_through: PassThrough,
     runner: Runner,
     side_tasks: JoinSet<SideResult>,
     outbox: VecDeque<connection::Order>,
@@ -150,8 +152,12 @@ impl Daemon {
         let config = tls::client_config(enrolment.manager_key, &identity, epoch.clone())
             .context("Failed to set up TLS")?;
         let started = Instant::now();
+        let addresses = addresses(brain.desired(), &enrolment.addresses);
         Ok(Self {
-            connection: Connection::start(addresses(brain.desired(), &enrolment.addresses), config),
+            pass_through: PassThrough::start(addresses.clone())
+                .await
+                .context("Failed to open a port for the manager's store")?,
+            connection: Connection::start(addresses, config),
             enrolled_at: enrolment.addresses,
             brain,
             store,
@@ -280,6 +286,7 @@ impl Daemon {
             connection::Event::Up(address) => {
                 tracing::info!(%address, "Connected");
                 self.live.link = Link::Greeting;
+                self.pass_through.met_at(&address);
                 self.live.address = Some(address);
                 self.live.since = since;
                 self.outbox.clear();
@@ -393,17 +400,21 @@ impl Daemon {
             Effect::Renew { reason, after_seq } => return self.renew(reason, after_seq).await,
             Effect::Disconnect { redial, problem } => self.disconnect(redial, problem),
             Effect::SaveDesired(desired) => return Ok(self.save_desired(*desired)),
-            Effect::Start(order) => {
+            Effect::Start(mut order) => {
                 hooks::reach(Point::AfterStartedJournalled);
+                order.repository = self.pass_through.resolve(order.repository);
                 self.runner.start(*order, self.tools.clone());
             }
             Effect::Cancel(run_id) => self.runner.cancel(run_id),
             Effect::Recover { run_id, process, since, repository, look_for_snapshot } => {
                 let left_over = process.map(|process| (process, since));
+                let repository = repository.map(|it| Box::new(self.pass_through.resolve(*it)));
                 self.recover(run_id, left_over, repository, look_for_snapshot);
             }
-            Effect::Read(repository) => self.read(*repository),
-            Effect::List(repository, want) => self.list(*repository, want),
+            Effect::Read(repository) => self.read(self.pass_through.resolve(*repository)),
+            Effect::List(repository, want) => {
+                self.list(self.pass_through.resolve(*repository), want);
+            }
         }
         Ok(Vec::new())
     }
@@ -440,7 +451,9 @@ impl Daemon {
         match desired::save(&self.state, &desired) {
             Ok(()) => {
                 tracing::info!(generation = desired.generation.n, "Took the desired state");
-                self.connection.set_addresses(addresses(Some(&desired), &self.enrolled_at));
+                let addresses = addresses(Some(&desired), &self.enrolled_at);
+                self.pass_through.set_addresses(addresses.clone());
+                self.connection.set_addresses(addresses);
                 self.brain.handle_desired_stored(desired, self.now())
             }
             // Without an acknowledgement the manager sends it again after the next connection.

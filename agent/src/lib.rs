@@ -23,6 +23,7 @@ pub mod identity;
 pub mod journal;
 pub mod logging;
 pub mod machine;
+pub mod pass_through;
 pub mod paths;
 pub mod runner;
 pub mod status;

@@ -143,6 +143,14 @@ impl Api {
         self.succeed(Method::POST, path, Some(body)).await
     }
 
+    /// Replaces something.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        self.succeed(Method::PUT, path, Some(body)).await
+    }
+
     /// Does something that must be refused, and returns the problem.
     ///
     /// # Errors

@@ -13,7 +13,10 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// The user name of the fleet's only machine at the rest-server, and the machine's name.
 pub const MACHINE: &str = "machine1";
@@ -55,13 +58,13 @@ pub struct Secrets {
 
 /// The whole fleet. Dropped, every process of it is killed.
 #[derive(Debug)]
-pub struct Fleet {
+pub struct Fleet<Place = RestServer> {
     /// The manager.
     pub manager: Manager,
     /// A signed-in client of it.
     pub api: Api,
-    /// The rest-server.
-    pub server: RestServer,
+    /// Where the repository lies.
+    pub server: Place,
     /// The agent.
     pub agent: Agent,
     /// The host's id.
@@ -72,6 +75,15 @@ pub struct Fleet {
     pub plan: String,
     /// What must not be seen anywhere.
     pub secrets: Secrets,
+}
+
+/// The place of a fleet whose repository lies in the manager's own store.
+#[derive(Clone, Debug)]
+pub struct StoreFolder {
+    /// The folder of the store.
+    pub folder: PathBuf,
+    /// The folder of the repository in it.
+    pub repository: PathBuf,
 }
 
 /// A run that was watched to its end.
@@ -156,6 +168,110 @@ impl Fleet {
         Ok(fleet)
     }
 
+    /// Asks for a backup and waits until it is in the middle: its progress counts bytes, and its
+    /// lock and some of its data are in the repository. From then on the network to the repository
+    /// is so slow that it stays there until somebody does something. Needs a source that is larger
+    /// than what restic sends at once, such as [`crate::tree::make_big`] makes.
+    ///
+    /// # Errors
+    /// When it does not get there, or is done before.
+    pub async fn in_the_middle(&self) -> Result<String> {
+        let before = self.server.packs(MACHINE)?;
+        self.server.network.set(UPLOADING);
+        let run = self.ask(&self.backup()).await?;
+        wait_for("the backup to be in the middle", async || {
+            let shown = self.show(&run).await?;
+            ensure!(shown["finished_at"].is_null(), "the backup was too fast: {shown:#}");
+            let counts_bytes = shown["progress"]["bytes_done"].as_u64().is_some_and(|n| n > 0);
+            let is_locked = self.server.locks(MACHINE)? > 0;
+            let has_data = self.server.packs(MACHINE)? > before;
+            Ok((counts_bytes && is_locked && has_data).then_some(()))
+        })
+        .await?;
+        self.server.network.set(CRAWLING);
+        let shown = self.show(&run).await?;
+        ensure!(shown["status"] == "running", "the backup is over already: {shown:#}");
+        Ok(run)
+    }
+}
+
+impl Fleet<StoreFolder> {
+    /// A fleet whose repository lies in the manager's own store, initialised.
+    ///
+    /// # Errors
+    /// When a part of it does not start.
+    pub async fn in_store(root: &Path, tools: &Tools, source: &Path) -> Result<Self> {
+        let manager = Manager::create(&root.join("manager")).await?;
+        let api = manager.api().await?;
+        let folder = root.join("store");
+        api.put("/api/store", &json!({ "folder": folder })).await?;
+        let form = json!({
+            "name": "Everything that matters", "paths": [source], "retention": { "keep_last": 7 },
+        });
+        let plan = text(&api.post("/api/plans", &form).await?, "id")?;
+        let token = enrolment_token(&api, MACHINE, Some(&plan)).await?;
+        let mut agent = Agent::new(&root.join("agent"), tools.restic()?);
+        agent.enrol(manager.ready(), &token)?;
+        agent.start(Rights::Full)?;
+        let stored = api.get("/api/store").await?["repositories"][0].clone();
+        let server = StoreFolder { repository: text(&stored, "folder")?.into(), folder };
+        let (host, repository) = (text(&stored, "host_id")?, text(&stored, "repository_id")?);
+        let secrets = Secrets { credential: String::new(), repository: String::new(), token };
+        let mut fleet = Self { manager, api, server, agent, host, repository, plan, secrets };
+        fleet.in_sync().await?;
+        fleet.secrets = fleet.minted()?;
+        fleet.run(&fleet.init()).await?.expect("succeeded")?;
+        Ok(fleet)
+    }
+
+    /// The secrets that the manager has minted, as its agent keeps them.
+    fn minted(&self) -> Result<Secrets> {
+        let desired = std::fs::read(self.agent.state().join("desired.json"))?;
+        let desired: Value = serde_json::from_slice(&desired)?;
+        let repository = &desired["repositories"][0];
+        Ok(Secrets {
+            credential: text(repository, "credential")?,
+            repository: text(repository, "password")?,
+            token: self.secrets.token.clone(),
+        })
+    }
+
+    /// Where the repository is for whoever dials the manager as its agent does.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let port = self.manager.ready().agent.rsplit(':').next().unwrap_or_default();
+        format!("https://localhost:{port}/store/{}/", self.repository)
+    }
+
+    /// restic with all that a thief of the agent's state folder has.
+    ///
+    /// # Errors
+    /// When the certificate cannot be written.
+    pub fn stolen(&self, restic: &Path) -> Result<Command> {
+        let ca = self.server.folder.with_extension("pem");
+        std::fs::write(&ca, &self.manager.ready().ca_pem)?;
+        let mut command = Command::new(restic);
+        command.env_clear().env("HOME", self.server.folder.with_extension("home"));
+        command.args(["--no-cache", "--repo"]).arg(format!("rest:{}", self.address()));
+        command.arg("--cacert").arg(ca);
+        command.env("RESTIC_PASSWORD", &self.secrets.repository);
+        command.env("RESTIC_REST_USERNAME", &self.repository);
+        command.env("RESTIC_REST_PASSWORD", &self.secrets.credential);
+        Ok(command)
+    }
+
+    /// restic on the folder itself, as somebody without this product would.
+    #[must_use]
+    pub fn plain(&self, restic: &Path) -> Command {
+        let mut command = Command::new(restic);
+        command.env_clear().env("HOME", self.server.folder.with_extension("home"));
+        command.args(["--no-cache", "--repo"]).arg(&self.server.repository);
+        command.env("RESTIC_PASSWORD", &self.secrets.repository);
+        command
+    }
+}
+
+impl<Place> Fleet<Place> {
     /// The host once its agent is connected and has its plan.
     ///
     /// # Errors
@@ -219,32 +335,6 @@ impl Fleet {
             Ok(reached.then_some(shown))
         })
         .await
-    }
-
-    /// Asks for a backup and waits until it is in the middle: its progress counts bytes, and its
-    /// lock and some of its data are in the repository. From then on the network to the repository
-    /// is so slow that it stays there until somebody does something. Needs a source that is larger
-    /// than what restic sends at once, such as [`crate::tree::make_big`] makes.
-    ///
-    /// # Errors
-    /// When it does not get there, or is done before.
-    pub async fn in_the_middle(&self) -> Result<String> {
-        let before = self.server.packs(MACHINE)?;
-        self.server.network.set(UPLOADING);
-        let run = self.ask(&self.backup()).await?;
-        wait_for("the backup to be in the middle", async || {
-            let shown = self.show(&run).await?;
-            ensure!(shown["finished_at"].is_null(), "the backup was too fast: {shown:#}");
-            let counts_bytes = shown["progress"]["bytes_done"].as_u64().is_some_and(|n| n > 0);
-            let is_locked = self.server.locks(MACHINE)? > 0;
-            let has_data = self.server.packs(MACHINE)? > before;
-            Ok((counts_bytes && is_locked && has_data).then_some(()))
-        })
-        .await?;
-        self.server.network.set(CRAWLING);
-        let shown = self.show(&run).await?;
-        ensure!(shown["status"] == "running", "the backup is over already: {shown:#}");
-        Ok(run)
     }
 
     /// Starts a run and watches its stream to the end, as the run page does.

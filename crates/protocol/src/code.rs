@@ -91,6 +91,12 @@ codes! {
     /// The run's host was removed before it ended.
     Lost = "lost",
 
+    // The store.
+    /// The store has no folder yet.
+    StoreHomeless = "store_homeless",
+    /// The folder of the store is not there: its disk is not connected.
+    StoreAway = "store_away",
+
     // restic.
     /// There is no restic on the endpoint.
     ResticMissing = "restic_missing",

@@ -21,6 +21,7 @@ pub mod plans;
 pub mod repositories;
 pub mod runs;
 pub mod session;
+mod store;
 pub mod streams;
 pub mod system;
 #[cfg(test)]
@@ -126,6 +127,9 @@ fn resources() -> OpenApiRouter<Manager> {
         .routes(routes!(plans::show::show, plans::update::update, plans::delete::delete))
         .routes(routes!(enrolments::list::list, enrolments::create::create))
         .routes(routes!(enrolments::withdraw::withdraw))
+        .routes(routes!(store::show::show, store::choose::choose))
+        .routes(routes!(store::limit::limit))
+        .routes(routes!(store::bring_back::bring_back))
 }
 
 fn machines() -> OpenApiRouter<Manager> {

@@ -18,6 +18,7 @@ pub mod row;
 pub mod runs;
 pub mod sessions;
 pub mod snapshots;
+pub mod store;
 
 use error::DbError;
 use sqlx::{

@@ -9,10 +9,12 @@ use crate::{
     db::{
         Tx,
         error::DbError,
-        hosts, manager,
+        hosts, manager as identity_rows,
         plans::{self, Plan},
         repositories::{self, Repository, credential_place, password_place},
     },
+    manager::Manager,
+    store::own,
     vault::{Vault, VaultError},
 };
 use protocol::{
@@ -29,8 +31,8 @@ pub enum DesiredError {
     /// The database failed.
     #[error("failed to read the plans of a host")]
     Db(#[from] DbError),
-    /// A repository's secrets do not open.
-    #[error("failed to open the secrets of a repository")]
+    /// A repository's secrets do not open, or cannot be made.
+    #[error("failed to open or seal the secrets of a repository")]
     Vault(#[from] VaultError),
 }
 
@@ -54,7 +56,7 @@ impl Sources {
         let mut sources = Self {
             plans: plans::of_host(&mut *db, host).await?,
             repositories: repositories::of_host(&mut *db, host).await?,
-            addresses: manager::addresses(&mut *db).await?,
+            addresses: identity_rows::addresses(&mut *db).await?,
         };
         sources.plans.sort_by_key(|plan| plan.id);
         sources.repositories.sort_by_key(|repository| repository.id);
@@ -64,7 +66,7 @@ impl Sources {
     /// The only repository that a version 1 agent knows: that of the first plan.
     #[must_use]
     pub fn version_1_repository(&self) -> Option<RepositoryId> {
-        self.plans.first().map(|plan| plan.repository_id)
+        self.plans.first()?.repository_id
     }
 
     fn schedules(&self) -> Vec<Schedule> {
@@ -159,7 +161,7 @@ pub fn compile_version_1(
         config.repo_password = Patch::Set(opened.password);
         config.repo_username = opened.username.map_or(Patch::Clear, Patch::Set);
         config.repo_credential = opened.credential.map_or(Patch::Clear, Patch::Set);
-        let of_it = sources.plans.iter().filter(|plan| plan.repository_id == repository.id);
+        let of_it = sources.plans.iter().filter(|plan| plan.repository_id == Some(repository.id));
         schedules = of_it.map(schedule).collect();
         for schedule in &mut schedules {
             schedule.repository_id = None;
@@ -189,7 +191,7 @@ fn schedule(plan: &Plan) -> Schedule {
         post_hook: String::new(),
         enabled: plan.enabled,
         name: plan.name.clone(),
-        repository_id: Some(plan.repository_id),
+        repository_id: plan.repository_id,
     }
 }
 
@@ -207,13 +209,26 @@ fn unseal(repository: &Repository, vault: &Vault) -> Result<RepositoryConfig, Va
     })
 }
 
-/// Gives each of these hosts a new generation if its desired state is another than before. To be
-/// called in the transaction that changes a plan, a repository or an assignment; after its commit
-/// wake the hosts.
+/// Gives each of these hosts a new generation if its desired state is another than before, and a
+/// repository in the store where one of its plans needs that. To be called in the transaction that
+/// changes a plan, a repository or an assignment; after its commit wake the hosts.
+///
+/// # Errors
+/// When the database fails, or a new secret cannot be made or sealed.
+pub async fn touch_hosts(
+    manager: &Manager,
+    tx: &mut Tx,
+    hosts: &[HostId],
+) -> Result<Vec<HostId>, DesiredError> {
+    own::provide(manager, tx).await?;
+    Ok(restate(tx, hosts).await?)
+}
+
+/// The same where every host has its repository already.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn touch_hosts(tx: &mut Tx, hosts: &[HostId]) -> Result<Vec<HostId>, DbError> {
+pub async fn restate(tx: &mut Tx, hosts: &[HostId]) -> Result<Vec<HostId>, DbError> {
     let mut changed = Vec::new();
     for &host in hosts {
         let digest = Sources::read(tx, host).await?.digest();
@@ -252,6 +267,7 @@ mod tests {
             ),
             ca_pem: None,
             append_only: true,
+            store_host_id: None,
             created_at: at(1),
             updated_at: at(1),
             initialised_at: None,
@@ -263,7 +279,7 @@ mod tests {
         Plan {
             id: PlanId::new(1, &[seed; 10]),
             name: format!("plan {seed}"),
-            repository_id: repository.id,
+            repository_id: Some(repository.id),
             paths: vec!["/home".to_owned()],
             excludes: Vec::new(),
             tags: Vec::new(),

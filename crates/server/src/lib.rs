@@ -17,6 +17,7 @@ pub mod log;
 pub mod manager;
 pub mod server;
 pub mod session;
+pub mod store;
 pub mod text;
 pub mod trees;
 pub mod ui_listener;

@@ -1,10 +1,15 @@
 //! The listener that agents dial. Nothing but the agents' own routes answers here, over TLS 1.3
 //! with the agent's key; the admin's interface is on another listener or on none.
+//!
+//! restic reaches the store here too, through its agent, under the name `localhost`. It brings no key
+//! and shows a password instead, makes many requests on one connection, and moves much: so the name in
+//! the TLS handshake decides which of the two kinds a connection is.
 
 mod connect;
 mod enrol;
 mod rate;
 mod sockets;
+mod store;
 mod tls;
 
 use crate::{manager::Manager, session::socket::Shared};
@@ -23,13 +28,14 @@ use hyper_util::{
 use protocol::{Code, Problem};
 use rate::Attempts;
 use sockets::Sockets;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use store::Known;
 use tls::Fingerprint;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long a TLS handshake may take.
@@ -40,6 +46,16 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const STRANGERS: usize = 256;
 /// The smallest buffer that hyper accepts: heads here are short.
 const HTTP_BUFFER_BYTES: usize = 8 * 1024;
+/// The name under which restic dials: an agent passes its connections through.
+const STORE_NAME: &str = "localhost";
+/// What a connection to the store may buffer: uploads come in such pieces.
+const STORE_BUFFER_BYTES: usize = 64 * 1024;
+/// How long such a connection may wait for its next request. restic itself ends it after 90 s.
+const STORE_IDLE: Duration = Duration::from_secs(120);
+/// Connections to the store at once, of hosts that have shown their password. restic has five at most.
+const STORE_CONNECTIONS: usize = 1024;
+/// How long a connection to the store may go on without showing a password.
+const KNOWN_WITHIN: Duration = Duration::from_secs(15);
 /// How long to wait after the system had no file handle for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -69,15 +85,14 @@ impl AgentState {
     }
 }
 
-/// Everything that answers on this listener.
-fn agent_router(state: AgentState) -> Router {
+/// What agents ask for. The store's routes are there under the store's name only.
+fn agent_routes() -> Router<AgentState> {
     Router::new()
         .route("/agent/enrol", post(enrol::enrol))
         .route("/agent/connect", get(connect::connect))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .layer(map_response(one_request))
-        .with_state(state)
 }
 
 /// One request a connection, and after it an upgrade or the end: whoever has no more to say holds
@@ -103,6 +118,9 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// A connection whose TLS handshake is done.
+type Stream = TlsStream<TcpStream>;
+
 /// The listener with everything it needs.
 pub(crate) struct AgentListener {
     pub listener: TcpListener,
@@ -116,15 +134,18 @@ impl AgentListener {
     /// Accepts connections until the shared token is cancelled.
     pub async fn run(self) -> Result<(), rustls::Error> {
         let config = tls::server_config(self.shared.manager.identity())?;
+        let state = AgentState {
+            shared: self.shared.clone(),
+            attempts: Attempts::default(),
+            sockets: Sockets::default(),
+            tasks: self.tasks.clone(),
+            hard: self.hard.clone(),
+        };
         let server = Arc::new(Serving {
             acceptor: TlsAcceptor::from(Arc::new(config)),
-            router: agent_router(AgentState {
-                shared: self.shared.clone(),
-                attempts: Attempts::default(),
-                sockets: Sockets::default(),
-                tasks: self.tasks.clone(),
-                hard: self.hard.clone(),
-            }),
+            agents: agent_routes().with_state(state.clone()),
+            store: store::routes().merge(agent_routes()).with_state(state),
+            store_places: Arc::new(Semaphore::new(STORE_CONNECTIONS)),
             stop: self.shared.stop.clone(),
             hard: self.hard,
         });
@@ -162,7 +183,9 @@ async fn accept(
 
 struct Serving {
     acceptor: TlsAcceptor,
-    router: Router,
+    agents: Router,
+    store: Router,
+    store_places: Arc<Semaphore>,
     stop: CancellationToken,
     hard: CancellationToken,
 }
@@ -186,8 +209,17 @@ impl Serving {
             }
             Err(_) => return,
         };
-        let peer = Peer { address, key: tls::peer_key(stream.get_ref().1) };
-        let router = self.router.clone().layer(axum::Extension(peer));
+        let session = stream.get_ref().1;
+        let peer = Peer { address, key: tls::peer_key(session) };
+        if session.server_name() == Some(STORE_NAME) {
+            self.serve_store(stream, peer, place).await;
+        } else {
+            self.serve_agent(stream, peer, place).await;
+        }
+    }
+
+    async fn serve_agent(&self, stream: Stream, peer: Peer, place: OwnedSemaphorePermit) {
+        let router = self.agents.clone().layer(axum::Extension(peer));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WITHIN)
@@ -200,5 +232,34 @@ impl Serving {
             () = self.stop.cancelled() => {}
         }
         drop(place);
+    }
+
+    /// A connection keeps a stranger's place until somebody on it has shown a password, and ends when
+    /// nobody does. When the server stops, what is being answered is answered to its end.
+    async fn serve_store(&self, stream: Stream, peer: Peer, place: OwnedSemaphorePermit) {
+        let known = Known::default();
+        let extensions = (axum::Extension(peer), axum::Extension(known.clone()));
+        let router = self.store.clone().layer(extensions);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(STORE_IDLE)
+            .max_buf_size(STORE_BUFFER_BYTES)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = known.wait() => {}
+            () = tokio::time::sleep(KNOWN_WITHIN) => return,
+            () = self.stop.cancelled() => return,
+        }
+        let Ok(_place) = Arc::clone(&self.store_places).try_acquire_owned() else { return };
+        drop(place);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = self.stop.cancelled() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
     }
 }

@@ -1,10 +1,11 @@
 //! What every part of the server shares, and the few acts that need more than one part.
 
 use crate::{
-    db::{Db, error::DbError, hosts, manager as identity_rows, notices},
+    db::{Db, error::DbError, hosts, manager as identity_rows, notices, store as store_rows},
     events::{Events, Topic},
     identity::Identity,
     links::LinksHandle,
+    store::Store,
     trees::Trees,
     vault::{Vault, VaultError},
 };
@@ -12,9 +13,12 @@ use jiff::Timestamp;
 use protocol::{Code, HostId, Incarnation};
 use ring::rand::{SecureRandom, SystemRandom};
 use schedule::Clock;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use uuid::Uuid;
 
@@ -34,6 +38,7 @@ struct Inner {
     events: Events,
     links: LinksHandle,
     trees: Trees,
+    store: Store,
     random: SystemRandom,
     ids: AtomicU64,
 }
@@ -53,13 +58,18 @@ pub struct Parts {
     pub events: Events,
     /// The registry of live connections.
     pub links: LinksHandle,
+    /// A folder that can be chosen for the store.
+    pub store_folder: PathBuf,
 }
 
 impl Manager {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let (db, clock, events) =
+            (parts.db.clone(), Arc::clone(&parts.clock), parts.events.clone());
         Self(Arc::new(Inner {
+            store: Store::new(db, clock, events, parts.store_folder),
             db: parts.db,
             vault: parts.vault,
             identity: parts.identity,
@@ -118,6 +128,12 @@ impl Manager {
     #[must_use]
     pub fn trees(&self) -> &Trees {
         &self.0.trees
+    }
+
+    /// The built-in store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.0.store
     }
 
     /// A new id of any kind.
@@ -182,6 +198,17 @@ impl Manager {
         tx.commit().await?;
         self.announce(host).await;
         Ok(true)
+    }
+
+    /// Ends what a host has going on in the store. For the one who has revoked or removed it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn cut_from_store(&self, host: HostId) -> Result<(), DbError> {
+        if let Some(repository) = store_rows::repository_of(self.db().read(), host).await? {
+            self.store().cut(repository);
+        }
+        Ok(())
     }
 
     /// Tells everyone that a host and its notices changed, its own session included.

@@ -1,7 +1,7 @@
 //! Starting and stopping the server.
 
 use crate::{
-    db::{Db, error::DbError, manager as identity_rows, runs},
+    db::{Db, error::DbError, manager as identity_rows, repositories, runs},
     events::{Events, Topic},
     identity::{Identity, IdentityError, NewIdentity},
     intake::IntakeHandle,
@@ -9,6 +9,7 @@ use crate::{
     listener::AgentListener,
     manager::{Manager, Parts},
     session::socket::Shared,
+    store::Refused,
     vault::{KeyStore, Vault, VaultError},
 };
 use protocol::Incarnation;
@@ -147,7 +148,9 @@ impl Server {
             clock: deps.clock,
             events: Events::default(),
             links,
+            store_folder: config.data_dir.join("store"),
         });
+        tidy_store(&manager).await?;
         let handle = ServerHandle {
             manager: manager.clone(),
             agent_addr,
@@ -204,6 +207,20 @@ impl ServerHandle {
             );
         }
         self.manager.db().close().await;
+    }
+}
+
+/// Makes the store ready. A store that is away is no reason not to start.
+async fn tidy_store(manager: &Manager) -> Result<(), DbError> {
+    let all = repositories::list(manager.db().read()).await?;
+    let ours = all.iter().filter(|it| it.store_host_id.is_some()).map(|it| it.id);
+    match manager.store().tidy(&ours.collect::<Vec<_>>()).await {
+        Ok(()) | Err(Refused::Homeless) => Ok(()),
+        Err(Refused::Db(error)) => Err(error),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the store is not ready");
+            Ok(())
+        }
     }
 }
 

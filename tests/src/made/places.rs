@@ -96,6 +96,7 @@ async fn repository(
         credential_sealed: Some(vault.seal(&credential_place(id), dice.hex_id().as_bytes())?),
         ca_pem: None,
         append_only,
+        store_host_id: None,
         created_at,
         updated_at: created_at,
         initialised_at: None,
@@ -129,7 +130,7 @@ async fn plan(
     let plan = Plan {
         id,
         name: name.to_owned(),
-        repository_id: repository,
+        repository_id: Some(repository),
         paths: paths.iter().map(|path| (*path).to_owned()).collect(),
         excludes: vec!["*.tmp".to_owned(), "**/.cache".to_owned()],
         tags: Vec::new(),

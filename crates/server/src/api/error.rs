@@ -3,7 +3,7 @@
 //! Nothing internal leaves: what broke inside is logged here, once and with its causes, and the
 //! answer only says that it did.
 
-use crate::{db::error::DbError, vault::VaultError};
+use crate::{db::error::DbError, desired::DesiredError, vault::VaultError};
 use axum::{
     Json,
     http::{StatusCode, header::RETRY_AFTER},
@@ -96,6 +96,12 @@ impl From<VaultError> for ApiError {
     }
 }
 
+impl From<DesiredError> for ApiError {
+    fn from(error: DesiredError) -> Self {
+        Self::Internal(error.into())
+    }
+}
+
 impl From<anyhow::Error> for ApiError {
     fn from(error: anyhow::Error) -> Self {
         Self::Internal(error)
@@ -161,6 +167,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::PlanUnknown
         | Code::RepositoryUnknown
         | Code::SnapshotUnknown
+        | Code::StoreHomeless
         | Code::KindUnknown => StatusCode::UNPROCESSABLE_ENTITY,
         Code::NotFound | Code::HostUnknown | Code::TokenUnknown => StatusCode::NOT_FOUND,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
@@ -176,6 +183,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::VaultKeyWrong
         | Code::DatabaseTooNew
         | Code::DataUnusable
+        | Code::StoreAway
         | Code::ListenFailed
         | Code::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         Code::TooLarge | Code::FrameTooLarge => StatusCode::PAYLOAD_TOO_LARGE,

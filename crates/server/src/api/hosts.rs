@@ -224,7 +224,9 @@ async fn end(change: &mut Change, id: HostId, state: HostState) -> ApiResult<Lef
     hosts::set_state(&mut change.tx, id, state).await?;
     let now = change.now;
     let lost_runs = stored::finish_lost(&mut change.tx, id, now).await?;
-    let rotate = repositories.into_iter().map(CredentialView::from).collect();
+    // From the store the host is cut by the manager itself.
+    let outside = repositories.into_iter().filter(|it| it.store_host_id.is_none());
+    let rotate = outside.map(CredentialView::from).collect();
     Ok(LeftBehindView { rotate, lost_runs })
 }
 

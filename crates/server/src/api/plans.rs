@@ -15,7 +15,7 @@ use crate::{
     db::{
         hosts::{self, HostState},
         plans::{self, Plan},
-        repositories,
+        repositories, store,
     },
     events::Topic,
     manager::Manager,
@@ -33,9 +33,9 @@ pub struct PlanView {
     pub id: PlanId,
     /// Its name.
     pub name: String,
-    /// Where its snapshots go.
-    #[schema(value_type = String, format = Uuid)]
-    pub repository_id: RepositoryId,
+    /// Where its snapshots go; absent for the store, where each machine has a repository of its own.
+    #[schema(value_type = Option<String>, format = Uuid)]
+    pub repository_id: Option<RepositoryId>,
     /// What is backed up.
     pub paths: Vec<String>,
     /// restic exclude patterns.
@@ -133,10 +133,7 @@ async fn check_references(change: &mut Change, plan: &Plan, hosts: &[HostId]) ->
         }
         _ => {}
     }
-    if repositories::find(&mut *change.tx, plan.repository_id).await?.is_none() {
-        let problem = Problem::new(Code::RepositoryUnknown, "There is no such repository.");
-        return Err(problem.field("repository_id").into());
-    }
+    check_destination(change, plan.repository_id).await?;
     for host in hosts {
         let state = hosts::find(&mut *change.tx, *host).await?.map(|host| host.state);
         if state != Some(HostState::Enrolled) {
@@ -146,9 +143,34 @@ async fn check_references(change: &mut Change, plan: &Plan, hosts: &[HostId]) ->
     Ok(())
 }
 
+/// Refuses a repository that does not exist, one that is a machine's own, and a store without a folder.
+async fn check_destination(change: &mut Change, id: Option<RepositoryId>) -> ApiResult<()> {
+    let problem = match id {
+        None if store::place(&mut *change.tx).await?.is_some() => return Ok(()),
+        None => Problem::new(Code::StoreHomeless, "The store has no folder yet.")
+            .guidance("Choose a folder of this computer for it, or another repository."),
+        Some(id) => match repositories::find(&mut *change.tx, id).await? {
+            Some(found) if found.store_host_id.is_none() => return Ok(()),
+            Some(_) => Problem::new(
+                Code::InvalidInput,
+                "This repository belongs to one machine; choose the store instead.",
+            ),
+            None => Problem::new(Code::RepositoryUnknown, "There is no such repository."),
+        },
+    };
+    Err(problem.field("repository_id").into())
+}
+
 /// Tells everyone about a changed plan, and the hosts about their new desired state.
-async fn announce(manager: &Manager, plan: PlanId, repository: RepositoryId, hosts: &[HostId]) {
+async fn announce(
+    manager: &Manager,
+    plan: PlanId,
+    repository: Option<RepositoryId>,
+    hosts: &[HostId],
+) {
     manager.events().publish(Topic::Plan(plan));
-    manager.events().publish(Topic::Repository(repository));
+    if let Some(repository) = repository {
+        manager.events().publish(Topic::Repository(repository));
+    }
     super::wake(manager, hosts).await;
 }

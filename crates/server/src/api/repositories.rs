@@ -245,7 +245,11 @@ async fn announce(manager: &Manager, id: RepositoryId, hosts: &[HostId]) {
 }
 
 /// The hosts whose desired state changed with this repository.
-async fn touch(change: &mut super::change::Change, id: RepositoryId) -> ApiResult<Vec<HostId>> {
+async fn touch(
+    manager: &Manager,
+    change: &mut super::change::Change,
+    id: RepositoryId,
+) -> ApiResult<Vec<HostId>> {
     let hosts = repositories::hosts(&mut *change.tx, id).await?;
-    Ok(desired::touch_hosts(&mut change.tx, &hosts).await?)
+    Ok(desired::touch_hosts(manager, &mut change.tx, &hosts).await?)
 }

@@ -111,6 +111,7 @@ impl Fleet {
             events: Events::default(),
             // Without its actor nobody is connected.
             links: LinksHandle::new().0,
+            store_folder: dir.path().join("store"),
         });
         let router = ui_router(manager.clone());
         Self { dir, manager, clock, router }

@@ -16,8 +16,9 @@ pub struct Plan {
     pub id: PlanId,
     /// What the admin calls it.
     pub name: String,
-    /// Where its snapshots go.
-    pub repository_id: RepositoryId,
+    /// Where its snapshots go; `None` for the store, where each host has a repository of its own. In
+    /// the plans of one host ([`of_host`]) it is the repository that this host uses.
+    pub repository_id: Option<RepositoryId>,
     /// What is backed up.
     pub paths: Vec<String>,
     /// restic exclude patterns.
@@ -39,7 +40,7 @@ pub struct Plan {
 struct PlanRow {
     id: String,
     name: String,
-    repository_id: String,
+    repository_id: Option<String>,
     paths: String,
     excludes: String,
     tags: String,
@@ -57,7 +58,7 @@ impl TryFrom<PlanRow> for Plan {
         let row = Row { table: "plans", id: &stored.id };
         Ok(Self {
             id: row.parse("id", &stored.id)?,
-            repository_id: row.parse("repository_id", &stored.repository_id)?,
+            repository_id: row.maybe_parse("repository_id", stored.repository_id.as_deref())?,
             paths: row.json("paths", &stored.paths)?,
             excludes: row.json("excludes", &stored.excludes)?,
             tags: row.json("tags", &stored.tags)?,
@@ -138,7 +139,7 @@ pub async fn find_by_name(
     id.map(|id| Row { table: "plans", id: &id }.parse("id", &id)).transpose()
 }
 
-/// The plans of one host, by name.
+/// The plans of one host, by name, each with the repository that this host uses.
 ///
 /// # Errors
 /// When the database fails.
@@ -146,8 +147,9 @@ pub async fn of_host(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Vec<Pl
     let host = host.to_string();
     let rows = sqlx::query_as!(
         PlanRow,
-        "SELECT id, name, repository_id, paths, excludes, tags, retention, enabled, created_at, updated_at, revision
-         FROM plans WHERE id IN (SELECT plan_id FROM plan_hosts WHERE host_id = ?)
+        "SELECT id, name, plan_targets.repository_id, paths, excludes, tags, retention, enabled, created_at,
+                updated_at, revision
+         FROM plans JOIN plan_targets ON plan_targets.plan_id = plans.id WHERE plan_targets.host_id = ?
          ORDER BY name COLLATE NOCASE, id",
         host
     )
@@ -192,7 +194,7 @@ pub async fn assignments(db: impl SqliteExecutor<'_>) -> Result<Vec<(PlanId, Hos
 /// # Errors
 /// When the database fails.
 pub async fn insert(tx: &mut Tx, plan: &Plan) -> Result<(), DbError> {
-    let (id, repository) = (plan.id.to_string(), plan.repository_id.to_string());
+    let (id, repository) = (plan.id.to_string(), plan.repository_id.map(|id| id.to_string()));
     let (created, updated) = (millis(plan.created_at), millis(plan.updated_at));
     let json = Written::of(plan)?;
     sqlx::query!(
@@ -220,7 +222,7 @@ pub async fn insert(tx: &mut Tx, plan: &Plan) -> Result<(), DbError> {
 /// # Errors
 /// When the database fails.
 pub async fn update(tx: &mut Tx, plan: &Plan) -> Result<(), DbError> {
-    let (id, repository) = (plan.id.to_string(), plan.repository_id.to_string());
+    let (id, repository) = (plan.id.to_string(), plan.repository_id.map(|id| id.to_string()));
     let updated = millis(plan.updated_at);
     let json = Written::of(plan)?;
     sqlx::query!(

@@ -28,6 +28,8 @@ pub struct Repository {
     pub ca_pem: Option<String>,
     /// Whether agents may only add.
     pub append_only: bool,
+    /// Whose it is, for a repository in the store.
+    pub store_host_id: Option<HostId>,
     /// When it was entered.
     pub created_at: Timestamp,
     /// When the admin last changed it.
@@ -59,6 +61,7 @@ struct RepositoryRow {
     credential_sealed: Option<Vec<u8>>,
     ca_pem: Option<String>,
     append_only: i64,
+    store_host_id: Option<String>,
     created_at: i64,
     updated_at: i64,
     initialised_at: Option<i64>,
@@ -82,6 +85,7 @@ impl TryFrom<RepositoryRow> for Repository {
             credential_sealed: stored.credential_sealed,
             ca_pem: stored.ca_pem,
             append_only: stored.append_only != 0,
+            store_host_id: row.maybe_parse("store_host_id", stored.store_host_id.as_deref())?,
             revision: stored.revision,
         })
     }
@@ -94,8 +98,8 @@ impl TryFrom<RepositoryRow> for Repository {
 pub async fn list(db: impl SqliteExecutor<'_>) -> Result<Vec<Repository>, DbError> {
     let rows = sqlx::query_as!(
         RepositoryRow,
-        "SELECT id, name, url, username, password_sealed, credential_sealed, ca_pem, append_only, created_at,
-                updated_at, initialised_at, revision
+        "SELECT id, name, url, username, password_sealed, credential_sealed, ca_pem, append_only,
+                store_host_id, created_at, updated_at, initialised_at, revision
          FROM repositories ORDER BY name COLLATE NOCASE, id"
     )
     .fetch_all(db)
@@ -114,8 +118,8 @@ pub async fn find(
     let id = id.to_string();
     let row = sqlx::query_as!(
         RepositoryRow,
-        "SELECT id, name, url, username, password_sealed, credential_sealed, ca_pem, append_only, created_at,
-                updated_at, initialised_at, revision
+        "SELECT id, name, url, username, password_sealed, credential_sealed, ca_pem, append_only,
+                store_host_id, created_at, updated_at, initialised_at, revision
          FROM repositories WHERE id = ?",
         id
     )
@@ -145,10 +149,12 @@ pub async fn find_by_name(
 pub async fn insert(tx: &mut Tx, repository: &Repository) -> Result<(), DbError> {
     let id = repository.id.to_string();
     let (created, updated) = (millis(repository.created_at), millis(repository.updated_at));
+    let store_host = repository.store_host_id.map(|host| host.to_string());
     sqlx::query!(
         "INSERT INTO repositories
-             (id, name, url, username, password_sealed, credential_sealed, ca_pem, append_only, created_at, updated_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             (id, name, url, username, password_sealed, credential_sealed, ca_pem, append_only, store_host_id,
+              created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         id,
         repository.name,
         repository.url,
@@ -157,6 +163,7 @@ pub async fn insert(tx: &mut Tx, repository: &Repository) -> Result<(), DbError>
         repository.credential_sealed,
         repository.ca_pem,
         repository.append_only,
+        store_host,
         created,
         updated
     )
@@ -210,13 +217,12 @@ pub async fn delete(tx: &mut Tx, id: RepositoryId) -> Result<(), DbError> {
 pub async fn hosts(db: impl SqliteExecutor<'_>, id: RepositoryId) -> Result<Vec<HostId>, DbError> {
     let key = id.to_string();
     let ids = sqlx::query_scalar!(
-        "SELECT DISTINCT plan_hosts.host_id FROM plan_hosts JOIN plans ON plans.id = plan_hosts.plan_id
-         WHERE plans.repository_id = ? ORDER BY 1",
+        "SELECT DISTINCT host_id FROM plan_targets WHERE repository_id = ? ORDER BY 1",
         key
     )
     .fetch_all(db)
     .await?;
-    ids.iter().map(|host| Row { table: "plan_hosts", id: &key }.parse("host_id", host)).collect()
+    ids.iter().map(|host| Row { table: "plan_targets", id: &key }.parse("host_id", host)).collect()
 }
 
 /// The plans that write into this repository.
@@ -225,9 +231,13 @@ pub async fn hosts(db: impl SqliteExecutor<'_>, id: RepositoryId) -> Result<Vec<
 /// When the database fails.
 pub async fn plans(db: impl SqliteExecutor<'_>, id: RepositoryId) -> Result<Vec<PlanId>, DbError> {
     let key = id.to_string();
-    let ids = sqlx::query_scalar!("SELECT id FROM plans WHERE repository_id = ? ORDER BY id", key)
-        .fetch_all(db)
-        .await?;
+    let ids = sqlx::query_scalar!(
+        r#"SELECT id AS "id!" FROM plans WHERE repository_id = ?1
+           UNION SELECT plan_id FROM plan_targets WHERE repository_id = ?1 ORDER BY 1"#,
+        key
+    )
+    .fetch_all(db)
+    .await?;
     ids.iter().map(|plan| Row { table: "plans", id: plan }.parse("id", plan)).collect()
 }
 
@@ -242,11 +252,9 @@ pub async fn of_host(
     let host = host.to_string();
     let rows = sqlx::query_as!(
         RepositoryRow,
-        "SELECT id, name, url, username, password_sealed, credential_sealed, ca_pem, append_only, created_at,
-                updated_at, initialised_at, revision
-         FROM repositories WHERE id IN (
-             SELECT plans.repository_id FROM plans JOIN plan_hosts ON plan_hosts.plan_id = plans.id
-             WHERE plan_hosts.host_id = ?)
+        "SELECT id, name, url, username, password_sealed, credential_sealed, ca_pem, append_only,
+                store_host_id, created_at, updated_at, initialised_at, revision
+         FROM repositories WHERE id IN (SELECT repository_id FROM plan_targets WHERE host_id = ?)
          ORDER BY name COLLATE NOCASE, id",
         host
     )

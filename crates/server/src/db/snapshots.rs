@@ -99,8 +99,8 @@ pub async fn is_known(
     let known = sqlx::query_scalar!(
         r#"SELECT EXISTS (SELECT 1 FROM snapshots WHERE repository_id = ?1 AND id = ?2)
             OR EXISTS (SELECT 1 FROM runs r LEFT JOIN repository_facts f USING (repository_id)
-                       JOIN plan_hosts USING (host_id) JOIN plans p ON p.id = plan_hosts.plan_id
-                       WHERE r.repository_id = ?1 AND p.repository_id = ?1 AND r.snapshot_id = ?2
+                       JOIN plan_targets t USING (host_id)
+                       WHERE r.repository_id = ?1 AND t.repository_id = ?1 AND r.snapshot_id = ?2
                          AND r.finished_at >= coalesce(f.snapshots_read_at, 0)) AS "known!: bool""#,
         repository,
         snapshot

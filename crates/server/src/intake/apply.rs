@@ -239,7 +239,10 @@ async fn repository_that_exists(
     }
     let named = match (run.repository_id, run.plan_id) {
         (Some(repository), _) => Some(repository),
-        (None, Some(plan)) => plans::find(&mut **tx, plan).await?.map(|plan| plan.repository_id),
+        (None, Some(id)) => {
+            let plans = plans::of_host(&mut **tx, host).await?;
+            plans.into_iter().find(|plan| plan.id == id).and_then(|plan| plan.repository_id)
+        }
         (None, None) => None,
     };
     let Some(named) = named else { return Ok(None) };

@@ -12,7 +12,7 @@ use crate::{
         notices::{self, NewNotice},
         plans,
     },
-    desired,
+    desired::{self, DesiredError},
     events::Topic,
     manager::Manager,
     session::{greet::hash, handshake::too_old},
@@ -99,7 +99,7 @@ async fn let_in(
     manager: &Manager,
     request: &EnrolRequest,
     key: Fingerprint,
-) -> Result<Outcome, DbError> {
+) -> Result<Outcome, DesiredError> {
     let mut tx = manager.db().begin().await?;
     let Some(enrolment) = enrolments::find_by_token(&mut *tx, &hash(&request.token)).await? else {
         return Ok(Outcome::refused(token_unknown()));
@@ -112,7 +112,7 @@ async fn let_in(
         EnrolmentState::Waiting if known.is_some() => Outcome::refused(already_enrolled()),
         EnrolmentState::Waiting => take_in(manager, &mut tx, &enrolment, request, key).await?,
     };
-    tx.commit().await?;
+    tx.commit().await.map_err(DbError::from)?;
     Ok(outcome)
 }
 
@@ -123,7 +123,7 @@ async fn used(
     tx: &mut Tx,
     enrolment: &Enrolment,
     known: Option<&Host>,
-) -> Result<Outcome, DbError> {
+) -> Result<Outcome, DesiredError> {
     let Some(first) = enrolment.host_id else { return Ok(Outcome::refused(token_used())) };
     if let Some(known) = known.filter(|known| known.id == first) {
         return Ok(match known.state {
@@ -151,7 +151,7 @@ async fn take_in(
     enrolment: &Enrolment,
     request: &EnrolRequest,
     key: Fingerprint,
-) -> Result<Outcome, DbError> {
+) -> Result<Outcome, DesiredError> {
     let (host, now) = (manager.new_id::<HostId>(), manager.now());
     let new = NewHost {
         id: host,
@@ -171,11 +171,11 @@ async fn take_in(
     if let Some(plan) = enrolment.plan_id {
         plans::assign(tx, plan, host).await?;
     }
-    desired::touch_hosts(tx, &[host]).await?;
+    desired::touch_hosts(manager, tx, &[host]).await?;
     Ok(Outcome::In { host, is_new: true })
 }
 
-async fn answer(manager: &Manager, host_id: HostId) -> Result<EnrolResponse, DbError> {
+async fn answer(manager: &Manager, host_id: HostId) -> Result<EnrolResponse, DesiredError> {
     Ok(EnrolResponse {
         host_id,
         manager: manager.identity().manager(),
@@ -188,7 +188,7 @@ fn invalid() -> Refusal {
     Refusal(StatusCode::BAD_REQUEST, problem)
 }
 
-fn failed(error: &DbError) -> Refusal {
+fn failed(error: &DesiredError) -> Refusal {
     tracing::error!(error = error as &dyn std::error::Error, "failed to enrol a machine");
     Refusal(
         StatusCode::INTERNAL_SERVER_ERROR,

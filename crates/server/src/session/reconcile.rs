@@ -59,7 +59,7 @@ impl Connection {
         let mut host = host;
         if host.desired_digest.as_ref() != Some(&digest) {
             let mut tx = manager.db().begin().await?;
-            desired::touch_hosts(&mut tx, &[self.host]).await?;
+            desired::touch_hosts(&manager, &mut tx, &[self.host]).await?;
             tx.commit().await.map_err(DbError::from)?;
             let Some(again) = hosts::find(&mut *reader, self.host).await? else { return Ok(()) };
             host = again;

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     db::{error::DbError, hosts},
+    desired::DesiredError,
     events::Topic,
     intake::{IntakeHandle, Lane, Progress, Stopped},
     links::Registration,
@@ -54,6 +55,13 @@ impl From<DbError> for Ended {
     fn from(error: DbError) -> Self {
         tracing::error!(error = &error as &dyn std::error::Error, "failed to serve an agent");
         Self::Closed("the manager's database failed")
+    }
+}
+
+impl From<DesiredError> for Ended {
+    fn from(error: DesiredError) -> Self {
+        tracing::error!(error = &error as &dyn std::error::Error, "failed to serve an agent");
+        Self::Closed("the manager could not make the desired state")
     }
 }
 

@@ -159,6 +159,7 @@ impl Fleet {
             credential_sealed: None,
             ca_pem: None,
             append_only: false,
+            store_host_id: None,
             created_at: now,
             updated_at: now,
             initialised_at: None,
@@ -167,7 +168,7 @@ impl Fleet {
         let plan = Plan {
             id: plan_id,
             name: format!("plan {plan_id}"),
-            repository_id,
+            repository_id: Some(repository_id),
             paths: vec!["/home".to_owned()],
             excludes: Vec::new(),
             tags: Vec::new(),
@@ -187,7 +188,7 @@ impl Fleet {
     pub async fn assign(&self, plan: PlanId, host: HostId) {
         let mut tx = self.db().begin().await.unwrap();
         plans::assign(&mut tx, plan, host).await.unwrap();
-        desired::touch_hosts(&mut tx, &[host]).await.unwrap();
+        desired::touch_hosts(self.manager(), &mut tx, &[host]).await.unwrap();
         tx.commit().await.unwrap();
         self.manager().links().wake(host).await;
     }

@@ -35,8 +35,12 @@ pub async fn list(
     let mut views = Vec::new();
     for host in hosts::list(db).await? {
         let has = |plan| pairs.contains(&(plan, host.id));
-        let plans: Vec<Plan> = plans.iter().filter(|plan| has(plan.id)).cloned().collect();
-        let used = |id| plans.iter().any(|plan| plan.repository_id == id);
+        let own = repositories.iter().find(|it| it.store_host_id == Some(host.id)).map(|it| it.id);
+        let of_host = plans.iter().filter(|plan| has(plan.id)).cloned();
+        let plans: Vec<Plan> = of_host
+            .map(|plan| Plan { repository_id: plan.repository_id.or(own), ..plan })
+            .collect();
+        let used = |id| plans.iter().any(|plan| plan.repository_id == Some(id));
         let facts = Facts {
             is_online: online.contains(&host.id),
             repositories: repositories.iter().filter(|it| used(it.id)).cloned().collect(),

@@ -85,7 +85,7 @@ fn open_run(open: &[Run]) -> Option<&Run> {
 /// The plan's repository, unless it was initialised, or a run met one that is there already: then a
 /// backup tells whether the password fits, and to initialise again would only fail again.
 fn uninitialised<'a>(plan: &Plan, facts: &'a Facts) -> Option<&'a Repository> {
-    let of_plan = facts.repositories.iter().find(|it| it.id == plan.repository_id)?;
+    let of_plan = facts.repositories.iter().find(|it| Some(it.id) == plan.repository_id)?;
     let is_met = || met_repository(&facts.runs, of_plan.id) == Some(true);
     (of_plan.initialised_at.is_none() && !is_met()).then_some(of_plan)
 }

@@ -32,6 +32,7 @@ pub async fn remove(
     check::confirmed(form.confirm.as_deref(), &host.name)?;
     let left = end(&mut change, id, HostState::Removed).await?;
     change.commit("host.remove", &format!("host:{id}"), &host.name).await?;
+    manager.cut_from_store(id).await?;
     announce_end(&manager, id, &left.lost_runs).await;
     Ok(Json(left))
 }

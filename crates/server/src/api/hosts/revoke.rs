@@ -32,6 +32,7 @@ pub async fn revoke(
     check::confirmed(form.confirm.as_deref(), &host.name)?;
     let left = end(&mut change, id, HostState::Revoked).await?;
     change.commit("host.revoke", &format!("host:{id}"), &host.name).await?;
+    manager.cut_from_store(id).await?;
     announce_end(&manager, id, &left.lost_runs).await;
     Ok(Json(left))
 }

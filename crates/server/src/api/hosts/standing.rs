@@ -118,5 +118,6 @@ impl Facts {
 /// Whether a run is the plan's as the plan is now: what lies in a repository that it had before
 /// says nothing of the one that it has. Agents of version 1 do not name the repository.
 fn serves(run: &Run, plan: &Plan) -> bool {
-    run.plan_id == Some(plan.id) && run.repository_id.is_none_or(|it| it == plan.repository_id)
+    run.plan_id == Some(plan.id)
+        && run.repository_id.is_none_or(|it| Some(it) == plan.repository_id)
 }

@@ -24,8 +24,9 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 pub struct CreatePlanForm {
     name: String,
-    #[schema(value_type = String, format = Uuid)]
-    repository_id: RepositoryId,
+    /// Where its snapshots go; absent for the store, where each machine has a repository of its own.
+    #[schema(value_type = Option<String>, format = Uuid)]
+    repository_id: Option<RepositoryId>,
     /// Absolute paths, at least one.
     paths: Vec<String>,
     /// restic exclude patterns.
@@ -56,7 +57,7 @@ pub async fn create(
     check_references(&mut change, &plan, &hosts).await?;
     plans::insert(&mut change.tx, &plan).await?;
     plans::set_hosts(&mut change.tx, plan.id, &hosts).await?;
-    let touched = desired::touch_hosts(&mut change.tx, &hosts).await?;
+    let touched = desired::touch_hosts(&manager, &mut change.tx, &hosts).await?;
     change.commit("plan.create", &format!("plan:{}", plan.id), &plan.name).await?;
     announce(&manager, plan.id, plan.repository_id, &touched).await;
     Ok((StatusCode::CREATED, Json(view(plan, hosts))))

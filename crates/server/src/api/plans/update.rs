@@ -20,13 +20,14 @@ use std::collections::BTreeSet;
 use utoipa::ToSchema;
 
 /// A changed plan. Absent leaves a field alone, a value sets it; `null` clears the retention, which
-/// then keeps all snapshots.
+/// then keeps all snapshots, and as the repository it means the store.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdatePlanForm {
     name: Option<String>,
+    #[serde(default)]
     #[schema(value_type = Option<String>, format = Uuid)]
-    repository_id: Option<RepositoryId>,
+    repository_id: Patch<RepositoryId>,
     paths: Option<Vec<String>>,
     excludes: Option<Vec<String>>,
     tags: Option<Vec<String>>,
@@ -64,7 +65,7 @@ pub async fn update(
     plans::update(&mut change.tx, &plan).await?;
     plans::set_hosts(&mut change.tx, id, &hosts).await?;
     let concerned: Vec<_> = before.union(&after).copied().collect();
-    let touched = desired::touch_hosts(&mut change.tx, &concerned).await?;
+    let touched = desired::touch_hosts(&manager, &mut change.tx, &concerned).await?;
     change.commit("plan.update", &format!("plan:{id}"), &plan.name).await?;
     announce(&manager, id, plan.repository_id, &touched).await;
     Ok(Json(view(plan, hosts)))
@@ -95,7 +96,11 @@ fn apply(form: UpdatePlanForm, to: &mut Plan) -> ApiResult<()> {
             to.retention = Some(retention);
         }
     }
-    to.repository_id = form.repository_id.unwrap_or(to.repository_id);
+    match form.repository_id {
+        Patch::Leave => {}
+        Patch::Clear => to.repository_id = None,
+        Patch::Set(repository) => to.repository_id = Some(repository),
+    }
     to.enabled = form.enabled.unwrap_or(to.enabled);
     Ok(())
 }

@@ -130,6 +130,7 @@ fn build(
         credential_sealed: credential.map(|it| seal(credential_place(id), it)).transpose()?,
         ca_pem: form.ca_pem,
         append_only: form.append_only,
+        store_host_id: None,
         created_at: change.now,
         updated_at: change.now,
         initialised_at: None,

@@ -57,6 +57,9 @@ pub async fn update(
 ) -> ApiResult<Json<RepositoryView>> {
     let mut change = Change::begin(&manager, who).await?;
     let mut repository = find(&mut *change.tx, id).await?;
+    if repository.store_host_id.is_some() {
+        return Err(ApiError::conflict("This repository is a machine's own place in the store."));
+    }
     // Stands in the digest for the secrets, so each change must be another instant.
     let next = repository.updated_at + jiff::SignedDuration::from_millis(1);
     repository.updated_at = change.now.max(next);
@@ -66,7 +69,7 @@ pub async fn update(
     let detail = apply(&manager, form, &mut repository)?;
     super::name_is_free(&mut change.tx, &repository.name, Some(id)).await?;
     repositories::update(&mut change.tx, &repository).await?;
-    let hosts = touch(&mut change, id).await?;
+    let hosts = touch(&manager, &mut change, id).await?;
     change.commit("repository.update", &format!("repository:{id}"), &detail).await?;
     announce(&manager, id, &hosts).await;
     Ok(Json(view(&manager, repository).await?))

@@ -192,7 +192,11 @@ impl Scope<'_> {
         spec: impl FnOnce(PlanId) -> RunSpec,
         power: Power,
     ) -> ApiResult<Resolved> {
-        let resolved = self.by_repository(plan.repository_id, spec(plan.id), power).await?;
+        let repository = plan.repository_id.ok_or_else(|| {
+            Problem::new(Code::RepositoryUnknown, "The plan has no repository for this machine.")
+                .guidance("Choose one in the plan.")
+        })?;
+        let resolved = self.by_repository(repository, spec(plan.id), power).await?;
         Ok(Resolved { plan_id: Some(plan.id), ..resolved })
     }
 

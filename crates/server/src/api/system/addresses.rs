@@ -53,7 +53,8 @@ pub async fn set(
     let mut change = Change::begin(&manager, who).await?;
     rows::set_addresses(&mut change.tx, &form.addresses).await?;
     let enrolled = hosts::list(&mut *change.tx).await?.into_iter().map(|host| host.id);
-    let hosts = desired::touch_hosts(&mut change.tx, &enrolled.collect::<Vec<_>>()).await?;
+    let hosts =
+        desired::touch_hosts(&manager, &mut change.tx, &enrolled.collect::<Vec<_>>()).await?;
     change.commit("system.addresses", "system", &form.addresses.join(" ")).await?;
     wake(&manager, &hosts).await;
     Ok(Json(form))

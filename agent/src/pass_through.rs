@@ -1,0 +1,187 @@
+//! restic's way to the manager's store: a port of this machine, whose connections are passed on to the
+//! manager, at whichever of its addresses answers.
+//!
+//! A laptop changes its address, and a repository's location should not. The bytes are passed on as
+//! they are: restic itself speaks TLS with the manager, whose certificate names `localhost` too, and
+//! shows the repository's password. Whoever else on this machine dials the port gets no further.
+
+use protocol::RepositoryConfig;
+use std::{io, net::Ipv4Addr, sync::Arc, time::Duration};
+use tokio::{
+    io::copy_bidirectional_with_sizes,
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::timeout,
+};
+
+/// How the location of a repository in the store begins; the repository's id follows.
+const SCHEME: &str = "store:";
+
+/// How long dialling one address may take.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much of each direction may lie here.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Connections at once: restic has five, and a few of it may be at work.
+const CONNECTIONS: usize = 64;
+
+/// The pause after the system had no file handle for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The port, as long as this lives.
+#[derive(Debug)]
+pub struct PassThrough {
+    port: u16,
+    addresses: watch::Sender<Vec<String>>,
+    _task: JoinSet<()>,
+}
+
+impl PassThrough {
+    /// Opens the port.
+    ///
+    /// # Errors
+    /// When the machine has none.
+    pub async fn start(addresses: Vec<String>) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let port = listener.local_addr()?.port();
+        let (addresses, listed) = watch::channel(addresses);
+        let mut task = JoinSet::new();
+        task.spawn(accept(listener, listed));
+        Ok(Self { port, addresses, _task: task })
+    }
+
+    /// Where the manager may be from now on, best first.
+    pub fn set_addresses(&self, addresses: Vec<String>) {
+        self.addresses.send_replace(addresses);
+    }
+
+    /// The manager was met at this address.
+    pub fn met_at(&self, address: &str) {
+        self.addresses.send_modify(|all| {
+            if let Some(at) = all.iter().position(|one| one == address) {
+                all[..=at].rotate_right(1);
+            }
+        });
+    }
+
+    /// The repository as restic finds it: one in the store through this port, any other as it is.
+    #[must_use]
+    pub fn resolve(&self, mut repository: RepositoryConfig) -> RepositoryConfig {
+        if let Some(id) = repository.url.strip_prefix(SCHEME) {
+            repository.url = format!("rest:https://localhost:{}/store/{id}/", self.port);
+        }
+        repository
+    }
+}
+
+async fn accept(listener: TcpListener, addresses: watch::Receiver<Vec<String>>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    // What is passed on ends with this task.
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((near, _)) => {
+                    let addresses = addresses.borrow().clone();
+                    connections.spawn(async move {
+                        pass(near, addresses).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "No connection to the store was accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn pass(mut near: TcpStream, addresses: Vec<String>) {
+    for address in addresses {
+        let Ok(Ok(mut far)) = timeout(DIAL_TIMEOUT, TcpStream::connect(&address)).await else {
+            continue;
+        };
+        let _ = (near.set_nodelay(true), far.set_nodelay(true));
+        // How it ends is the business of the two ends.
+        let _ =
+            copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER_BYTES, BUFFER_BYTES).await;
+        return;
+    }
+    // Closed without a word, as if the port were not there: restic tries again.
+    tracing::debug!("The manager's store is not to be reached");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::{RepositoryId, Secret};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    fn repository(url: &str) -> RepositoryConfig {
+        RepositoryConfig {
+            id: RepositoryId::new(1, &[1; 10]),
+            name: "store".to_owned(),
+            url: url.to_owned(),
+            username: None,
+            credential: None,
+            password: Secret::new("canary".to_owned()),
+            ca_pem: None,
+        }
+    }
+
+    async fn echo(tasks: &mut JoinSet<()>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tasks.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (mut from, mut to) = stream.split();
+                tokio::io::copy(&mut from, &mut to).await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn only_repositories_in_the_store_go_through() {
+        let through = PassThrough::start(Vec::new()).await.unwrap();
+        let url = |url| through.resolve(repository(url)).url;
+        assert_eq!(url("store:x"), format!("rest:https://localhost:{}/store/x/", through.port));
+        assert_eq!(url("rest:https://nas:8000/x"), "rest:https://nas:8000/x");
+    }
+
+    #[tokio::test]
+    async fn bytes_go_to_the_address_that_answers_and_back() {
+        let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        let addresses = vec![dead.to_string(), echo(&mut tasks).await];
+        let through = PassThrough::start(addresses).await.unwrap();
+        let mut near = TcpStream::connect(("127.0.0.1", through.port)).await.unwrap();
+        near.write_all(b"hello").await.unwrap();
+        near.shutdown().await.unwrap();
+        let mut back = String::new();
+        near.read_to_string(&mut back).await.unwrap();
+        assert_eq!(back, "hello");
+    }
+
+    #[tokio::test]
+    async fn without_a_manager_the_connection_just_ends() {
+        let through = PassThrough::start(Vec::new()).await.unwrap();
+        let mut near = TcpStream::connect(("127.0.0.1", through.port)).await.unwrap();
+        assert_eq!(near.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    }
+
+    #[tokio::test]
+    async fn the_address_where_the_manager_was_met_comes_first() {
+        let all = ["a:1", "b:1", "c:1"].map(str::to_owned).to_vec();
+        let through = PassThrough::start(all).await.unwrap();
+        through.met_at("c:1");
+        assert_eq!(*through.addresses.borrow(), ["c:1", "a:1", "b:1"]);
+        through.met_at("unknown:1");
+        assert_eq!(*through.addresses.borrow(), ["c:1", "a:1", "b:1"]);
+    }
+}

@@ -1,0 +1,206 @@
+//! The store over HTTP: restic's REST protocol, versions 1 and 2 (restic's manual, "REST Backend").
+//!
+//! restic takes 401, 403, 404, 416 and 507 for final and tries again for a quarter of an hour after
+//! anything else, so each refusal has the status that makes restic do the right thing.
+
+use super::{AgentState, Peer};
+use crate::store::{
+    Refused, Visitor,
+    object::{Kind, Name, Object},
+};
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{FromRequestParts, Path, Query, Request},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{
+            ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE,
+        },
+        request::Parts,
+    },
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use futures_util::StreamExt as _;
+use protocol::{RepositoryId, Secret};
+use std::{collections::HashMap, sync::Arc};
+use tower_http::services::ServeFile;
+
+/// What restic asks for when it wants sizes with the names.
+const V2: &str = "application/vnd.x.restic.rest.v2";
+const V1: &str = "application/vnd.x.restic.rest.v1";
+
+/// Bytes that are read from the disk at once.
+const READ_BYTES: usize = 256 * 1024;
+
+/// The routes, below the id of a repository.
+pub(super) fn routes() -> Router<AgentState> {
+    Router::new()
+        .route("/store/{repository}/", post(create))
+        .route("/store/{repository}/config", get(read).post(write).delete(remove))
+        .route("/store/{repository}/{kind}/", get(list))
+        .route("/store/{repository}/{kind}/{name}", get(read).post(write).delete(remove))
+}
+
+/// A connection on which somebody may become known. Until then it is a stranger's, which is short.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known(Arc<tokio::sync::Notify>);
+
+impl Known {
+    /// Waits until the connection has shown a password that fits.
+    pub async fn wait(&self) {
+        self.0.notified().await;
+    }
+}
+
+/// A refusal as restic understands it.
+struct Answer(StatusCode, String);
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let Self(status, words) = self;
+        let mut response = (status, format!("{words}\n")).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let headers = response.headers_mut();
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"store\""));
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl From<Refused> for Answer {
+    fn from(refused: Refused) -> Self {
+        let status = match &refused {
+            Refused::NotFound => StatusCode::NOT_FOUND,
+            Refused::Exists | Refused::Forbidden(_) => StatusCode::FORBIDDEN,
+            Refused::WrongHash | Refused::Aborted => StatusCode::BAD_REQUEST,
+            Refused::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Refused::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
+            // To be tried again: "not found" would mean that there is nothing to restore.
+            Refused::Away | Refused::Homeless => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::Io(_) | Refused::Db(_) => {
+                tracing::error!(
+                    error = &refused as &dyn std::error::Error,
+                    "the store failed to answer"
+                );
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self(status, refused.to_string())
+    }
+}
+
+/// Somebody who was let in, with what the path names.
+struct Visit {
+    visitor: Visitor,
+    kind: Option<Kind>,
+    object: Option<Object>,
+}
+
+impl FromRequestParts<AgentState> for Visit {
+    type Rejection = Answer;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AgentState) -> Result<Self, Answer> {
+        let nowhere = || Answer(StatusCode::NOT_FOUND, "There is nothing here.".to_owned());
+        let Path(path) = Path::<HashMap<String, String>>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| nowhere())?;
+        let id = path.get("repository").and_then(|id| id.parse().ok()).ok_or_else(nowhere)?;
+        let visitor = let_in(parts, state, id).await?;
+        let kind =
+            path.get("kind").map(|kind| Kind::parse(kind).ok_or_else(nowhere)).transpose()?;
+        let object = match (kind, path.get("name")) {
+            (Some(kind), Some(name)) => {
+                Some(Object::File(kind, Name::parse(name).ok_or_else(nowhere)?))
+            }
+            (None, _) => Some(Object::Config),
+            (Some(_), None) => None,
+        };
+        Ok(Self { visitor, kind, object })
+    }
+}
+
+impl Visit {
+    fn object(&self) -> Result<Object, Answer> {
+        self.object.clone().ok_or_else(|| Refused::NotFound.into())
+    }
+}
+
+async fn let_in(parts: &Parts, state: &AgentState, id: RepositoryId) -> Result<Visitor, Answer> {
+    let refused = || Answer(StatusCode::UNAUTHORIZED, "The password does not fit.".to_owned());
+    let peer = parts.extensions.get::<Peer>().ok_or_else(refused)?;
+    let (address, now) = (peer.address.ip(), state.manager().now());
+    let (user, password) = basic(&parts.headers).ok_or_else(refused)?;
+    if user != id.to_string() || !state.attempts.may_try(address, now) {
+        return Err(refused());
+    }
+    let is_local = address.to_canonical().is_loopback();
+    let Some(visitor) = state.manager().store().let_in(id, &password, is_local).await? else {
+        state.attempts.failed(address, now);
+        return Err(refused());
+    };
+    if let Some(known) = parts.extensions.get::<Known>() {
+        known.0.notify_one();
+    }
+    Ok(visitor)
+}
+
+/// User and password of HTTP's basic scheme.
+fn basic(headers: &HeaderMap) -> Option<(String, Secret<String>)> {
+    let encoded = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
+    let text = data_encoding::BASE64.decode(encoded.trim().as_bytes()).ok()?;
+    let text = Secret::new(String::from_utf8(text).ok()?);
+    let (user, password) = text.expose_secret().split_once(':')?;
+    Some((user.to_owned(), Secret::new(password.to_owned())))
+}
+
+async fn create(
+    visit: Visit,
+    Query(query): Query<HashMap<String, String>>,
+) -> Result<StatusCode, Answer> {
+    if query.get("create").is_none_or(|create| create != "true") {
+        return Err(Answer(StatusCode::BAD_REQUEST, "Say create=true.".to_owned()));
+    }
+    visit.visitor.create().await?;
+    Ok(StatusCode::OK)
+}
+
+async fn list(visit: Visit, headers: HeaderMap) -> Result<Response, Answer> {
+    let kind = visit.kind.ok_or(Refused::NotFound)?;
+    let entries = visit.visitor.list(kind).await?;
+    let is_v2 = headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes() == V2.as_bytes());
+    Ok(if is_v2 {
+        ([(CONTENT_TYPE, V2)], Json(entries)).into_response()
+    } else {
+        let names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
+        ([(CONTENT_TYPE, V1)], Json(names)).into_response()
+    })
+}
+
+/// GET and HEAD, with ranges.
+async fn read(visit: Visit, request: Request) -> Result<Response, Answer> {
+    let object = visit.object()?;
+    let path = visit.visitor.find(&object).await?;
+    let mut file = ServeFile::new(path).with_buf_chunk_size(READ_BYTES);
+    let response = file.try_call(request).await.map_err(Refused::Io)?;
+    let cut = visit.visitor.cut();
+    // A host that is revoked in the middle gets no more.
+    Ok(response.map(|body| {
+        let pieces = Body::new(body).into_data_stream();
+        Body::from_stream(pieces.take_until(cut.cancelled_owned()))
+    }))
+}
+
+async fn write(visit: Visit, headers: HeaderMap, body: Body) -> Result<StatusCode, Answer> {
+    let object = visit.object()?;
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    visit.visitor.put(object, length, body.into_data_stream()).await?;
+    Ok(StatusCode::OK)
+}
+
+async fn remove(visit: Visit) -> Result<StatusCode, Answer> {
+    visit.visitor.delete(&visit.object()?).await?;
+    Ok(StatusCode::OK)
+}

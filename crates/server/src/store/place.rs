@@ -1,0 +1,192 @@
+//! The folder of the store.
+//!
+//! ```text
+//! <folder>/<repository id>/          a restic repository, as restic itself lays it out
+//! <folder>/.restic-manager/store     the marker: whose folder this is
+//! <folder>/.restic-manager/incoming  uploads that are not finished
+//! <folder>/.restic-manager/trash     what was deleted, for a while
+//! ```
+//!
+//! A disk that is not mounted leaves an empty folder, or another disk, at the same place. The marker
+//! tells: without it the store is *away*, and never an empty one.
+
+use crate::files::{self, Readers};
+use protocol::RepositoryId;
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+};
+use thiserror::Error;
+use uuid::Uuid;
+
+const CONTROL: &str = ".restic-manager";
+
+/// Why a folder does not become the store.
+#[derive(Debug, Error)]
+pub enum PlaceError {
+    /// It is not an absolute path.
+    #[error("the folder must be an absolute path")]
+    Relative,
+    /// It holds the store of another manager, or an earlier one.
+    #[error("the folder holds another store")]
+    Foreign,
+    /// The file system refused.
+    #[error("the folder cannot be used")]
+    Io(#[from] io::Error),
+}
+
+/// The folder of the store, which may be away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    folder: PathBuf,
+    marker: Uuid,
+}
+
+impl Place {
+    /// A folder that was made ready before.
+    #[must_use]
+    pub fn new(folder: PathBuf, marker: Uuid) -> Self {
+        Self { folder, marker }
+    }
+
+    /// Makes a folder ready, and the folder itself where it is missing. One that has this marker
+    /// already is taken as it is: it was moved.
+    ///
+    /// # Errors
+    /// Why it cannot be the store.
+    pub fn make(folder: &Path, marker: Uuid) -> Result<Self, PlaceError> {
+        if !folder.is_absolute() {
+            return Err(PlaceError::Relative);
+        }
+        let place = Self::new(folder.to_owned(), marker);
+        match place.read_marker() {
+            Ok(found) if found == marker.to_string() => {}
+            Ok(_) => return Err(PlaceError::Foreign),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                create_dir(folder)?;
+                create_dir(&place.control())?;
+                files::replace(
+                    &place.control().join("store"),
+                    &format!("{marker}\n"),
+                    Readers::Owner,
+                )?;
+                sync_dir(&place.control())?;
+                sync_dir(folder)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        create_dir(&place.incoming())?;
+        create_dir(&place.trash())?;
+        Ok(place)
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether the folder that lies there now is this store.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.read_marker().is_ok_and(|found| found == self.marker.to_string())
+    }
+
+    /// Where a repository lies.
+    #[must_use]
+    pub fn repository(&self, id: RepositoryId) -> PathBuf {
+        self.folder.join(id.to_string())
+    }
+
+    /// Where uploads lie until they are finished: on the disk that they go to, so that finishing one
+    /// is a rename.
+    #[must_use]
+    pub fn incoming(&self) -> PathBuf {
+        self.control().join("incoming")
+    }
+
+    /// Where deleted files lie for a while.
+    #[must_use]
+    pub fn trash(&self) -> PathBuf {
+        self.control().join("trash")
+    }
+
+    /// Removes what uploads of an earlier process left behind.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.incoming())? {
+            fs::remove_file(entry?.path())?;
+        }
+        Ok(())
+    }
+
+    fn control(&self) -> PathBuf {
+        self.folder.join(CONTROL)
+    }
+
+    fn read_marker(&self) -> io::Result<String> {
+        Ok(fs::read_to_string(self.control().join("store"))?.trim().to_owned())
+    }
+}
+
+/// Makes a folder for its owner only, with those above it, unless it is there.
+///
+/// # Errors
+/// As the file system says.
+pub fn create_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Waits until the disk has the names in a folder. Windows has no call for that, and writes them with
+/// the file.
+///
+/// # Errors
+/// As the file system says.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    if cfg!(windows) { Ok(()) } else { File::open(path)?.sync_all() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: Uuid = Uuid::from_u128(1);
+
+    #[test]
+    fn an_empty_folder_at_the_same_place_is_not_the_store() {
+        let base = tempfile::tempdir().unwrap();
+        let (disk, elsewhere) = (base.path().join("disk"), base.path().join("elsewhere"));
+        let place = Place::make(&disk, OURS).unwrap();
+        assert!(place.is_here());
+        fs::rename(&disk, &elsewhere).unwrap();
+        assert!(!place.is_here());
+        fs::create_dir(&disk).unwrap();
+        assert!(!place.is_here());
+        // Moved, it is the same store.
+        assert!(Place::make(&elsewhere, OURS).unwrap().is_here());
+    }
+
+    #[test]
+    fn the_store_of_another_manager_is_left_alone() {
+        let base = tempfile::tempdir().unwrap();
+        Place::make(base.path(), Uuid::from_u128(2)).unwrap();
+        assert!(matches!(Place::make(base.path(), OURS), Err(PlaceError::Foreign)));
+        assert!(matches!(Place::make(Path::new("store"), OURS), Err(PlaceError::Relative)));
+    }
+
+    #[test]
+    fn unfinished_uploads_are_swept() {
+        let base = tempfile::tempdir().unwrap();
+        let place = Place::make(base.path(), OURS).unwrap();
+        fs::write(place.incoming().join("half"), "x").unwrap();
+        place.sweep().unwrap();
+        assert_eq!(fs::read_dir(place.incoming()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,117 @@
+//! One upload: bytes into a file of their own, hashed as they come; whole and right, it gets its name.
+
+use super::{Refused, object::Object, place::sync_dir};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use ring::digest::{Context, SHA256};
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tempfile::NamedTempFile;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// Bytes that are handed to the disk together. While they are written, the next come in.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// How long nothing may come. restic begins an upload again when it fails.
+const SILENCE: Duration = Duration::from_secs(90);
+
+/// What has come so far.
+struct Upload {
+    file: NamedTempFile,
+    hash: Context,
+}
+
+impl Upload {
+    fn begin(incoming: &Path) -> io::Result<Self> {
+        Ok(Self { file: NamedTempFile::new_in(incoming)?, hash: Context::new(&SHA256) })
+    }
+
+    fn write(mut self: Box<Self>, batch: &[Bytes]) -> io::Result<Box<Self>> {
+        for piece in batch {
+            self.hash.update(piece);
+            self.file.write_all(piece)?;
+        }
+        Ok(self)
+    }
+
+    /// Gives the file its name, on the disk for good.
+    fn finish(self, object: &Object, target: &Path) -> Result<(), Refused> {
+        if let Object::File(_, name) = object {
+            let hash = data_encoding::HEXLOWER.encode(self.hash.finish().as_ref());
+            if hash != name.as_str() {
+                return Err(Refused::WrongHash);
+            }
+        }
+        self.file.as_file().sync_all()?;
+        self.file.persist(target).map_err(|error| error.error)?;
+        let folder = target.parent().unwrap_or(target);
+        Ok(sync_dir(folder)?)
+    }
+}
+
+/// Receives a file of at most so many bytes, and puts it in its place. Whatever goes wrong, nothing
+/// of it stays.
+///
+/// # Errors
+/// Why there is no such file now.
+pub async fn receive<E>(
+    incoming: PathBuf,
+    object: Object,
+    target: PathBuf,
+    most: u64,
+    mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+) -> Result<u64, Refused> {
+    let beginning = spawn_blocking(move || Upload::begin(&incoming).map(Box::new));
+    let mut writer = Writer::Idle(done(beginning).await??);
+    let (mut batch, mut waiting, mut bytes) = (Vec::new(), 0, 0_u64);
+    loop {
+        let next = tokio::time::timeout(SILENCE, body.next()).await;
+        let piece = match next {
+            Ok(Some(Ok(piece))) => piece,
+            Ok(None) => break,
+            Ok(Some(Err(_))) | Err(_) => return Err(Refused::Aborted),
+        };
+        waiting += piece.len();
+        bytes += piece.len() as u64;
+        if bytes > most {
+            return Err(Refused::TooLarge);
+        }
+        batch.push(piece);
+        if waiting >= BATCH_BYTES {
+            writer = writer.write(std::mem::take(&mut batch)).await?;
+            waiting = 0;
+        }
+    }
+    let upload = writer.write(batch).await?.settle().await?;
+    done(spawn_blocking(move || upload.finish(&object, &target))).await??;
+    Ok(bytes)
+}
+
+/// Either nothing is being written, or one batch is.
+enum Writer {
+    Idle(Box<Upload>),
+    Busy(JoinHandle<io::Result<Box<Upload>>>),
+}
+
+impl Writer {
+    /// Waits for the batch before, and begins with this one.
+    async fn write(self, batch: Vec<Bytes>) -> Result<Self, Refused> {
+        let upload = self.settle().await?;
+        Ok(Self::Busy(spawn_blocking(move || upload.write(&batch))))
+    }
+
+    async fn settle(self) -> Result<Box<Upload>, Refused> {
+        match self {
+            Self::Idle(upload) => Ok(upload),
+            Self::Busy(writing) => Ok(done(writing).await??),
+        }
+    }
+}
+
+/// What a thread came back with.
+async fn done<T>(thread: JoinHandle<T>) -> Result<T, Refused> {
+    thread.await.map_err(|error| Refused::Io(io::Error::other(error)))
+}
