@@ -183,7 +183,7 @@ async fn what_a_machine_may_not_do_is_refused_for_good() {
         // Paths do not leave the repository.
         (Method::GET, "data/..%2f..%2fconfig".to_owned(), b"", gone),
         (Method::GET, "../".to_owned(), b"", gone),
-        (Method::POST, "secrets/".to_owned() + &right, content, gone),
+        (Method::POST, format!("secrets/{right}"), content, gone),
         (Method::GET, format!("data/{}", right.to_uppercase()), b"", gone),
         // A lock that is not there is no error: restic tries again after a lost answer.
         (Method::DELETE, format!("locks/{right}"), b"", StatusCode::OK),
@@ -227,7 +227,7 @@ async fn a_machine_reaches_its_own_repository_only_and_a_revoked_one_none() {
     backup(&fleet).await;
     // A second machine with the same plan has a repository of its own.
     let token = enrolment_token(&fleet.api, "machine2", Some(&fleet.plan)).await.unwrap();
-    let mut other = Agent::new(&dir.path().join("agent2"), restic());
+    let other = Agent::new(&dir.path().join("agent2"), restic());
     other.enrol(fleet.manager.ready(), &token).unwrap();
     let store = fleet.api.get("/api/store").await.unwrap();
     let all = store["repositories"].as_array().unwrap();
@@ -264,7 +264,12 @@ async fn a_machine_reaches_its_own_repository_only_and_a_revoked_one_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_and_a_disk_that_is_away_are_told_as_what_they_are() {
     let dir = tempfile::tempdir().unwrap();
-    let fleet = fleet(dir.path()).await;
+    let mut fleet = fleet(dir.path()).await;
+    // Before 0.18.1 restic tries again for a quarter of an hour when there is no room.
+    fleet.agent.stop().await.unwrap();
+    fleet.agent.restic = Tools::of_workspace().every_restic().unwrap().pop().unwrap();
+    fleet.agent.start(Rights::Full).unwrap();
+    fleet.in_sync().await.unwrap();
     backup(&fleet).await;
     let thief = Thief::of(&fleet);
     let limit = format!("/api/store/repositories/{}", fleet.repository);
