@@ -492,6 +492,65 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/store": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The store: its folder and disk, what each machine has in it, and what can be brought back. */
+        get: operations["show_store"];
+        /**
+         * Chooses the folder of the store, or says where it lies now. The folder is made if it is missing. Once
+         *     there is a store, only the folder itself, moved there by hand, is taken: an empty one in its place
+         *     would look as if everything were lost.
+         */
+        put: operations["choose_store"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/store/repositories/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Limits what a machine may fill of the store. What it has already stays. */
+        put: operations["limit_store"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/store/repositories/{id}/bring-back": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Brings back what one operation deleted: its snapshots and their data are there again. What was
+         *     written since stays.
+         */
+        post: operations["bring_back"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/system": {
         parameters: {
             query?: never;
@@ -560,8 +619,29 @@ export interface components {
             /** @description To what, such as `host:<id>`. */
             subject: string;
         };
+        /** @description Which deletion. */
+        BringBackForm: {
+            /**
+             * Format: date-time
+             * @description When it was, as the store says.
+             */
+            at: string;
+        };
+        /** @description What came back. */
+        BroughtBackView: {
+            /**
+             * Format: int64
+             * @description Files.
+             */
+            files: number;
+        };
+        /** @description Where the store lies. */
+        ChooseStoreForm: {
+            /** @description An absolute folder of the computer that runs this manager. */
+            folder: string;
+        };
         /** @enum {string} */
-        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "not_confirmed" | "too_large" | "keyring_missing" | "keyring_locked" | "keyring_failed" | "vault_key_missing" | "vault_key_wrong" | "database_too_new" | "data_unusable" | "listen_failed" | "stopping" | "internal";
+        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "store_homeless" | "store_away" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "not_confirmed" | "too_large" | "keyring_missing" | "keyring_locked" | "keyring_failed" | "vault_key_missing" | "vault_key_wrong" | "database_too_new" | "data_unusable" | "listen_failed" | "stopping" | "internal";
         /** @description What an act that cannot be undone wants to hear. */
         ConfirmForm: {
             /** @description The name of the thing, exactly. */
@@ -601,8 +681,11 @@ export interface components {
             name: string;
             /** @description Absolute paths, at least one. */
             paths: string[];
-            /** Format: uuid */
-            repository_id: string;
+            /**
+             * Format: uuid
+             * @description Where its snapshots go; absent for the store, where each machine has a repository of its own.
+             */
+            repository_id?: string | null;
             retention?: components["schemas"]["RetentionView"] | null;
             /** @description Tags; none may have a comma or begin with `plan:` or `run:`. */
             tags?: string[];
@@ -670,6 +753,34 @@ export interface components {
             url: string;
             /** @description The user name whose password needs changing at its server. */
             username?: string | null;
+        };
+        /** @description What one operation deleted. */
+        DeletionView: {
+            /**
+             * Format: date-time
+             * @description When the operation began; names it.
+             */
+            at: string;
+            /**
+             * Format: int64
+             * @description Their bytes.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description Its files.
+             */
+            files: number;
+            /**
+             * Format: int64
+             * @description How many of the files are snapshots.
+             */
+            snapshots: number;
+            /**
+             * Format: date-time
+             * @description Until when it can be brought back.
+             */
+            until: string;
         };
         /**
          * @description Where a run is on its way.
@@ -918,6 +1029,14 @@ export interface components {
             /** @description The repositories whose passwords and credentials the host knows. */
             rotate: components["schemas"]["CredentialView"][];
         };
+        /** @description How much a machine may fill. */
+        LimitForm: {
+            /**
+             * Format: int64
+             * @description Bytes; `null` for no limit.
+             */
+            quota_bytes?: number | null;
+        };
         /** @description The data of an event `line`; its event id is the last line's number. */
         LinesView: {
             /** @description The next lines. */
@@ -1071,9 +1190,9 @@ export interface components {
             paths: string[];
             /**
              * Format: uuid
-             * @description Where its snapshots go.
+             * @description Where its snapshots go; absent for the store, where each machine has a repository of its own.
              */
-            repository_id: string;
+            repository_id?: string | null;
             retention?: components["schemas"]["RetentionView"] | null;
             /** @description Tags beside the plan's and the run's own. */
             tags: string[];
@@ -1505,6 +1624,68 @@ export interface components {
              */
             expires_in_seconds?: number | null;
         };
+        /**
+         * @description How the store stands.
+         * @enum {string}
+         */
+        StoreState: "homeless" | "here" | "away";
+        /** @description The store. */
+        StoreView: {
+            /** @description A folder that could be chosen: beside the database of this manager. */
+            default_folder: string;
+            /** @description Its folder, once one was chosen. */
+            folder?: string | null;
+            /**
+             * Format: int64
+             * @description Bytes that are free on its disk.
+             */
+            free_bytes?: number | null;
+            /** @description Its repositories, by name. */
+            repositories: components["schemas"]["StoredRepositoryView"][];
+            /** @description How it stands. */
+            state: components["schemas"]["StoreState"];
+            /**
+             * Format: int64
+             * @description Bytes that its disk has.
+             */
+            total_bytes?: number | null;
+        };
+        /** @description A machine's repository in the store. */
+        StoredRepositoryView: {
+            /** @description What can be brought back, newest first. */
+            deletions: components["schemas"]["DeletionView"][];
+            /** @description Its folder. */
+            folder: string;
+            /**
+             * Format: uuid
+             * @description The machine whose it is, also when it has left the fleet.
+             */
+            host_id: string;
+            /** @description The name of that machine. */
+            host_name: string;
+            /**
+             * Format: date-time
+             * @description When the newest snapshot arrived, by this computer's clock.
+             */
+            last_arrival_at?: string | null;
+            /** @description Its name. */
+            name: string;
+            /**
+             * Format: int64
+             * @description Bytes that the machine may fill; absent for no limit.
+             */
+            quota_bytes?: number | null;
+            /**
+             * Format: uuid
+             * @description The repository.
+             */
+            repository_id: string;
+            /**
+             * Format: int64
+             * @description Bytes in it; absent while the store is away.
+             */
+            used_bytes?: number | null;
+        };
         /** @description The manager. */
         SystemView: {
             /** @description Where agents may dial it, `host:port`, best first. */
@@ -1569,6 +1750,9 @@ export interface components {
         } | {
             /** @enum {string} */
             topic: "enrolments";
+        } | {
+            /** @enum {string} */
+            topic: "store";
         };
         /** @description Something in a folder of a snapshot. */
         TreeEntryView: {
@@ -1617,7 +1801,7 @@ export interface components {
         };
         /**
          * @description A changed plan. Absent leaves a field alone, a value sets it; `null` clears the retention, which
-         *     then keeps all snapshots.
+         *     then keeps all snapshots, and as the repository it means the store.
          */
         UpdatePlanForm: {
             enabled?: boolean | null;
@@ -2813,6 +2997,130 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    show_store: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    choose_store: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChooseStoreForm"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    limit_store: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LimitForm"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    bring_back: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BringBackForm"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BroughtBackView"];
+                };
             };
             default: {
                 headers: {
