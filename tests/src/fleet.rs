@@ -249,7 +249,10 @@ impl Fleet<StoreFolder> {
     /// When the certificate cannot be written.
     pub fn stolen(&self, restic: &Path) -> Result<Command> {
         let ca = self.server.folder.with_extension("pem");
-        std::fs::write(&ca, &self.manager.ready().ca_pem)?;
+        // Another restic may be reading it.
+        if !ca.exists() {
+            std::fs::write(&ca, &self.manager.ready().ca_pem)?;
+        }
         let mut command = Command::new(restic);
         command.env_clear().env("HOME", self.server.folder.with_extension("home"));
         command.args(["--no-cache", "--repo"]).arg(format!("rest:{}", self.address()));

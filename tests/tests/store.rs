@@ -127,6 +127,12 @@ struct Thief<'a> {
     client: reqwest::Client,
 }
 
+/// A file that an upload writes: its path below the repository, and what is in it.
+fn blob(n: u64) -> (String, Vec<u8>) {
+    let bytes: Vec<u8> = n.to_le_bytes().into_iter().cycle().take(200_000).collect();
+    (hash(&bytes), bytes)
+}
+
 impl<'a> Thief<'a> {
     fn of(fleet: &'a InStore) -> Self {
         let ca = fleet.manager.ready().ca_pem.as_bytes();
@@ -139,11 +145,21 @@ impl<'a> Thief<'a> {
     }
 
     async fn send(&self, method: Method, path: &str, body: &[u8]) -> StatusCode {
+        self.try_send(method, path, body).await.unwrap()
+    }
+
+    /// The answer, if the server lived long enough to give one.
+    async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        body: &[u8],
+    ) -> reqwest::Result<StatusCode> {
         let url = format!("{}{path}", self.fleet.address());
         let request = self.client.request(method, url).body(body.to_vec());
         let secrets = &self.fleet.secrets;
         let request = request.basic_auth(&self.fleet.repository, Some(&secrets.credential));
-        request.send().await.unwrap().status()
+        Ok(request.send().await?.status())
     }
 }
 
@@ -295,4 +311,109 @@ async fn a_quota_and_a_disk_that_is_away_are_told_as_what_they_are() {
     // It has moved: the machines need not be told.
     fleet.api.put("/api/store", &json!({ "folder": elsewhere })).await.unwrap();
     backup(&fleet).await;
+}
+
+/// What a round of uploads and deletions was told to be done.
+#[derive(Default)]
+struct Told {
+    uploaded: Vec<String>,
+    unlocked: Vec<String>,
+}
+
+/// Uploads and deletes until the manager is killed, which is after so many answers.
+async fn until_killed(fleet: &mut InStore, round: u64, answers: usize) -> Told {
+    let told = std::sync::Mutex::new(Told::default());
+    {
+        let thief = Thief::of(fleet);
+        let told = &told;
+        let work = (0..20_u64).map(|n| {
+            let thief = &thief;
+            async move {
+                let (name, bytes) = blob(round * 100 + n);
+                let path = format!("data/{name}");
+                let lock = (round * 100 + n).to_be_bytes();
+                let at = format!("locks/{}", hash(&lock));
+                if thief.try_send(Method::POST, &path, &bytes).await.is_ok_and(|it| it == 200) {
+                    told.lock().unwrap().uploaded.push(name);
+                }
+                let is_locked = thief.try_send(Method::POST, &at, &lock).await.is_ok();
+                if is_locked
+                    && thief.try_send(Method::DELETE, &at, b"").await.is_ok_and(|it| it == 200)
+                {
+                    told.lock().unwrap().unlocked.push(at);
+                }
+            }
+        });
+        let enough = testkit::wait_for("some answers", async || {
+            let told = told.lock().unwrap();
+            Ok((told.uploaded.len() + told.unlocked.len() >= answers).then_some(()))
+        });
+        tokio::select! {
+            _ = futures_util::future::join_all(work) => {}
+            done = enough => done.unwrap(),
+        }
+    }
+    fleet.manager.kill_9().await.unwrap();
+    fleet.manager.start().await.unwrap();
+    told.into_inner().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_outlives_a_kill_and_what_was_not_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fleet = fleet(dir.path()).await;
+    backup(&fleet).await;
+    let data = fleet.server.repository.join("data");
+    for (round, answers) in [0, 1, 3, 7, 12, 18, 22, 27, 31, 36].into_iter().enumerate() {
+        let told = until_killed(&mut fleet, round as u64, answers).await;
+        for name in &told.uploaded {
+            assert!(data.join(&name[..2]).join(name).is_file(), "{name} was acknowledged");
+        }
+        for path in &told.unlocked {
+            assert!(!fleet.server.repository.join(path).exists(), "{path} was taken back");
+        }
+    }
+    for folder in names(&data) {
+        for name in names(&data.join(&folder)) {
+            let content = fs::read(data.join(&folder).join(&name)).unwrap();
+            assert_eq!(hash(&content), name, "a file is whole or not there");
+        }
+    }
+    let incoming = fleet.server.folder.join(".restic-manager/incoming");
+    assert_eq!(names(&incoming), Vec::<String>::new());
+    // What was locked and not unlocked is there still, and is no lock that restic could read.
+    for lock in names(&fleet.server.repository.join("locks")) {
+        let thief = Thief::of(&fleet);
+        let path = format!("locks/{lock}");
+        assert_eq!(thief.send(Method::DELETE, &path, b"").await, StatusCode::OK);
+    }
+    fleet.in_sync().await.unwrap();
+    backup(&fleet).await;
+    let mut plain = fleet.plain(&restic());
+    plain.arg("check");
+    succeed(plain);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_clients_at_once_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = fleet(dir.path()).await;
+    let clients: Vec<_> = (0..20)
+        .map(|n| {
+            let source = dir.path().join(format!("client{n}"));
+            fs::create_dir(&source).unwrap();
+            fs::write(source.join("file"), blob(n).1).unwrap();
+            let mut stolen = fleet.stolen(&restic()).unwrap();
+            stolen.arg("backup").arg(source);
+            std::thread::spawn(move || run(stolen))
+        })
+        .collect();
+    for client in clients {
+        let (is_good, printed) = client.join().unwrap();
+        assert!(is_good, "{printed}");
+    }
+    assert_eq!(snapshots(&fleet).len(), 20);
+    let mut plain = fleet.plain(&restic());
+    plain.args(["check", "--read-data"]);
+    succeed(plain);
 }
