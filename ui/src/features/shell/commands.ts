@@ -36,6 +36,7 @@ function placeCommands(): Command[] {
   return [
     place('Fleet', '#/', 'g f'),
     place('Activity', '#/activity', 'g a'),
+    place('Store', '#/store'),
     place('Settings', '#/settings', 'g s'),
     place('Add machine', '#/add'),
   ];

@@ -2,7 +2,7 @@
 // backups go.
 import { granted, type Client } from '$lib/api/client';
 import type { EventHub } from '$lib/api/events';
-import type { Machine, Notice, Plan, Repository, Run, System } from '$lib/api/types';
+import type { Machine, Notice, Plan, Repository, Run, Store, System } from '$lib/api/types';
 import type { Standings } from '$lib/domain/attention';
 import { lastGoodOf, machineState } from '$lib/domain/machine';
 import type { Clock } from './clock.svelte';
@@ -19,6 +19,8 @@ export class Fleet {
   readonly plans: Live<Plan[]>;
   readonly repositories: Live<Repository[]>;
   readonly system: Live<System>;
+  /** Only kept fresh where it is shown: it looks at the disk. */
+  readonly store: Live<Store>;
 
   /** Moves once a minute: what hangs on "how old" need not be judged every second. */
   readonly #minute: number;
@@ -46,6 +48,7 @@ export class Fleet {
       800,
     );
     this.system = live(['host', 'run'], () => granted(client.GET('/api/system')), 2000);
+    this.store = live(['store', 'host'], () => granted(client.GET('/api/store')), 1000);
     this.#minute = $derived(Math.floor(clock.now / 60_000) * 60_000);
     this.standings = $derived.by(() => {
       // A run may have ended within this minute.

@@ -8,6 +8,7 @@ export type Route =
   | { view: 'machine'; id: string; tab: MachineTab; rest: string[] }
   | { view: 'activity' }
   | { view: 'run'; id: string }
+  | { view: 'store' }
   | { view: 'settings' }
   | { view: 'unknown' };
 
@@ -21,7 +22,9 @@ export function parseRoute(hash: string): Route {
   const path = hash.replace(/^#?\/?/, '').split('?')[0] ?? '';
   const [view = '', id, tab = 'overview', ...rest] = path.split('/').map(decode);
   if (view === '') return { view: 'fleet' };
-  if (view === 'add' || view === 'activity' || view === 'settings') return { view };
+  if (view === 'add' || view === 'activity' || view === 'store' || view === 'settings') {
+    return { view };
+  }
   if (view === 'runs' && id) return { view: 'run', id };
   if (view === 'machines' && id && TABS.includes(tab)) {
     return { view: 'machine', id, tab: tab as MachineTab, rest };
