@@ -2,8 +2,10 @@
 
 use crate::{
     connection::dial,
+    daemon::addresses,
     desired,
     identity::{Enrolment, Identity, Settings},
+    pass_through::PassThrough,
     paths::StateDir,
     runner::{Tools, locate, repository, verdict, words::count},
     status::{Link, Live},
@@ -244,8 +246,17 @@ async fn repositories(
         executable: std::path::PathBuf::new(),
         hostname: String::new(),
     };
-    for repository in &desired.repositories {
-        findings.push(look_into(repository, &tools).await);
+    // The running agent has a port of its own.
+    let enrolled = Enrolment::load(state).map(|enrolment| enrolment.addresses).unwrap_or_default();
+    let through = match PassThrough::start(addresses(Some(&desired), &enrolled)).await {
+        Ok(through) => through,
+        Err(error) => {
+            findings.push(Finding::broken("Way to the store", &error.into()));
+            return findings;
+        }
+    };
+    for repository in desired.repositories {
+        findings.push(look_into(&through.resolve(repository), &tools).await);
     }
     findings
 }

@@ -177,7 +177,7 @@ impl Agent {
     /// # Errors
     /// When it does not say JSON.
     pub fn status(&self) -> Result<Value> {
-        let printed = self.report(&["--json"])?;
+        let printed = self.report("status", &["--json"])?;
         serde_json::from_str(&printed).with_context(|| format!("status printed {printed}"))
     }
 
@@ -186,12 +186,21 @@ impl Agent {
     /// # Errors
     /// When it cannot be asked.
     pub fn status_in_words(&self) -> Result<String> {
-        self.report(&[])
+        self.report("status", &[])
     }
 
-    fn report(&self, more: &[&str]) -> Result<String> {
+    /// What `doctor` says to a person.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn doctor(&self) -> Result<String> {
+        self.report("doctor", &[])
+    }
+
+    fn report(&self, verb: &str, more: &[&str]) -> Result<String> {
         let mut command = Command::new(built("restic-manager-agent")?);
-        command.arg("status").arg("--state-dir").arg(self.state()).args(more);
+        command.env("RESTIC_MANAGER_RESTIC", &self.restic);
+        command.arg(verb).arg("--state-dir").arg(self.state()).args(more);
         Ok(run_to_end(command, "")?.1)
     }
 

@@ -81,6 +81,9 @@ async fn every_restic_backs_up_and_restores_and_the_folder_is_a_repository() {
             fleet.run(&request).await.unwrap().expect("succeeded").unwrap();
         }
 
+        let found = fleet.agent.doctor().unwrap();
+        assert!(found.contains("1 snapshot"), "{found}");
+
         let mut plain = fleet.plain(&restic);
         plain.args(["check", "--read-data"]);
         succeed(plain);
