@@ -128,6 +128,20 @@ impl Manager {
         Ok(())
     }
 
+    /// The port on which agents dial without the network between.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.agent_port.number()
+    }
+
+    /// The id of its process.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("the manager does not run")?.id())
+    }
+
     /// Ends it the polite way.
     ///
     /// # Errors

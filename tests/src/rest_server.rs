@@ -119,6 +119,14 @@ impl RestServer {
         format!("rest:https://localhost:{}/{user}/", self.port.number())
     }
 
+    /// The id of its process.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("rest-server does not run")?.id())
+    }
+
     /// Leaves it running for whoever comes after this process.
     pub fn detach(self) {
         if let Some(process) = self.process {

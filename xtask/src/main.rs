@@ -83,8 +83,12 @@ enum Command {
     },
     /// Build what users install: the `.deb`, into `target/package`
     Package(package::Options),
-    /// Run the benches
-    Bench,
+    /// Run the benches: what the product costs, against yardsticks of the same run
+    Bench {
+        /// A bench, `--check`, `--rounds 5`, `--mib 1024`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Run the fuzz targets
     Fuzz(fuzz::Options),
     /// Renew the `.sqlx` folders from the migrations and the queries
@@ -108,7 +112,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Screenshots { args } => screenshots::run(&workspace, &args),
         Command::Run { args } => run::run(&workspace, &args),
         Command::Package(options) => package::run(&workspace, &options),
-        Command::Bench => bench::run(),
+        Command::Bench { args } => bench::run(&workspace, &args),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::SqlxPrepare => databases::prepare(&workspace),
     }

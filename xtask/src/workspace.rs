@@ -67,6 +67,12 @@ impl Workspace {
         Ok(self.cargo_target_dir()?.join("debug").join(name))
     }
 
+    /// A built program of the release profile.
+    pub(crate) fn built_for_release(&self, program: &str) -> Result<PathBuf> {
+        let name = format!("{program}{}", env::consts::EXE_SUFFIX);
+        Ok(self.cargo_target_dir()?.join("release").join(name))
+    }
+
     /// Builds the pages and all programs, with the features that `test` compiles them with, so that
     /// nothing is compiled twice. The app carries the pages.
     pub(crate) fn build_programs(&self) -> Result<()> {
