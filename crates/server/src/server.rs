@@ -30,6 +30,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How often waiting runs are looked at whose time is over. Nobody is told to the second.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
+/// How often the store's trash is looked at. It keeps for days.
+const EMPTY_EVERY: Duration = Duration::from_hours(1);
 
 /// What a server is told.
 #[derive(Clone, Debug)]
@@ -164,6 +166,7 @@ impl Server {
         handle.services.spawn(registry.run(hard.clone()));
         handle.services.spawn(taking_in.run(manager.clone()));
         handle.tasks.spawn(sweep(manager.clone(), soft.clone()));
+        handle.tasks.spawn(empty_trash(manager.clone(), soft.clone()));
         let shared = Shared { manager, intake, stop: soft };
         let tasks = handle.tasks.clone();
         let listener = AgentListener { listener, shared, tasks, hard };
@@ -300,6 +303,25 @@ async fn sweep(manager: Manager, stop: CancellationToken) {
         }
         tokio::select! {
             () = tokio::time::sleep(SWEEP_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Removes for good what lay in the store's trash too long.
+async fn empty_trash(manager: Manager, stop: CancellationToken) {
+    loop {
+        match manager.store().purge().await {
+            Ok(()) | Err(Refused::Homeless | Refused::Away) => {}
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to empty the trash"
+                );
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(EMPTY_EVERY) => {}
             () = stop.cancelled() => return,
         }
     }

@@ -305,26 +305,33 @@ impl Store {
         Ok(Some(back))
     }
 
-    /// Makes the store ready after a start: half uploads go, what lay in the trash too long goes, and
+    /// Removes for good what lay in the trash too long.
+    ///
+    /// # Errors
+    /// When the store is away, or the disk fails.
+    pub async fn purge(&self) -> Result<(), Refused> {
+        let (place, now) = (self.here().await?, self.0.clock.now());
+        blocking(move || Ok(trash::purge(&place, now)?)).await
+    }
+
+    /// Makes the store ready after a start, when nothing is under way yet: half uploads go, and
     /// snapshots whose arrival a crash kept from being noted arrived now.
     ///
     /// # Errors
-    /// When the disk or the database fails.
+    /// When the store is away, or the disk or the database fails.
     pub async fn tidy(&self, repositories: &[RepositoryId]) -> Result<(), Refused> {
-        let place = self.place().await?;
-        if !is_here(&place).await {
-            return Err(Refused::Away);
-        }
-        let (sweeping, now) = (place.clone(), self.0.clock.now());
-        blocking(move || {
-            sweeping.sweep()?;
-            Ok(trash::purge(&sweeping, now)?)
-        })
-        .await?;
+        let place = self.here().await?;
+        let sweeping = place.clone();
+        blocking(move || Ok(sweeping.sweep()?)).await?;
         for &repository in repositories {
             self.note_arrivals(&place, repository).await?;
         }
         Ok(())
+    }
+
+    async fn here(&self) -> Result<Place, Refused> {
+        let place = self.place().await?;
+        if is_here(&place).await { Ok(place) } else { Err(Refused::Away) }
     }
 
     async fn note_arrivals(&self, place: &Place, repository: RepositoryId) -> Result<(), Refused> {

@@ -10,6 +10,7 @@ mod repositories;
 mod runs;
 mod secrets;
 mod standing;
+mod store;
 mod streams;
 
 use crate::{

@@ -1,0 +1,156 @@
+//! The store through the API: its folder, its repositories, its trash.
+
+use super::{Fleet, id_of};
+use crate::{
+    desired::Sources,
+    store::{
+        object::{Kind, Name, Object},
+        trash,
+    },
+};
+use protocol::{HostId, RepositoryId};
+use serde_json::{Value, json};
+use std::fs;
+
+/// A fleet with a store, a plan that goes there, and a host that has it.
+async fn stored() -> (Fleet, HostId, RepositoryId) {
+    let fleet = Fleet::new().await;
+    let folder = fleet.dir.path().join("store");
+    fleet.put("/api/store", json!({ "folder": folder })).await.ok(200);
+    let host = fleet.host("atlas").await;
+    let form = json!({ "name": "all", "paths": ["/etc"], "host_ids": [host] });
+    fleet.post("/api/plans", form).await.ok(201);
+    let store = fleet.get("/api/store").await.ok(200);
+    let repository = store["repositories"][0]["repository_id"].as_str().unwrap().parse().unwrap();
+    (fleet, host, repository)
+}
+
+#[tokio::test]
+async fn without_a_folder_no_plan_goes_to_the_store() {
+    let fleet = Fleet::new().await;
+    let store = fleet.get("/api/store").await.ok(200);
+    assert_eq!(store["state"], "homeless");
+    assert_eq!(store["default_folder"], json!(fleet.dir.path().join("store")));
+    let form = json!({ "name": "all", "paths": ["/etc"] });
+    let refused = fleet.post("/api/plans", form).await;
+    refused.is_refused(422, "store_homeless", Some("repository_id"));
+}
+
+#[tokio::test]
+async fn a_folder_is_chosen_once_and_only_the_store_itself_can_take_its_place() {
+    let fleet = Fleet::new().await;
+    let at = |name: &str| fleet.dir.path().join(name);
+    for wrong in ["", "relative/folder", "/proc/no/such"] {
+        let refused = fleet.put("/api/store", json!({ "folder": wrong })).await;
+        refused.is_refused(422, "invalid_input", Some("folder"));
+    }
+    fleet.put("/api/store", json!({ "folder": at("one") })).await.ok(200);
+    let refused = fleet.put("/api/store", json!({ "folder": at("two") })).await;
+    refused.is_refused(422, "invalid_input", Some("folder"));
+    assert!(!at("two").exists());
+    fs::rename(at("one"), at("two")).unwrap();
+    assert_eq!(fleet.get("/api/store").await.ok(200)["state"], "away");
+    let moved = fleet.put("/api/store", json!({ "folder": at("two") })).await.ok(200);
+    assert_eq!(
+        (moved["state"].clone(), moved["folder"].clone()),
+        (json!("here"), json!(at("two")))
+    );
+}
+
+#[tokio::test]
+async fn each_host_of_a_plan_gets_one_repository_of_its_own() {
+    let (fleet, host, repository) = stored().await;
+    let other = fleet.host("boreas").await;
+    let form = json!({ "name": "more", "paths": ["/srv"], "host_ids": [host, other] });
+    let plan = fleet.post("/api/plans", form).await.ok(201);
+    assert_eq!(plan["repository_id"], Value::Null);
+    let store = fleet.get("/api/store").await.ok(200);
+    assert_eq!(store["repositories"].as_array().unwrap().len(), 2);
+
+    let mut db = fleet.manager.db().read().acquire().await.unwrap();
+    let sources = Sources::read(&mut db, host).await.unwrap();
+    let used: Vec<_> = sources.plans.iter().map(|plan| plan.repository_id).collect();
+    assert_eq!(used, [Some(repository); 2]);
+    let only: Vec<_> = sources.repositories.iter().map(|it| it.url.clone()).collect();
+    assert_eq!(only, [format!("store:{repository}")]);
+
+    let shown = fleet.get(&format!("/api/hosts/{host}")).await.ok(200);
+    assert_eq!(shown["repository_ids"], json!([repository]));
+    let next = &shown["next_action"];
+    assert_eq!(
+        (&next["action"], &next["repository_id"]),
+        (&json!("initialise"), &json!(repository))
+    );
+    let listed = fleet.get("/api/hosts").await.ok(200);
+    assert_eq!(listed[0]["next_action"], shown["next_action"]);
+}
+
+#[tokio::test]
+async fn a_hosts_own_repository_is_nobody_elses_and_is_not_edited() {
+    let (fleet, host, repository) = stored().await;
+    let form =
+        json!({ "name": "b", "repository_id": repository, "paths": ["/srv"], "host_ids": [] });
+    let refused = fleet.post("/api/plans", form).await;
+    refused.is_refused(422, "invalid_input", Some("repository_id"));
+    let path = format!("/api/repositories/{repository}");
+    let refused = fleet.put(&path, json!({ "url": "rest:https://elsewhere/" })).await;
+    refused.is_refused(409, "conflict", None);
+    let runs = format!("/api/hosts/{host}/runs");
+    let prune = json!({ "kind": "prune", "repository_id": repository, "confirm": "atlas" });
+    fleet.post(&runs, prune).await.is_refused(409, "repository_append_only", None);
+}
+
+#[tokio::test]
+async fn a_plan_moves_from_the_store_and_back() {
+    let (fleet, host, _) = stored().await;
+    let elsewhere = fleet.repository("nas").await;
+    let plan = id_of(&fleet.get("/api/plans").await.ok(200)[0]);
+    let path = format!("/api/plans/{plan}");
+    fleet.put(&path, json!({ "repository_id": elsewhere })).await.ok(200);
+    let shown = fleet.get(&format!("/api/hosts/{host}")).await.ok(200);
+    assert_eq!(shown["repository_ids"], json!([elsewhere]));
+    fleet.put(&path, json!({ "name": "renamed" })).await.ok(200);
+    assert_eq!(fleet.get(&path).await.ok(200)["repository_id"], json!(elsewhere));
+    fleet.put(&path, json!({ "repository_id": null })).await.ok(200);
+    assert_eq!(fleet.get(&path).await.ok(200)["repository_id"], Value::Null);
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_listed_and_comes_back() {
+    let (fleet, _, repository) = stored().await;
+    let place = fleet.manager.store().place().await.unwrap();
+    let root = place.repository(repository);
+    let snapshot = Object::File(Kind::Snapshots, Name::parse(&"a".repeat(64)).unwrap());
+    let file = root.join(snapshot.path());
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, "a snapshot").unwrap();
+    let pass = fleet.manager.store().issue(repository).unwrap().unwrap();
+    let bin = trash::folder(&place, repository, pass.at);
+    trash::throw(&root, &snapshot, &bin).unwrap();
+
+    let store = fleet.get("/api/store").await.ok(200);
+    let deletion = &store["repositories"][0]["deletions"][0];
+    assert_eq!((&deletion["files"], &deletion["snapshots"]), (&json!(1), &json!(1)), "{store}");
+    let path = format!("/api/store/repositories/{repository}/bring-back");
+    let body = json!({ "at": deletion["at"] });
+    // The operation that deletes still goes on.
+    fleet.post(&path, body.clone()).await.is_refused(409, "conflict", None);
+    drop(pass);
+    assert_eq!(fleet.post(&path, body.clone()).await.ok(200)["files"], 1);
+    assert_eq!(fs::read_to_string(file).unwrap(), "a snapshot");
+    fleet.post(&path, body).await.is_refused(404, "not_found", None);
+    assert_eq!(fleet.audited().await[0], "store.bring_back");
+}
+
+#[tokio::test]
+async fn a_limit_is_set_and_lifted() {
+    let (fleet, _, repository) = stored().await;
+    let path = format!("/api/store/repositories/{repository}");
+    for quota in [json!(1_000_000), Value::Null] {
+        let store = fleet.put(&path, json!({ "quota_bytes": quota })).await.ok(200);
+        assert_eq!(store["repositories"][0]["quota_bytes"], quota);
+    }
+    let elsewhere = fleet.repository("nas").await;
+    let path = format!("/api/store/repositories/{elsewhere}");
+    fleet.put(&path, json!({ "quota_bytes": 1 })).await.is_refused(404, "not_found", None);
+}
