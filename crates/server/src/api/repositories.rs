@@ -47,6 +47,9 @@ pub struct RepositoryView {
     pub ca_pem: Option<String>,
     /// Whether agents may only add.
     pub append_only: bool,
+    /// Whose it is, for a repository in the store: the manager itself looks after its location.
+    #[schema(value_type = Option<String>, format = Uuid)]
+    pub store_host_id: Option<HostId>,
     /// When it was entered.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -147,6 +150,7 @@ async fn view(manager: &Manager, repository: Repository) -> ApiResult<Repository
         username: repository.username,
         ca_pem: repository.ca_pem,
         append_only: repository.append_only,
+        store_host_id: repository.store_host_id,
         created_at: repository.created_at,
         updated_at: repository.updated_at,
         initialised_at: repository.initialised_at,
@@ -156,6 +160,16 @@ async fn view(manager: &Manager, repository: Repository) -> ApiResult<Repository
 /// The repository of this id.
 async fn find(db: impl sqlx::SqliteExecutor<'_>, id: RepositoryId) -> ApiResult<Repository> {
     repositories::find(db, id).await?.ok_or_else(|| ApiError::not_found("repository"))
+}
+
+/// Refuses to change what the manager itself has set up.
+fn not_in_store(repository: &Repository) -> ApiResult<()> {
+    match repository.store_host_id {
+        None => Ok(()),
+        Some(_) => {
+            Err(ApiError::conflict("This repository is a machine's own place in the store."))
+        }
+    }
 }
 
 /// Refuses a name that another repository has.

@@ -131,16 +131,15 @@ impl Visit {
 async fn let_in(parts: &Parts, state: &AgentState, id: RepositoryId) -> Result<Visitor, Answer> {
     let refused = || Answer(StatusCode::UNAUTHORIZED, "The password does not fit.".to_owned());
     let peer = parts.extensions.get::<Peer>().ok_or_else(refused)?;
-    let (address, now) = (peer.address.ip(), state.manager().now());
     let (user, password) = basic(&parts.headers).ok_or_else(refused)?;
-    if user != id.to_string() || !state.attempts.may_try(address, now) {
+    if user != id.to_string() {
         return Err(refused());
     }
-    let is_local = address.to_canonical().is_loopback();
-    let Some(visitor) = state.manager().store().let_in(id, &password, is_local).await? else {
-        state.attempts.failed(address, now);
-        return Err(refused());
-    };
+    // Wrong passwords are not counted: nobody guesses 192 bits, and a revoked machine that goes on
+    // trying must not keep out another at the same address, whose restic would give up.
+    let is_local = peer.address.ip().to_canonical().is_loopback();
+    let visitor = state.manager().store().let_in(id, &password, is_local).await?;
+    let visitor = visitor.ok_or_else(refused)?;
     if let Some(known) = parts.extensions.get::<Known>() {
         known.0.notify_one();
     }

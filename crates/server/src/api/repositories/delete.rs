@@ -31,6 +31,7 @@ pub async fn delete(
 ) -> ApiResult<StatusCode> {
     let mut change = Change::begin(&manager, who).await?;
     let repository = find(&mut *change.tx, id).await?;
+    super::not_in_store(&repository)?;
     if !repositories::plans(&mut *change.tx, id).await?.is_empty() {
         return Err(Problem::new(Code::Conflict, "A plan still writes into this repository.")
             .guidance("Delete its plans, or give them another repository, first.")

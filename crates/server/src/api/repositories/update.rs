@@ -57,9 +57,7 @@ pub async fn update(
 ) -> ApiResult<Json<RepositoryView>> {
     let mut change = Change::begin(&manager, who).await?;
     let mut repository = find(&mut *change.tx, id).await?;
-    if repository.store_host_id.is_some() {
-        return Err(ApiError::conflict("This repository is a machine's own place in the store."));
-    }
+    super::not_in_store(&repository)?;
     // Stands in the digest for the secrets, so each change must be another instant.
     let next = repository.updated_at + jiff::SignedDuration::from_millis(1);
     repository.updated_at = change.now.max(next);

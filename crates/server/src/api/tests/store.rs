@@ -95,6 +95,7 @@ async fn a_hosts_own_repository_is_nobody_elses_and_is_not_edited() {
     let path = format!("/api/repositories/{repository}");
     let refused = fleet.put(&path, json!({ "url": "rest:https://elsewhere/" })).await;
     refused.is_refused(409, "conflict", None);
+    fleet.delete(&path, json!({ "confirm": "atlas on this computer" })).await.refused(409);
     let runs = format!("/api/hosts/{host}/runs");
     let prune = json!({ "kind": "prune", "repository_id": repository, "confirm": "atlas" });
     fleet.post(&runs, prune).await.is_refused(409, "repository_append_only", None);
