@@ -1,7 +1,7 @@
 // Numbers, times and texts as a person reads them.
 import { describe, expect, it } from 'vitest';
 import { bytes, percent, plural, THIN } from './number';
-import { clean } from './text';
+import { clean, pathItems } from './text';
 import { absolute, left, parse, relative, span } from './time';
 
 const plain = (text: string) => text.replaceAll(THIN, ' ');
@@ -91,5 +91,9 @@ describe('text from machines', () => {
     expect(clean('evil\u202egpj.exe')).toBe('evilgpj.exe');
     expect(clean('two\nlines\u0000')).toBe('twolines');
     expect(clean('tab\tstays, ümlaut too')).toBe('tab\tstays, ümlaut too');
+  });
+
+  it('keeps each path apart, with all of its blanks', () => {
+    expect(pathItems(['/srv/two  blanks', '/etc\u202e'])).toEqual(['/srv/two  blanks', '/etc']);
   });
 });

@@ -13,3 +13,8 @@ export function sentence(text: string): string {
 export function clean(text: string): string {
   return text.replace(ESCAPES, '').replace(INVISIBLE, '');
 }
+
+/** Paths as a page lists them, each an item of its own: a path may hold blanks, and several of them. */
+export function pathItems(paths: readonly string[]): string[] {
+  return paths.map(clean);
+}
