@@ -215,7 +215,6 @@ describe('what is known of a repository', () => {
     await open(server(repository({ facts: { locks, read_at: ago(1) } })));
     expect(screen.getByText(/Another restic on this very machine, process 77/)).toBeVisible();
     expect(screen.getByText('This machine is not in this fleet.')).toBeVisible();
-    await userEvent.click(screen.getByText('A lock stays after Unlock'));
     expect(screen.getByText(/that process 9374 has ended/)).toBeVisible();
     expect(screen.getByLabelText('unlock command')).toHaveTextContent('restic unlock --remove-all');
   });
