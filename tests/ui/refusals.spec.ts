@@ -237,6 +237,91 @@ test('the name, plan and addresses of what is there are refused at their fields'
   await expect(addresses).toHaveValue('no port here');
 });
 
+test('what is wrong with a repository is said at its field, which gets the focus', async ({
+  page,
+  stage,
+}) => {
+  const atlasUrl = (await stage.user('elsewhere')).url.replace('elsewhere', 'atlas');
+  await page.goto(`/#/machines/${probe.host}/settings`);
+  await main(page).getByRole('button', { name: 'Change the repository probe store' }).click();
+  const form = main(page).getByRole('form', { name: 'Change probe store' });
+  const field = (label: string) => form.getByLabel(label);
+  const password = field('Repository password');
+  const good = await field('Location').inputValue();
+  for (const [label, typed, words] of [
+    ['Name', 'atlas store', /has this name already/],
+    ['Location', atlasUrl.replace(/\/+$/, ''), /atlas store is at this location already/],
+    ['Location', 'rest:http://user:secret@localhost:1/x/', /user or password/],
+    ['User', 'a:b', /no colon/],
+    ['Certificate of its authority (PEM)', 'no certificate', /no certificate in PEM form/],
+    ['Password for the rest-server', 'without a user', /go together/],
+  ] as const) {
+    const at = field(label).first();
+    const was = await at.inputValue();
+    await at.fill(typed);
+    await form.getByRole('button', { name: 'Save' }).click();
+    const refused = label === 'Password for the rest-server' ? field('User').first() : at;
+    await expectRefused(refused, words);
+    await expect(refused).toBeFocused();
+    await expect(at).toHaveValue(typed);
+    await at.fill(was);
+  }
+  await field('User').first().fill('probe');
+  await form.getByRole('button', { name: 'Save' }).click();
+  await expectRefused(field('Password for the rest-server'), /go together/);
+  await field('User').first().fill('');
+
+  await password.fill('another one');
+  await field('Type probe store to replace its password').fill('probe');
+  await form.getByRole('button', { name: 'Save' }).click();
+  await expectRefused(field('Type probe store to replace its password'), /does not match/);
+  await expectAccessible(page, 'a repository that was refused');
+  await expect(password).toHaveValue('another one');
+  await expect(field('Location')).toHaveValue(good);
+  await form.getByRole('button', { name: 'Discard changes' }).click();
+  await expect(form).toHaveCount(0);
+});
+
+test('a further plan without a place, and one whose name is taken, are refused', async ({
+  page,
+}) => {
+  await page.goto(`/#/machines/${probe.host}/settings`);
+  await main(page).getByRole('button', { name: 'New plan' }).click();
+  const form = main(page).getByRole('form', { name: 'New plan' });
+  await form.getByLabel('Folders and files').fill('not/absolute');
+  await form.getByRole('button', { name: 'Make the plan' }).click();
+  await expect(form).toContainText('Choose where its snapshots go.');
+  await form.getByLabel('Into the repository').selectOption({ index: 1 });
+  await form.getByRole('button', { name: 'Make the plan' }).click();
+  await expectRefused(form.getByLabel('Folders and files'), /absolute/);
+  await form.getByLabel('Folders and files').fill('/srv');
+  await form.getByLabel('Name of the plan').fill('atlas files');
+  await form.getByRole('button', { name: 'Make the plan' }).click();
+  await expectRefused(form.getByLabel('Name of the plan'), /has this name already/);
+  await form.getByRole('button', { name: 'Discard changes' }).click();
+  await expect(form).toHaveCount(0);
+});
+
+test('a repository that came into use meanwhile is not deleted', async ({
+  page,
+  stage,
+  complaints,
+}) => {
+  const form = { name: 'unused', url: '/srv/unused' };
+  const made = await stage.call('POST', '/api/repositories', form);
+  await makeStale(page);
+  await page.goto('/#/settings');
+  await main(page).getByRole('button', { name: 'Delete the repository unused' }).click();
+  const { repository } = made.body as { repository: { id: string } };
+  const plan = { name: 'user', repository_id: repository.id, paths: ['/x'] };
+  await stage.call('POST', '/api/plans', plan);
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('Type unused to confirm').fill('unused');
+  await dialog.getByRole('button', { name: 'Delete it' }).click();
+  await expectRefused(dialog.getByLabel('Type unused to confirm'), /still writes into/);
+  expectOnlyBroken(complaints);
+});
+
 test('a run that is going already is told with the way to it', async ({ page, stage }) => {
   const run = await stage.run(probe.host, { kind: 'check', repository_id: probe.repository });
   await page.goto(`/#/machines/${probe.host}/settings`);

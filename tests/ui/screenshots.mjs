@@ -279,6 +279,7 @@ class Scene {
     await this.go(`#/machines/${it.id}/settings`);
     await this.shows('Take it out');
     await this.shoot(`${name}-settings`);
+    await this.editors(name);
     await this.go(`#/machines/${it.id}/snapshots`);
     await this.shows('Added');
     await this.shoot(`${name}-snapshots`);
@@ -298,6 +299,30 @@ class Scene {
       await this.page.getByRole('checkbox', { name: `Choose ${name}` }).check();
     }
     await this.shoot('browse');
+  }
+
+  /** The forms of a machine's settings, each with something typed that is not saved. */
+  async editors(name) {
+    const { page } = this;
+    const main = page.getByRole('main');
+    const open = async (button, form, field, text) => {
+      await main.getByRole('button', { name: button }).first().click();
+      const opened = main.getByRole('form', { name: form });
+      await opened.getByLabel(field).fill(text);
+      return opened;
+    };
+    const forms = {
+      plan: [/^Change (?!the repository)/, /^Change /, 'Leave out', '*.tmp'],
+      'new-plan': ['New plan', 'New plan', 'Folders and files', '/srv/a place  with blanks'],
+      repository: [/^Change the repository/, /^Change /, 'Repository password', 'another one'],
+    };
+    for (const [form, how] of Object.entries(forms)) {
+      const opened = await open(...how);
+      const discard = opened.getByRole('button', { name: 'Discard changes' });
+      await this.shoot(`${name}-settings-${form}`, () => opened.scrollIntoViewIfNeeded());
+      await this.shoot(`${name}-settings-${form}-end`, () => discard.scrollIntoViewIfNeeded());
+      await discard.click();
+    }
   }
 
   async runs(machines) {

@@ -2,8 +2,9 @@
 // loses nothing; what was created is not created again when a later step is refused.
 import { granted } from '$lib/api/client';
 import { Problem } from '$lib/api/problem';
-import type { CreatedEnrolment, CreatedRepository, Plan, RepositoryTestView } from '$lib/api/types';
+import type { CreatedEnrolment, CreatedRepository, Plan } from '$lib/api/types';
 import type { App } from '$lib/state/app.svelte';
+import { ConnectionTest } from '$lib/state/connection-test.svelte';
 import { FormErrors } from '$lib/state/form-errors.svelte';
 import { COUNT_ERROR, PlanDraft } from '$lib/state/plan-draft.svelte';
 
@@ -63,35 +64,11 @@ export class AddMachine {
   enrolment = $state.raw<CreatedEnrolment>();
 
   isBusy = $state(false);
-  isTesting = $state(false);
-  test = $state.raw<RepositoryTestView>();
-  testProblem = $state.raw<Problem>();
   readonly errors = new FormErrors(FIELDS);
+  readonly test: ConnectionTest;
 
-  constructor(private readonly app: App) {}
-
-  /** Asks the repository's server, before anything is saved. */
-  async testConnection(): Promise<void> {
-    this.isTesting = true;
-    this.test = undefined;
-    this.testProblem = undefined;
-    this.errors.clear();
-    const { url, username, credential, caPem } = this.repository;
-    const body = {
-      url: url.trim(),
-      username: username.trim() || null,
-      credential: credential || null,
-      ca_pem: caPem.trim() || null,
-    };
-    try {
-      this.test = await granted(this.app.client.POST('/api/repositories/test', { body }));
-    } catch (thrown) {
-      const problem = Problem.from(thrown);
-      if (problem.field) this.errors.take(problem, 'repository.');
-      else this.testProblem = problem;
-    } finally {
-      this.isTesting = false;
-    }
+  constructor(private readonly app: App) {
+    this.test = new ConnectionTest(app.client, this.errors, 'repository.');
   }
 
   /** Enters the repository, makes the plan, and lets the machine in: what is not done yet. */
@@ -137,8 +114,7 @@ export class AddMachine {
     this.created = undefined;
     this.createdPlan = undefined;
     this.enrolment = undefined;
-    this.test = undefined;
-    this.testProblem = undefined;
+    this.test.clear();
     this.errors.clear();
     if (!waiting) return;
     const params = { path: { id: waiting.id } };

@@ -31,3 +31,4 @@ export type System = Schemas['SystemView'];
 export type TreeEntryView = Schemas['TreeEntryView'];
 export type TreeView = Schemas['TreeView'];
 export type RepositoryTestView = Schemas['RepositoryTestView'];
+export type UpdateRepositoryForm = Schemas['UpdateRepositoryForm'];

@@ -73,6 +73,7 @@ pub async fn create(
     let mut change = Change::begin(&manager, who).await?;
     let repository = build(&manager, &change, form, &minted)?;
     super::name_is_free(&mut change.tx, &repository.name, None).await?;
+    super::location_is_free(&mut change.tx, &repository.url, None).await?;
     repositories::insert(&mut change.tx, &repository).await?;
     let subject = format!("repository:{}", repository.id);
     change.commit("repository.create", &subject, &repository.name).await?;

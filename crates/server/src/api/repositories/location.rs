@@ -37,9 +37,32 @@ pub fn is_rest(url: &str) -> bool {
     url.starts_with("rest:")
 }
 
+/// Whether two locations are one place for every machine. A path, or a remote of rclone's own
+/// configuration, is another place on each machine, so those are never the same.
+#[must_use]
+pub fn is_same(one: &str, other: &str) -> bool {
+    let place = |url: &str| url.trim_end_matches('/').to_owned();
+    let is_of_each_machine = restic::is_absolute_path(one) || one.starts_with("rclone:");
+    !is_of_each_machine && place(one) == place(other)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_the_same_with_and_without_slashes_at_its_end() {
+        let url = "rest:https://nas:8000/web-1";
+        for same in [url, "rest:https://nas:8000/web-1/", "rest:https://nas:8000/web-1//"] {
+            assert!(is_same(url, same) && is_same(same, url), "{same}");
+        }
+        for other in ["rest:https://nas:8000/web-10", "rest:https://nas:8000/", "/srv/web-1"] {
+            assert!(!is_same(url, other) && !is_same(other, url), "{other}");
+        }
+        for of_each_machine in ["/srv/x", r"D:\x", "rclone:drive:x"] {
+            assert!(!is_same(of_each_machine, of_each_machine), "{of_each_machine}");
+        }
+    }
 
     #[test]
     fn what_could_do_more_than_name_a_place_is_refused_with_the_forms_that_are_taken() {
