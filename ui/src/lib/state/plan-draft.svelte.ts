@@ -29,6 +29,12 @@ export class PlanDraft {
     return draft;
   }
 
+  /** What is typed into one of its fields, as it stands. */
+  typed(field: string): string {
+    const { name, paths, excludes } = this;
+    return { name, paths, excludes }[field] ?? JSON.stringify(this.keep);
+  }
+
   /** What is typed as the server takes it; nothing when a count is no number. */
   read():
     (Pick<Plan, 'name' | 'paths' | 'excludes'> & { retention: Retention | null }) | undefined {
