@@ -153,6 +153,13 @@ test('what is wrong with a new machine is said at its field, and the rest stays'
   await submit(page);
   await expect(page.getByLabel('install line', { exact: true })).toBeVisible();
 
+  const enrolments = (await stage.call('GET', '/api/enrolments')).body as { id: string }[];
+  await stage.call('DELETE', `/api/enrolments/${enrolments[0]?.id ?? ''}`);
+  await expect(main(page)).toContainText('This line was withdrawn and lets nobody in any more.');
+  await expectAccessible(page, 'a line that was withdrawn');
+  await page.getByRole('button', { name: 'Make a new one' }).click();
+  await expect(page.getByLabel('install line', { exact: true })).toBeVisible();
+
   await page.getByRole('button', { name: 'Start over' }).click();
   const dialog = page.getByRole('dialog');
   await expect(dialog).toContainText('shown this once');
