@@ -78,6 +78,7 @@ const submit = (page: Page) => page.getByRole('button', { name: 'Make the instal
 
 test('what is wrong with a new machine is said at its field, and the rest stays', async ({
   page,
+  stage,
 }) => {
   await fillAddMachine(page, { name: '', paths: '/srv', url: 'rest:http://localhost:1/x/' });
   const name = page.getByLabel('What is the machine called?');
@@ -85,15 +86,22 @@ test('what is wrong with a new machine is said at its field, and the rest stays'
   const paths = page.getByLabel('Folders and files');
   const credential = page.getByLabel('Password for the rest-server');
   const certificate = page.getByLabel('Certificate of its authority (PEM)');
+  await paths.fill('');
   await submit(page);
   await expectRefused(name, /Say what the machine is called/);
+  await expectRefused(paths, /at least one folder or file/);
   await expect(name).toBeFocused();
   await name.fill('web-1');
+  await expect(name, 'what is changed is not wrong any more').not.toHaveAttribute('aria-invalid');
+  await paths.fill('/srv');
 
   await url.fill('rest:http://user:secret@localhost:1/x/');
   await submit(page);
   await expectRefused(url, /./);
   await expect(url).toBeFocused();
+  await url.fill('s3:https://minio.example/bucket');
+  await submit(page);
+  await expectRefused(url, /cannot be given yet.*rclone:remote:path/);
   await url.fill('rest:http://localhost:1/x/');
 
   await credential.fill('a credential without a user');
@@ -122,7 +130,6 @@ test('what is wrong with a new machine is said at its field, and the rest stays'
   await submit(page);
   await expectRefused(paths, /absolute|begin/i);
   await expectAccessible(page, 'refused fields');
-  await expect(main(page), 'what was entered is not entered again').toContainText('Entered: web-1');
   await paths.fill('/srv');
   await page.getByLabel('daily').fill('many');
   await submit(page);
@@ -138,10 +145,32 @@ test('what is wrong with a new machine is said at its field, and the rest stays'
   await name.fill('atlas');
   await submit(page);
   await expectRefused(name, /has this name already/);
-  await expect(main(page)).toContainText('Made: web-1 files');
+  for (const path of ['/api/repositories', '/api/plans']) {
+    const { body } = await stage.call('GET', path);
+    expect(JSON.stringify(body), `nothing is kept in ${path}`).not.toContain('web-1');
+  }
   await name.fill('web-1');
   await submit(page);
   await expect(page.getByLabel('install line', { exact: true })).toBeVisible();
+
+  const enrolments = (await stage.call('GET', '/api/enrolments')).body as { id: string }[];
+  await stage.call('DELETE', `/api/enrolments/${enrolments[0]?.id ?? ''}`);
+  await expect(main(page)).toContainText('This line was withdrawn and lets nobody in any more.');
+  await expectAccessible(page, 'a line that was withdrawn');
+  await page.getByRole('button', { name: 'Make a new one' }).click();
+  await expect(page.getByLabel('install line', { exact: true })).toBeVisible();
+
+  await page.getByRole('button', { name: 'Start over' }).click();
+  const dialog = page.getByRole('dialog');
+  await expect(dialog).toContainText('shown this once');
+  await expect(dialog).toContainText('“web-1 files” and the repository “web-1 store” stay');
+  await expectAccessible(page, 'starting over');
+  await dialog.getByRole('button', { name: 'Back' }).click();
+  await expect(page.getByLabel('repository password', { exact: true })).toBeVisible();
+  await page.getByRole('button', { name: 'Start over' }).click();
+  await dialog.getByRole('button', { name: 'Start over' }).click();
+  await expect(name).toHaveValue('');
+  await expect(main(page).getByLabel('By a new plan')).toBeChecked();
 });
 
 test('a server that cannot be used is told before anything is saved', async ({ page, stage }) => {
@@ -165,7 +194,8 @@ test('a server that cannot be used is told before anything is saved', async ({ p
   await page.getByLabel('Location').fill('rest:https://localhost:1/tested/');
   await check(fields, /cannot be reached|does not answer|failed/i);
   await page.getByLabel('Location').fill('/srv/backups');
-  await check(fields, /Only a rest-server/);
+  await check(fields, /Only a rest-server can be asked from here. Go on/);
+  await expect(page.getByLabel('Location')).not.toHaveAttribute('aria-invalid');
   await page.getByLabel('Location').fill(url);
   await check(fields, /the place is free/);
   await expect(page.getByLabel('What is the machine called?')).toHaveValue('tested');
@@ -196,7 +226,7 @@ test('a plan that somebody deleted meanwhile is told', async ({ page, stage, com
   const { id } = made.body as { id: string };
   await stage.call('DELETE', `/api/plans/${id}`, { confirm: 'doomed' });
   await submit(page);
-  await expect(main(page).getByRole('alert')).toContainText('no such plan');
+  await expect(main(page)).toContainText('There is no such plan.');
   await expect(page.getByLabel('What is the machine called?')).toHaveValue('late');
   expectOnlyBroken(complaints);
 });

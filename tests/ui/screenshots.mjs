@@ -398,6 +398,12 @@ class Scene {
     await page.locator('[aria-invalid]').first().waitFor();
     await this.shoot('add-refused');
     await page.getByLabel('What is the machine called?').fill('reading-room');
+    const known = page.getByRole('radio', { name: 'As a plan that is here already' });
+    if (await known.count()) {
+      await known.check();
+      await page.getByLabel('Plan', { exact: true }).selectOption({ index: 1 });
+      await this.shoot('add-known-plan');
+    }
     const more = page.getByRole('radio', { name: 'By a new plan' });
     if (await more.count()) await more.check();
     await page.getByLabel('Folders and files').fill('/etc\n/home\n/srv');
@@ -413,6 +419,9 @@ class Scene {
     await page.getByRole('button', { name: 'Make the install line' }).click();
     await this.shows('On the machine, as root');
     await this.shoot('add-install');
+    await page.getByRole('button', { name: 'Start over' }).click();
+    await this.shoot('add-start-over');
+    await page.getByRole('button', { name: 'Back' }).click();
     const block = await page
       .getByText(/restic-manager-agent enroll/)
       .first()

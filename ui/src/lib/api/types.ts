@@ -17,6 +17,7 @@ export type LogLine = Schemas['LogLineView'];
 export type Machine = Schemas['HostView'];
 export type NextAction = Schemas['NextActionView'];
 export type Notice = Schemas['NoticeView'];
+export type PlanForMachineForm = Schemas['PlanForMachineForm'];
 export type Plan = Schemas['PlanView'];
 export type Progress = Schemas['ProgressView'];
 export type Repository = Schemas['RepositoryView'];

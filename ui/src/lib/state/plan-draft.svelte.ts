@@ -42,6 +42,12 @@ export class PlanDraft {
     return JSON.stringify([this.name, this.paths, this.excludes, keeps]);
   }
 
+  /** What is typed into one of its fields, as it stands. */
+  typed(field: string): string {
+    const { name, paths, excludes } = this;
+    return { name, paths, excludes }[field] ?? JSON.stringify(this.keep);
+  }
+
   /** What is typed as the server takes it; nothing when a count is no number. */
   read():
     (Pick<Plan, 'name' | 'paths' | 'excludes'> & { retention: Retention | null }) | undefined {

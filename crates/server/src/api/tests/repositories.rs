@@ -63,6 +63,7 @@ async fn what_does_not_fit_is_refused_at_its_field() {
         (json!({"name": " ", "url": url}), "invalid_input", "name"),
         (json!({"name": "x"}), "invalid_input", "url"),
         (json!({"name": "x", "url": "rest:https://u:p@nas/"}), "repository_url_invalid", "url"),
+        (json!({"name": "x", "url": "s3:host/bucket"}), "repository_url_invalid", "url"),
         (json!({"name": "x", "url": "rclone::sftp,ssh=x:y"}), "repository_url_invalid", "url"),
         (json!({"name": "x", "url": url, "username": "a:b"}), "invalid_input", "username"),
         (json!({"name": "x", "url": url, "credential": "y"}), "invalid_input", "username"),
