@@ -298,11 +298,13 @@ async fn a_place_is_asked_before_it_is_saved() {
     assert_eq!(fleet.api.post(test, &whole).await.unwrap()["state"], "empty");
     let open = fleet.api.post(test, &with("credential", json!(null))).await.unwrap();
     assert_eq!(open["state"], "password_needed");
+    let folder = fleet.api.post(test, &with("url", json!("/srv/box"))).await.unwrap();
+    assert_eq!(folder["state"], "not_asked");
     for (form, code, field) in [
         (with("credential", json!("wrong")), "repository_auth", "credential"),
         (with("ca_pem", json!(null)), "certificate_unknown", "ca_pem"),
         (with("url", json!("rest:https://localhost:1/box/")), "repository_unreachable", "url"),
-        (with("url", json!("/srv/box")), "invalid_input", "url"),
+        (with("url", json!("s3:host/bucket")), "repository_url_invalid", "url"),
         (with("url", json!("sftp:-oProxyCommand=x:/y")), "repository_url_invalid", "url"),
     ] {
         let refusal = fleet.api.refused(Method::POST, test, &form).await.unwrap();

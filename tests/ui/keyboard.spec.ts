@@ -131,9 +131,20 @@ test('a machine is added, backed up and restored by keys', async ({ page, stage 
     await expect(page.locator('mark').first()).toBeVisible();
   });
 
-  await test.step('the machine is removed with its name typed', async () => {
+  await test.step('its repository and a plan, opened, typed into and left', async () => {
     await press(page, /^Open the machine/);
     await press(page, /^Settings$/);
+    await press(page, /^Change tabby files/);
+    await type(page, /^Leave out/, '*.tmp');
+    await press(page, /^Discard changes/);
+    await expect(page.getByRole('button', { name: 'Change tabby files' })).toBeFocused();
+    await press(page, /^Change the repository/);
+    await type(page, /^User/, 'x');
+    await press(page, /^Discard changes/);
+    expect(await focused(page)).toMatch(/^Change the repository/);
+  });
+
+  await test.step('the machine is removed with its name typed', async () => {
     await press(page, /^Remove$/);
     await expect(page.getByRole('dialog').getByLabel('Type tabby to confirm')).toBeFocused();
     await page.keyboard.type('tabby');

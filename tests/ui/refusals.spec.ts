@@ -78,6 +78,7 @@ const submit = (page: Page) => page.getByRole('button', { name: 'Make the instal
 
 test('what is wrong with a new machine is said at its field, and the rest stays', async ({
   page,
+  stage,
 }) => {
   await fillAddMachine(page, { name: '', paths: '/srv', url: 'rest:http://localhost:1/x/' });
   const name = page.getByLabel('What is the machine called?');
@@ -85,15 +86,22 @@ test('what is wrong with a new machine is said at its field, and the rest stays'
   const paths = page.getByLabel('Folders and files');
   const credential = page.getByLabel('Password for the rest-server');
   const certificate = page.getByLabel('Certificate of its authority (PEM)');
+  await paths.fill('');
   await submit(page);
   await expectRefused(name, /Say what the machine is called/);
+  await expectRefused(paths, /at least one folder or file/);
   await expect(name).toBeFocused();
   await name.fill('web-1');
+  await expect(name, 'what is changed is not wrong any more').not.toHaveAttribute('aria-invalid');
+  await paths.fill('/srv');
 
   await url.fill('rest:http://user:secret@localhost:1/x/');
   await submit(page);
   await expectRefused(url, /./);
   await expect(url).toBeFocused();
+  await url.fill('s3:https://minio.example/bucket');
+  await submit(page);
+  await expectRefused(url, /cannot be given yet.*rclone:remote:path/);
   await url.fill('rest:http://localhost:1/x/');
 
   await credential.fill('a credential without a user');
@@ -122,7 +130,6 @@ test('what is wrong with a new machine is said at its field, and the rest stays'
   await submit(page);
   await expectRefused(paths, /absolute|begin/i);
   await expectAccessible(page, 'refused fields');
-  await expect(main(page), 'what was entered is not entered again').toContainText('Entered: web-1');
   await paths.fill('/srv');
   await page.getByLabel('daily').fill('many');
   await submit(page);
@@ -138,10 +145,32 @@ test('what is wrong with a new machine is said at its field, and the rest stays'
   await name.fill('atlas');
   await submit(page);
   await expectRefused(name, /has this name already/);
-  await expect(main(page)).toContainText('Made: web-1 files');
+  for (const path of ['/api/repositories', '/api/plans']) {
+    const { body } = await stage.call('GET', path);
+    expect(JSON.stringify(body), `nothing is kept in ${path}`).not.toContain('web-1');
+  }
   await name.fill('web-1');
   await submit(page);
   await expect(page.getByLabel('install line', { exact: true })).toBeVisible();
+
+  const enrolments = (await stage.call('GET', '/api/enrolments')).body as { id: string }[];
+  await stage.call('DELETE', `/api/enrolments/${enrolments[0]?.id ?? ''}`);
+  await expect(main(page)).toContainText('This line was withdrawn and lets nobody in any more.');
+  await expectAccessible(page, 'a line that was withdrawn');
+  await page.getByRole('button', { name: 'Make a new one' }).click();
+  await expect(page.getByLabel('install line', { exact: true })).toBeVisible();
+
+  await page.getByRole('button', { name: 'Start over' }).click();
+  const dialog = page.getByRole('dialog');
+  await expect(dialog).toContainText('shown this once');
+  await expect(dialog).toContainText('“web-1 files” and the repository “web-1 store” stay');
+  await expectAccessible(page, 'starting over');
+  await dialog.getByRole('button', { name: 'Back' }).click();
+  await expect(page.getByLabel('repository password', { exact: true })).toBeVisible();
+  await page.getByRole('button', { name: 'Start over' }).click();
+  await dialog.getByRole('button', { name: 'Start over' }).click();
+  await expect(name).toHaveValue('');
+  await expect(main(page).getByLabel('By a new plan')).toBeChecked();
 });
 
 test('a server that cannot be used is told before anything is saved', async ({ page, stage }) => {
@@ -165,7 +194,8 @@ test('a server that cannot be used is told before anything is saved', async ({ p
   await page.getByLabel('Location').fill('rest:https://localhost:1/tested/');
   await check(fields, /cannot be reached|does not answer|failed/i);
   await page.getByLabel('Location').fill('/srv/backups');
-  await check(fields, /Only a rest-server/);
+  await check(fields, /Only a rest-server can be asked from here. Go on/);
+  await expect(page.getByLabel('Location')).not.toHaveAttribute('aria-invalid');
   await page.getByLabel('Location').fill(url);
   await check(fields, /the place is free/);
   await expect(page.getByLabel('What is the machine called?')).toHaveValue('tested');
@@ -196,7 +226,7 @@ test('a plan that somebody deleted meanwhile is told', async ({ page, stage, com
   const { id } = made.body as { id: string };
   await stage.call('DELETE', `/api/plans/${id}`, { confirm: 'doomed' });
   await submit(page);
-  await expect(main(page).getByRole('alert')).toContainText('no such plan');
+  await expect(main(page)).toContainText('There is no such plan.');
   await expect(page.getByLabel('What is the machine called?')).toHaveValue('late');
   expectOnlyBroken(complaints);
 });
@@ -235,6 +265,91 @@ test('the name, plan and addresses of what is there are refused at their fields'
   await main(page).getByRole('button', { name: 'Save' }).click();
   await expectRefused(addresses, /host:port/);
   await expect(addresses).toHaveValue('no port here');
+});
+
+test('what is wrong with a repository is said at its field, which gets the focus', async ({
+  page,
+  stage,
+}) => {
+  const atlasUrl = (await stage.user('elsewhere')).url.replace('elsewhere', 'atlas');
+  await page.goto(`/#/machines/${probe.host}/settings`);
+  await main(page).getByRole('button', { name: 'Change the repository probe store' }).click();
+  const form = main(page).getByRole('form', { name: 'Change probe store' });
+  const field = (label: string) => form.getByLabel(label);
+  const password = field('Repository password');
+  const good = await field('Location').inputValue();
+  for (const [label, typed, words] of [
+    ['Name', 'atlas store', /has this name already/],
+    ['Location', atlasUrl.replace(/\/+$/, ''), /atlas store is at this location already/],
+    ['Location', 'rest:http://user:secret@localhost:1/x/', /user or password/],
+    ['User', 'a:b', /no colon/],
+    ['Certificate of its authority (PEM)', 'no certificate', /no certificate in PEM form/],
+    ['Password for the rest-server', 'without a user', /go together/],
+  ] as const) {
+    const at = field(label).first();
+    const was = await at.inputValue();
+    await at.fill(typed);
+    await form.getByRole('button', { name: 'Save' }).click();
+    const refused = label === 'Password for the rest-server' ? field('User').first() : at;
+    await expectRefused(refused, words);
+    await expect(refused).toBeFocused();
+    await expect(at).toHaveValue(typed);
+    await at.fill(was);
+  }
+  await field('User').first().fill('probe');
+  await form.getByRole('button', { name: 'Save' }).click();
+  await expectRefused(field('Password for the rest-server'), /go together/);
+  await field('User').first().fill('');
+
+  await password.fill('another one');
+  await field('Type probe store to replace its password').fill('probe');
+  await form.getByRole('button', { name: 'Save' }).click();
+  await expectRefused(field('Type probe store to replace its password'), /does not match/);
+  await expectAccessible(page, 'a repository that was refused');
+  await expect(password).toHaveValue('another one');
+  await expect(field('Location')).toHaveValue(good);
+  await form.getByRole('button', { name: 'Discard changes' }).click();
+  await expect(form).toHaveCount(0);
+});
+
+test('a further plan without a place, and one whose name is taken, are refused', async ({
+  page,
+}) => {
+  await page.goto(`/#/machines/${probe.host}/settings`);
+  await main(page).getByRole('button', { name: 'New plan' }).click();
+  const form = main(page).getByRole('form', { name: 'New plan' });
+  await form.getByLabel('Folders and files').fill('not/absolute');
+  await form.getByRole('button', { name: 'Make the plan' }).click();
+  await expect(form).toContainText('Choose where its snapshots go.');
+  await form.getByLabel('Into the repository').selectOption({ index: 1 });
+  await form.getByRole('button', { name: 'Make the plan' }).click();
+  await expectRefused(form.getByLabel('Folders and files'), /absolute/);
+  await form.getByLabel('Folders and files').fill('/srv');
+  await form.getByLabel('Name of the plan').fill('atlas files');
+  await form.getByRole('button', { name: 'Make the plan' }).click();
+  await expectRefused(form.getByLabel('Name of the plan'), /has this name already/);
+  await form.getByRole('button', { name: 'Discard changes' }).click();
+  await expect(form).toHaveCount(0);
+});
+
+test('a repository that came into use meanwhile is not deleted', async ({
+  page,
+  stage,
+  complaints,
+}) => {
+  const form = { name: 'unused', url: '/srv/unused' };
+  const made = await stage.call('POST', '/api/repositories', form);
+  await makeStale(page);
+  await page.goto('/#/settings');
+  await main(page).getByRole('button', { name: 'Delete the repository unused' }).click();
+  const { repository } = made.body as { repository: { id: string } };
+  const plan = { name: 'user', repository_id: repository.id, paths: ['/x'] };
+  await stage.call('POST', '/api/plans', plan);
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('Type unused to confirm').fill('unused');
+  await dialog.getByRole('button', { name: 'Delete it' }).click();
+  await expectRefused(dialog.getByLabel('Type unused to confirm'), /still writes into/);
+  expectOnlyBroken(complaints);
 });
 
 test('a run that is going already is told with the way to it', async ({ page, stage }) => {

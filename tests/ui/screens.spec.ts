@@ -125,6 +125,93 @@ test('the settings of a machine check, preview, rename and change plans', async 
   await expect(page.getByText('It is called atlas now.')).toBeVisible();
 });
 
+test('a repository is corrected, and its server asked first', async ({ page }) => {
+  await page.goto(`/#/machines/${atlas.host}/settings`);
+  const opener = main(page).getByRole('button', { name: 'Change the repository atlas store' });
+  await opener.click();
+  const form = main(page).getByRole('form', { name: 'Change atlas store' });
+  await expect(form.getByRole('button', { name: 'Save' })).toBeDisabled();
+  await form.getByRole('button', { name: 'Test the connection' }).click();
+  await expect(form.getByRole('status').first()).toContainText(/password/);
+  await form.getByLabel('Repository password').fill('another one');
+  await expect(form.getByLabel('Type atlas store to replace its password')).toBeVisible();
+  await expectAccessible(page, 'the editor of a repository');
+  await form.getByLabel('Repository password').fill('');
+  await form.getByLabel('Name', { exact: true }).fill('atlas vault');
+  await expect(form).toContainText('Unsaved changes');
+  await form.getByRole('button', { name: 'Save' }).click();
+  await expect(page.getByText('The repository atlas vault is saved.')).toBeVisible();
+  await expect(form).toHaveCount(0);
+  const renamed = main(page).getByRole('button', { name: 'Change the repository atlas vault' });
+  await expect(renamed).toBeFocused();
+  // It still opens with what was not typed anew.
+  await main(page).getByRole('button', { name: 'Check', exact: true }).click();
+  await page
+    .getByRole('region', { name: 'Messages' })
+    .getByRole('link', { name: 'View' })
+    .last()
+    .click();
+  await expect(heading(page)).toContainText('Check on atlas succeeded');
+  await page.goBack();
+  await expect(main(page)).toContainText(', no errors');
+  await renamed.click();
+  await main(page).getByRole('textbox', { name: 'Name', exact: true }).fill('atlas store');
+  await main(page).getByRole('button', { name: 'Save' }).click();
+  await expect(opener).toBeFocused();
+});
+
+test('what is typed is there after looking elsewhere, until it is given up', async ({ page }) => {
+  await page.goto(`/#/machines/${atlas.host}/settings`);
+  const opener = main(page).getByRole('button', { name: 'Change atlas files' });
+  await opener.click();
+  const excludes = main(page).getByLabel('Leave out');
+  await excludes.fill('*.bak');
+  await tab(page, 'Overview').click();
+  await expect(main(page)).toContainText('Protected data');
+  await tab(page, 'Settings').click();
+  await expect(excludes).toHaveValue('*.bak');
+  await expect(main(page).getByText('Unsaved changes')).toBeVisible();
+  await expectAccessible(page, 'a plan that is not saved');
+  await main(page).getByRole('button', { name: 'Discard changes' }).click();
+  await expect(excludes).toHaveCount(0);
+  await expect(opener).toBeFocused();
+
+  await page.goto('/#/settings');
+  const addresses = main(page).getByLabel('Addresses');
+  const was = await addresses.inputValue();
+  await addresses.fill(`${was}\nother.example:9781`);
+  await page.goto('/#/activity');
+  await expect(heading(page)).toBeVisible();
+  await page.goto('/#/settings');
+  await expect(addresses).toHaveValue(/other\.example/);
+  await expect(main(page).getByText('Unsaved changes')).toBeVisible();
+  await main(page).getByRole('button', { name: 'Discard changes' }).click();
+  await expect(addresses).toHaveValue(was);
+});
+
+test('a machine gets a further plan, and it is deleted with its name typed', async ({ page }) => {
+  await page.goto(`/#/machines/${atlas.host}/settings`);
+  await main(page).getByRole('button', { name: 'New plan' }).click();
+  const form = main(page).getByRole('form', { name: 'New plan' });
+  await expectAccessible(page, 'a new plan');
+  await form.getByLabel('Folders and files').fill('/srv/two  blanks\n/etc');
+  await form.getByLabel('Into the repository').selectOption({ index: 1 });
+  await form.getByRole('button', { name: 'Make the plan' }).click();
+  await expect(page.getByText('atlas has the plan atlas files 2 now.')).toBeVisible();
+  const path = main(page).getByRole('listitem').filter({ hasText: 'two' });
+  expect(await path.evaluate((it) => (it as HTMLElement).innerText)).toBe('/srv/two  blanks');
+
+  await main(page).getByRole('button', { name: 'Change atlas files 2' }).click();
+  await main(page).getByRole('button', { name: 'Delete the plan atlas files 2' }).click();
+  const dialog = page.getByRole('dialog');
+  await expect(dialog).toContainText('backed up no longer on atlas');
+  await expectAccessible(page, 'the deletion of a plan');
+  await dialog.getByLabel('Type atlas files 2 to confirm').fill('atlas files 2');
+  await dialog.getByRole('button', { name: 'Delete it' }).click();
+  await expect(dialog).toHaveCount(0);
+  await expect(path).toHaveCount(0);
+});
+
 test('a run shows how far it is, its log, and how it ended', async ({ page, stage }) => {
   const run = await stage.run(probe.host, { kind: 'backup', plan_id: probe.plan });
   const lines = Array.from({ length: 400 }, (_, at) => `file ${at + 1} was read`);
@@ -203,6 +290,29 @@ test('the settings keep addresses and theme, and tell what was done', async ({ p
   await expect(page.locator('html')).toHaveAttribute('data-theme', 'dark');
   await expect(addresses).toHaveValue(/backup\.example:9781/);
   await main(page).getByLabel('As the system').check();
+});
+
+test('the settings list plans and repositories, and delete what nothing uses', async ({
+  page,
+  stage,
+}) => {
+  await stage.call('POST', '/api/repositories', { name: 'spare store', url: '/srv/spare' });
+  await page.goto('/#/settings');
+  const plans = main(page).getByRole('region', { name: 'Plans' });
+  await expect(plans).toContainText('Into atlas store, on atlas.');
+  const repositories = main(page).getByRole('region', { name: 'Repositories' });
+  await expect(repositories).toContainText('Used by atlas files.');
+  await expectAccessible(page, 'the lists of plans and repositories');
+  const remove = repositories.getByRole('button', { name: /^Delete the repository/ });
+  await expect(remove).toHaveCount(1);
+  await remove.click();
+  const dialog = page.getByRole('dialog');
+  await expect(dialog).toContainText('/srv/spare');
+  await dialog.getByLabel('Type spare store to confirm').fill('spare store');
+  await expectAccessible(page, 'the deletion of a repository');
+  await dialog.getByRole('button', { name: 'Delete it' }).click();
+  await expect(dialog).toHaveCount(0);
+  await expect(repositories).not.toContainText('spare store');
 });
 
 test('the palette finds machines and does things, and the sheet shows the keys', async ({

@@ -279,6 +279,7 @@ class Scene {
     await this.go(`#/machines/${it.id}/settings`);
     await this.shows('Take it out');
     await this.shoot(`${name}-settings`);
+    await this.editors(name);
     await this.go(`#/machines/${it.id}/snapshots`);
     await this.shows('Added');
     await this.shoot(`${name}-snapshots`);
@@ -298,6 +299,30 @@ class Scene {
       await this.page.getByRole('checkbox', { name: `Choose ${name}` }).check();
     }
     await this.shoot('browse');
+  }
+
+  /** The forms of a machine's settings, each with something typed that is not saved. */
+  async editors(name) {
+    const { page } = this;
+    const main = page.getByRole('main');
+    const open = async (button, form, field, text) => {
+      await main.getByRole('button', { name: button }).first().click();
+      const opened = main.getByRole('form', { name: form });
+      await opened.getByLabel(field).fill(text);
+      return opened;
+    };
+    const forms = {
+      plan: [/^Change (?!the repository)/, /^Change /, 'Leave out', '*.tmp'],
+      'new-plan': ['New plan', 'New plan', 'Folders and files', '/srv/a place  with blanks'],
+      repository: [/^Change the repository/, /^Change /, 'Repository password', 'another one'],
+    };
+    for (const [form, how] of Object.entries(forms)) {
+      const opened = await open(...how);
+      const discard = opened.getByRole('button', { name: 'Discard changes' });
+      await this.shoot(`${name}-settings-${form}`, () => opened.scrollIntoViewIfNeeded());
+      await this.shoot(`${name}-settings-${form}-end`, () => discard.scrollIntoViewIfNeeded());
+      await discard.click();
+    }
   }
 
   async runs(machines) {
@@ -373,6 +398,12 @@ class Scene {
     await page.locator('[aria-invalid]').first().waitFor();
     await this.shoot('add-refused');
     await page.getByLabel('What is the machine called?').fill('reading-room');
+    const known = page.getByRole('radio', { name: 'As a plan that is here already' });
+    if (await known.count()) {
+      await known.check();
+      await page.getByLabel('Plan', { exact: true }).selectOption({ index: 1 });
+      await this.shoot('add-known-plan');
+    }
     const more = page.getByRole('radio', { name: 'By a new plan' });
     if (await more.count()) await more.check();
     await page.getByLabel('Folders and files').fill('/etc\n/home\n/srv');
@@ -388,6 +419,9 @@ class Scene {
     await page.getByRole('button', { name: 'Make the install line' }).click();
     await this.shows('On the machine, as root');
     await this.shoot('add-install');
+    await page.getByRole('button', { name: 'Start over' }).click();
+    await this.shoot('add-start-over');
+    await page.getByRole('button', { name: 'Back' }).click();
     const block = await page
       .getByText(/restic-manager-agent enroll/)
       .first()

@@ -1,10 +1,10 @@
 //! What the repositories hold, told to the manager: a digest after each reconnect, a delta after a
 //! change, the full list in pages when the two sides disagree.
 
-use super::{Brain, Change, Effect, Now, send};
+use super::{Brain, Change, Effect, Now, Outcome, send};
 use jiff::Timestamp;
 use protocol::{
-    FromAgent, JobKind, JobStatus, RepoStats, RepositoryId, Snapshot, SnapshotsReport,
+    Code, FromAgent, JobKind, JobStatus, RepoStats, RepositoryId, Snapshot, SnapshotsReport,
     snapshots_digest,
 };
 use std::collections::BTreeSet;
@@ -119,26 +119,23 @@ impl Brain {
         effects
     }
 
-    /// A check ended: that is a fact of the repository which restic itself does not keep.
+    /// A check ended: that is a fact of the repository which restic itself does not keep. One that
+    /// never came to look, because of a lock, the network or a password, proves nothing of the data:
+    /// what the check before it found stands.
     pub(super) fn note_check(
         &mut self,
         id: Option<RepositoryId>,
         kind: Option<JobKind>,
-        status: JobStatus,
+        outcome: &Outcome,
         now: Now,
     ) {
-        let word = match status {
-            JobStatus::Succeeded => "ok",
-            JobStatus::Failed | JobStatus::Partial => "failed",
-            JobStatus::Queued
-            | JobStatus::Running
-            | JobStatus::Cancelled
-            | JobStatus::Interrupted
-            | JobStatus::Expired
-            | JobStatus::Lost
-            | JobStatus::Unknown => return,
-        };
         let (Some(id), Some(JobKind::Check)) = (id, kind) else { return };
+        let code = outcome.problem.as_ref().map(|problem| problem.code);
+        let word = match (outcome.status, code) {
+            (JobStatus::Succeeded, _) => "ok",
+            (JobStatus::Failed, Some(Code::RepositoryDamaged)) => "failed",
+            _ => return,
+        };
         self.checks.insert(id, (now.wall, word.to_owned()));
     }
 

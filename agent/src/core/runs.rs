@@ -153,7 +153,7 @@ impl Brain {
         }
         let repository_id = self.runs.get(&run_id).and_then(|run| run.repository_id);
         let kind = self.runs.get(&run_id).map(|run| run.spec.kind());
-        self.note_check(repository_id, kind, outcome.status, now);
+        self.note_check(repository_id, kind, &outcome, now);
         let mut effects = self.finish(run_id, outcome, now);
         effects.extend(self.begin_next(repository_id, now));
         let changes_the_view = kind.is_some_and(|kind| match kind {

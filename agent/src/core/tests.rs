@@ -5,8 +5,8 @@ use super::*;
 use proptest::prelude::*;
 use protocol::{
     CommandCancel, CommandGo, CommandRun, ConfigUpdate, Generation, JobFinished, JobKind,
-    JournalAck, JournalId, ManagerIdentity, PROTOCOL_VERSION, PlanId, Schedule, ScheduleSet,
-    SnapshotsWant, ToAgent, Welcome, journal::ChainHash,
+    JournalAck, JournalId, ManagerIdentity, PROTOCOL_VERSION, PlanId, RepoStats, Schedule,
+    ScheduleSet, SnapshotsWant, ToAgent, Welcome, journal::ChainHash,
 };
 
 fn incarnation() -> Incarnation {
@@ -552,4 +552,47 @@ fn a_list_is_as_old_as_the_beginning_of_its_reading() {
     let report = world.wire.iter().find(|frame| frame.kind == "snapshots.report").unwrap();
     let told: protocol::SnapshotsReport = report.payload().unwrap();
     assert_eq!(told.read_at, Some(began));
+}
+
+#[test]
+fn only_a_check_that_looked_changes_the_last_check() {
+    let mut world = World::new();
+    world.connect();
+    let repository_id = RepositoryId::new(2, &[2; 10]);
+    let failed =
+        |code| Outcome::plain(JobStatus::Failed, Some(Problem::new(code, "It did not work.")));
+    for (n, outcome, word) in [
+        (1, failed(Code::RepositoryLocked), None),
+        (2, Outcome::plain(JobStatus::Succeeded, None), Some("ok")),
+        (3, failed(Code::RepositoryLocked), Some("ok")),
+        (4, failed(Code::RepositoryUnreachable), Some("ok")),
+        (5, failed(Code::ResticFailed), Some("ok")),
+        (6, failed(Code::RepositoryDamaged), Some("failed")),
+    ] {
+        let check = RunSpec::Check { repository_id: Some(repository_id), read_data: false };
+        world.command_to(n, check);
+        world.hear(&ToAgent::CommandGo(CommandGo { job_id: run_id(n) }));
+        assert_eq!(world.running, [run_id(n)], "{n}");
+        world.running.clear();
+        let event = RunEvent::Finished(Box::new(outcome));
+        let effects = world.brain.handle_run_event(run_id(n), event, world.now);
+        world.execute(effects);
+        let stats = RepoStats {
+            size_bytes: 1,
+            snapshot_count: 0,
+            dedup_ratio: 0.0,
+            last_check_at: None,
+            last_check_status: None,
+            lock_state: "unlocked".to_owned(),
+            repository_id: Some(repository_id),
+            read_at: None,
+            locks: Vec::new(),
+        };
+        let reading = Reading { read_at: world.now.wall, snapshots: None, stats: Some(stats) };
+        let effects = world.brain.handle_reading(repository_id, Some(reading));
+        world.execute(effects);
+        let told = world.wire.iter().rfind(|frame| frame.kind == "repo.stats").unwrap();
+        let told: RepoStats = told.payload().unwrap();
+        assert_eq!(told.last_check_status.as_deref(), word, "{n}");
+    }
 }

@@ -8,7 +8,7 @@ use crate::core::{Order, Outcome, Task};
 use protocol::{Code, JobStatus, PlanId, Problem, Retention};
 use restic::{
     BackupOutcome, BackupRequest, Bucket, CancelToken, CheckOutcome, CheckRequest, Event, Failure,
-    FailureKind, ForgetOutcome, ForgetRequest, GroupBy, Keep, OurProcess, OurProcesses,
+    FailureKind, ForgetOutcome, ForgetRequest, GroupBy, Keep, Lock, OurProcess, OurProcesses,
     PruneRequest, ReadData, Repository, Restic, Stream, UnlockOutcome, Within,
 };
 use serde_json::{Value, json};
@@ -324,11 +324,8 @@ async fn unlock(
             succeeded(Value::Null)
         }
         UnlockOutcome::LeftToOthers { locks } => {
-            let holders: Vec<String> = locks
-                .iter()
-                .take(5)
-                .map(|lock| format!("{} (process {})", lock.hostname, lock.pid))
-                .collect();
+            let holders: Vec<String> =
+                locks.iter().take(5).map(|lock| holder(lock, &ours.hostname)).collect();
             still_locked(format!(
                 "The repository is locked by others: {}. Nothing was removed.",
                 holders.join(", ")
@@ -342,10 +339,19 @@ async fn unlock(
     Ok(Outcome { stats, ..outcome })
 }
 
+/// Who holds a lock that is not of a run of this agent. The machine's own name may stand in it all
+/// the same: somebody may run restic there by hand.
+fn holder(lock: &Lock, own_hostname: &str) -> String {
+    if lock.hostname == own_hostname {
+        format!("another restic on this very machine (process {})", lock.pid)
+    } else {
+        format!("{} (process {})", lock.hostname, lock.pid)
+    }
+}
+
 fn still_locked(message: String) -> Outcome {
-    let problem = Problem::new(Code::RepositoryLocked, message).guidance(
-        "Wait until the other run has ended. If that machine is gone for good, an admin can remove its lock.",
-    );
+    let guidance = FailureKind::Locked(Box::default()).guidance();
+    let problem = Problem::new(Code::RepositoryLocked, message).guidance(guidance);
     Outcome::plain(JobStatus::Failed, Some(problem))
 }
 

@@ -189,8 +189,9 @@ impl FailureKind {
                  without it the data cannot be read by anybody."
             }
             Self::Locked(_) => {
-                "Wait until the other run has ended. If that machine is gone for good, an admin \
-                 can remove its lock."
+                "Wait until the other run has ended. If the named process on the named machine has \
+                 ended and its lock is still there, a person with the repository's location and \
+                 password removes it by hand: restic unlock --remove-all."
             }
             Self::Unreachable => {
                 "Check the network and the server. What was uploaded already is not lost, and the \

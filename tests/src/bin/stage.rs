@@ -409,7 +409,7 @@ impl Stage {
 
     async fn puppet(&mut self, name: &str, hostname: &str) -> Result<Value> {
         let form = json!({
-            "name": format!("{name} store"), "url": "rest:http://127.0.0.1:9/nowhere/",
+            "name": format!("{name} store"), "url": format!("rest:http://127.0.0.1:9/{name}/"),
             "append_only": false,
         });
         let created = self.api.post("/api/repositories", &form).await?;

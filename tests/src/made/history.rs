@@ -448,7 +448,7 @@ async fn store(
         snapshot_count: u64::try_from(all.len())?,
         dedup_ratio,
         last_check_at: Some(night_of(now, 5, dice) + SignedDuration::from_mins(190)),
-        last_check_status: Some("succeeded".to_owned()),
+        last_check_status: Some("ok".to_owned()),
         lock_state: if locks.is_empty() { "unlocked" } else { "locked" }.to_owned(),
         repository_id: Some(made.repository),
         read_at: Some(read_at),

@@ -33,13 +33,21 @@ impl Change {
         Ok(Self { tx, now, who })
     }
 
+    /// Writes an audit entry: for a change that is made of several.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn note(&mut self, action: &str, subject: &str, detail: &str) -> ApiResult<()> {
+        let who = self.who.as_str();
+        Ok(audit::insert(&mut self.tx, self.now, who, action, subject, detail).await?)
+    }
+
     /// Writes the audit entry and commits.
     ///
     /// # Errors
     /// When the database fails; then nothing was changed.
     pub async fn commit(mut self, action: &str, subject: &str, detail: &str) -> ApiResult<()> {
-        let who = self.who.as_str();
-        audit::insert(&mut self.tx, self.now, who, action, subject, detail).await?;
+        self.note(action, subject, detail).await?;
         self.tx.commit().await.context("failed to commit a change")?;
         Ok(())
     }

@@ -67,6 +67,17 @@ impl ApiError {
         Problem::new(Code::InvalidInput, message).field(field).into()
     }
 
+    /// The same refusal for a form that is a part of another: its field's name tells where.
+    pub fn within(self, part: &str) -> Self {
+        match self {
+            Self::Refused(mut problem) => {
+                problem.field = problem.field.map(|field| format!("{part}.{field}"));
+                Self::Refused(problem)
+            }
+            Self::RunOpen(_) | Self::TooManyAttempts(_) | Self::Internal(_) => self,
+        }
+    }
+
     /// There is nothing of this id.
     pub fn not_found(what: &str) -> Self {
         Self::refused(Code::NotFound, format!("There is no such {what}; it may have been removed."))

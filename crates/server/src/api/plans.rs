@@ -104,7 +104,7 @@ macro_rules! same_fields {
 same_fields!(Retention -> RetentionView);
 same_fields!(RetentionView -> Retention);
 
-fn view(plan: Plan, host_ids: Vec<HostId>) -> PlanView {
+pub(super) fn view(plan: Plan, host_ids: Vec<HostId>) -> PlanView {
     PlanView {
         id: plan.id,
         name: plan.name,

@@ -187,6 +187,23 @@ async fn name_is_free(
     }
 }
 
+/// Refuses a location that another repository has: two entries of one place would have two passwords
+/// for it, and each would look empty where the other is not.
+async fn location_is_free(
+    tx: &mut crate::db::Tx,
+    url: &str,
+    own: Option<RepositoryId>,
+) -> ApiResult<()> {
+    let all = repositories::list(&mut **tx).await?;
+    let is_other = |it: &&Repository| Some(it.id) != own && location::is_same(&it.url, url);
+    let Some(other) = all.iter().find(is_other) else { return Ok(()) };
+    let message = format!("The repository {} is at this location already.", other.name);
+    Err(Problem::new(Code::Conflict, message)
+        .guidance("Use that repository, or give this one a folder of its own.")
+        .field("url")
+        .into())
+}
+
 /// Refuses a user name that a rest-server's password file cannot hold.
 fn check_username(username: &str) -> ApiResult<()> {
     check::plain("username", username)?;

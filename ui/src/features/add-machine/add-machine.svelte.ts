@@ -1,28 +1,36 @@
 // What is typed and done while a machine is added. It outlives the page, so that looking elsewhere
-// loses nothing; what was created is not created again when a later step is refused.
+// loses nothing. Nothing is stored before all of it is valid.
 import { granted } from '$lib/api/client';
-import { Problem } from '$lib/api/problem';
-import type { CreatedEnrolment, CreatedRepository, Plan, RepositoryTestView } from '$lib/api/types';
+import type {
+  CreatedEnrolment,
+  CreatedRepository,
+  CreateRepositoryForm,
+  Plan,
+  PlanForMachineForm,
+} from '$lib/api/types';
 import type { App } from '$lib/state/app.svelte';
+import { ConnectionTest } from '$lib/state/connection-test.svelte';
 import { FormErrors } from '$lib/state/form-errors.svelte';
 import { COUNT_ERROR, PlanDraft } from '$lib/state/plan-draft.svelte';
 
-/** The fields that errors can go to; the prefix tells whose they are. */
-const FIELDS = [
-  'enrolment.name',
-  'repository.id',
-  'repository.name',
-  'repository.url',
-  'repository.username',
-  'repository.credential',
-  'repository.password',
-  'repository.ca_pem',
-  'plan.id',
-  'plan.name',
-  'plan.paths',
-  'plan.excludes',
-  'plan.retention',
-] as const;
+/** The fields that errors can go to, by the server's names, with what stands in each. */
+const FIELDS: Record<string, (draft: AddMachine) => string> = {
+  name: (draft) => draft.name,
+  plan_id: (draft) => draft.planId,
+  'plan.name': (draft) => draft.planName,
+  'plan.paths': (draft) => draft.plan.typed('paths'),
+  'plan.excludes': (draft) => draft.plan.typed('excludes'),
+  'plan.retention': (draft) => draft.plan.typed('retention'),
+  'plan.repository_id': (draft) => draft.repositoryId,
+  'plan.repository.name': (draft) => draft.repositoryName,
+  'plan.repository.url': ({ repository }) => repository.url,
+  // The two go together, so a change of one may mend the other.
+  'plan.repository.username': ({ repository }) => `${repository.username}:${repository.credential}`,
+  'plan.repository.credential': ({ repository }) =>
+    `${repository.username}:${repository.credential}`,
+  'plan.repository.password': ({ repository }) => repository.password,
+  'plan.repository.ca_pem': ({ repository }) => repository.caPem,
+};
 
 /** The repository's fields. */
 export interface RepositoryDraft {
@@ -63,51 +71,57 @@ export class AddMachine {
   enrolment = $state.raw<CreatedEnrolment>();
 
   isBusy = $state(false);
-  isTesting = $state(false);
-  test = $state.raw<RepositoryTestView>();
-  testProblem = $state.raw<Problem>();
-  readonly errors = new FormErrors(FIELDS);
+  readonly errors = new FormErrors(Object.keys(FIELDS), (field) => FIELDS[field]?.(this));
+  readonly test: ConnectionTest;
 
-  constructor(private readonly app: App) {}
-
-  /** Asks the repository's server, before anything is saved. */
-  async testConnection(): Promise<void> {
-    this.isTesting = true;
-    this.test = undefined;
-    this.testProblem = undefined;
-    this.errors.clear();
-    const { url, username, credential, caPem } = this.repository;
-    const body = {
-      url: url.trim(),
-      username: username.trim() || null,
-      credential: credential || null,
-      ca_pem: caPem.trim() || null,
-    };
-    try {
-      this.test = await granted(this.app.client.POST('/api/repositories/test', { body }));
-    } catch (thrown) {
-      const problem = Problem.from(thrown);
-      if (problem.field) this.errors.take(problem, 'repository.');
-      else this.testProblem = problem;
-    } finally {
-      this.isTesting = false;
-    }
+  constructor(private readonly app: App) {
+    this.test = new ConnectionTest(app.client, this.errors, 'plan.repository.');
   }
 
-  /** Enters the repository, makes the plan, and lets the machine in: what is not done yet. */
+  /** Whether a plan that is there is chosen; there may be none to choose from. */
+  get byKnownPlan(): boolean {
+    return this.what === 'existing' && (this.app.fleet.plans.data ?? []).length > 0;
+  }
+
+  /** Whether a repository that is there is chosen. */
+  get intoKnownRepository(): boolean {
+    return this.where === 'existing' && (this.app.fleet.repositories.data ?? []).length > 0;
+  }
+
+  /** The name of the new plan: as typed, or after the machine. */
+  get planName(): string {
+    return this.plan.name.trim() || `${this.name.trim()} files`.trim();
+  }
+
+  /** The name of the new repository: as typed, or the machine's. */
+  get repositoryName(): string {
+    return this.repository.name.trim() || this.name.trim();
+  }
+
+  /** The plan that the machine gets. */
+  get planOfMachine(): string {
+    return this.createdPlan?.id ?? this.planId;
+  }
+
+  /** Makes the install line, and with it the plan and the repository if they are new. */
   async submit(): Promise<void> {
     this.errors.clear();
-    if (this.name.trim() === '') {
-      // The repository would be refused for it first, at a field that may stay empty.
-      this.errors.set('enrolment.name', 'Say what the machine is called.');
-      return;
-    }
+    this.#sayWhatIsMissing();
+    if (this.errors.isAny) return;
     this.isBusy = true;
+    const name = this.name.trim();
+    const body = this.byKnownPlan
+      ? { name, plan_id: this.planId }
+      : { name, plan: this.#planForm() };
     try {
-      const repositoryId = await this.#step('repository.', () => this.#ensureRepository());
-      const planId =
-        repositoryId && (await this.#step('plan.', () => this.#ensurePlan(repositoryId)));
-      if (planId) await this.#step('enrolment.', () => this.#enrol(planId));
+      this.enrolment = await granted(this.app.client.POST('/api/enrolments', { body }));
+      this.createdPlan = this.enrolment.plan ?? undefined;
+      this.created = this.enrolment.repository ?? undefined;
+      // These are sealed in the manager now; the page need not hold them any longer.
+      this.repository.credential = '';
+      this.repository.password = '';
+    } catch (thrown) {
+      this.errors.take(thrown);
     } finally {
       this.isBusy = false;
     }
@@ -115,30 +129,38 @@ export class AddMachine {
 
   /** Makes a new install line after the old one ran out. */
   async renew(): Promise<void> {
-    const planId = this.createdPlan?.id ?? this.planId;
     this.isBusy = true;
-    await this.#step('enrolment.', () => this.#enrol(planId));
-    this.isBusy = false;
+    const body = { name: this.name.trim(), plan_id: this.planOfMachine };
+    try {
+      this.enrolment = await granted(this.app.client.POST('/api/enrolments', { body }));
+    } catch (thrown) {
+      this.app.toasts.fail(thrown);
+    } finally {
+      this.isBusy = false;
+    }
   }
 
   /**
-   * Begins anew.
+   * Begins anew. What was made for a machine that came in is offered to the next one; what was made
+   * for nobody is not.
    * @param line What becomes of the install line: one that nobody used lets nobody in any more.
    */
   async reset(line: 'was-used' | 'withdraw'): Promise<void> {
     const waiting = line === 'withdraw' ? this.enrolment : undefined;
+    if (this.createdPlan) {
+      this.planId = waiting ? '' : this.createdPlan.id;
+      if (!waiting) this.repositoryId = this.createdPlan.repository_id;
+      else if (this.created) this.repositoryId = '';
+    }
     this.name = '';
-    this.repositoryId = this.created?.repository.id ?? this.repositoryId;
     this.where = this.repositoryId ? 'existing' : 'new';
-    this.planId = this.createdPlan?.id ?? this.planId;
     this.what = this.planId ? 'existing' : 'new';
     this.repository = emptyRepository();
     this.plan = PlanDraft.empty();
     this.created = undefined;
     this.createdPlan = undefined;
     this.enrolment = undefined;
-    this.test = undefined;
-    this.testProblem = undefined;
+    this.test.clear();
     this.errors.clear();
     if (!waiting) return;
     const params = { path: { id: waiting.id } };
@@ -146,29 +168,39 @@ export class AddMachine {
     await granted(call).catch((thrown) => this.app.toasts.fail(thrown));
   }
 
-  /** Does one step; a refusal goes to its fields, and ends the walk. */
-  async #step<T>(prefix: string, act: () => Promise<T>): Promise<T | undefined> {
-    try {
-      return await act();
-    } catch (thrown) {
-      this.errors.take(thrown, prefix);
-      return undefined;
+  /** All that is obviously missing, at once: the server names one thing at a time. */
+  #sayWhatIsMissing(): void {
+    const say = (isMissing: boolean, field: string, message: string) => {
+      if (isMissing) this.errors.set(field, message);
+    };
+    say(this.name.trim() === '', 'name', 'Say what the machine is called.');
+    if (this.byKnownPlan) {
+      say(!this.planId, 'plan_id', 'Choose a plan, or describe a new one.');
+      return;
+    }
+    const noPath = 'Name at least one folder or file to back up.';
+    say(this.plan.paths.trim() === '', 'plan.paths', noPath);
+    say(!this.plan.read(), 'plan.retention', COUNT_ERROR);
+    if (this.intoKnownRepository) {
+      const none = 'Choose a repository, or enter a new one.';
+      say(!this.repositoryId, 'plan.repository_id', none);
+    } else {
+      say(this.repository.url.trim() === '', 'plan.repository.url', 'Say where its backups go.');
     }
   }
 
-  async #ensureRepository(): Promise<string | undefined> {
-    if (this.created) return this.created.repository.id;
-    if (this.what === 'existing' && this.planId) {
-      const plan = this.app.fleet.plans.data?.find((it) => it.id === this.planId);
-      if (plan) return plan.repository_id;
-    }
-    if (this.where === 'existing') {
-      if (!this.repositoryId) throw missing('id', 'Choose a repository, or enter a new one.');
-      return this.repositoryId;
-    }
-    const { name, url, username, credential, password, caPem, appendOnly } = this.repository;
-    const body = {
-      name: name.trim() || this.name.trim(),
+  #planForm(): PlanForMachineForm {
+    const { paths, excludes, retention } = this.plan.read() ?? { paths: [] };
+    const plan = { name: this.planName, paths, excludes, retention };
+    return this.intoKnownRepository
+      ? { ...plan, repository_id: this.repositoryId }
+      : { ...plan, repository: this.#repositoryForm() };
+  }
+
+  #repositoryForm(): CreateRepositoryForm {
+    const { url, username, credential, password, caPem, appendOnly } = this.repository;
+    return {
+      name: this.repositoryName,
       url: url.trim(),
       username: username.trim() || null,
       credential: credential || null,
@@ -176,33 +208,5 @@ export class AddMachine {
       ca_pem: caPem.trim() || null,
       append_only: appendOnly,
     };
-    this.created = await granted(this.app.client.POST('/api/repositories', { body }));
-    // These are sealed in the manager now; the page need not hold them any longer.
-    this.repository.credential = '';
-    this.repository.password = '';
-    return this.created.repository.id;
   }
-
-  async #ensurePlan(repositoryId: string): Promise<string> {
-    if (this.createdPlan) return this.createdPlan.id;
-    if (this.what === 'existing') {
-      if (!this.planId) throw missing('id', 'Choose a plan, or describe a new one.');
-      return this.planId;
-    }
-    const typed = this.plan.read();
-    if (!typed) throw missing('retention', COUNT_ERROR);
-    const name = typed.name || `${this.name.trim()} files`.trim();
-    const body = { ...typed, name, repository_id: repositoryId };
-    this.createdPlan = await granted(this.app.client.POST('/api/plans', { body }));
-    return this.createdPlan.id;
-  }
-
-  async #enrol(planId: string): Promise<void> {
-    const body = { name: this.name.trim(), plan_id: planId };
-    this.enrolment = await granted(this.app.client.POST('/api/enrolments', { body }));
-  }
-}
-
-function missing(field: string, message: string): Problem {
-  return new Problem('invalid_input', message, { field });
 }

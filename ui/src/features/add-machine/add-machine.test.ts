@@ -1,24 +1,36 @@
-// Adding a machine: nothing typed is lost, nothing is created twice, secrets are shown once.
-import { screen } from '@testing-library/svelte';
+// Adding a machine: nothing typed is lost, nothing is stored in part, secrets are shown once.
+import { screen, within } from '@testing-library/svelte';
 import userEvent from '@testing-library/user-event';
 import { describe, expect, it } from 'vitest';
 import { emptyServer, show } from '../../test/app';
-import { ago, backupRun, machine, plan, refusal, repository } from '../../test/fakes';
+import { ago, backupRun, goodBackup, machine, plan, refusal, repository } from '../../test/fakes';
 import AddMachineView from '../../views/AddMachineView.svelte';
 import { steps } from './steps';
 
-const created = {
-  repository: repository(),
-  minted_password: 'minted-repository-password',
-  minted_credential: 'minted-credential',
-  htpasswd_line: 'htpasswd -B .htpasswd atlas',
-};
 const enrolment = {
   id: 'e1',
   token: 't',
   expires_at: new Date(Date.now() + 3_600_000).toISOString(),
   install: { unix: 'restic-manager-agent enroll' },
 };
+const whole = {
+  ...enrolment,
+  plan: plan({ name: 'atlas files' }),
+  repository: {
+    repository: repository(),
+    minted_password: 'minted-repository-password',
+    minted_credential: 'minted-credential',
+    htpasswd_line: 'htpasswd -B .htpasswd atlas',
+  },
+};
+/** A server that makes all of it, and tells of the enrolment in this state. */
+const taking = (more: object = {}) =>
+  emptyServer()
+    .on('POST', '/api/enrolments', () => ({ status: 201, body: whole }))
+    .on('DELETE', '/api/enrolments/e1', () => ({ status: 204 }))
+    .on('GET', '/api/enrolments', [
+      { ...enrolment, name: 'atlas', state: 'waiting', created_at: ago(0), ...more },
+    ]);
 
 async function fill() {
   await userEvent.type(screen.getByLabelText(/What is the machine called/), 'atlas');
@@ -29,29 +41,40 @@ async function fill() {
 const submit = () => userEvent.click(screen.getByRole('button', { name: 'Make the install line' }));
 
 describe('adding a machine', () => {
-  it('creates repository, plan and enrolment, and shows what was minted', async () => {
-    const transport = emptyServer()
-      .on('POST', '/api/repositories', () => ({ status: 201, body: created }))
-      .on('POST', '/api/plans', () => ({ status: 201, body: plan() }))
-      .on('POST', '/api/enrolments', () => ({ status: 201, body: enrolment }));
+  it('asks for repository, plan and enrolment at once, and shows what was minted', async () => {
+    const transport = taking();
     show(AddMachineView, transport);
     await fill();
     await submit();
     expect(await screen.findByText('restic-manager-agent enroll')).toBeVisible();
     expect(screen.getByText('minted-repository-password')).toBeVisible();
     expect(screen.getByText('htpasswd -B .htpasswd atlas')).toBeVisible();
-    expect(transport.sent('POST', '/api/repositories')).toMatchObject([
-      { name: 'atlas', url: 'rest:http://box:8000/atlas/', username: 'atlas', credential: null },
+    expect(transport.sent('POST', '/api/enrolments')).toMatchObject([
+      {
+        name: 'atlas',
+        plan: {
+          name: 'atlas files',
+          paths: ['/etc', '/home'],
+          retention: { keep_daily: 7 },
+          repository: {
+            name: 'atlas',
+            url: 'rest:http://box:8000/atlas/',
+            username: 'atlas',
+            credential: null,
+          },
+        },
+      },
     ]);
-    expect(transport.sent('POST', '/api/plans')).toMatchObject([
-      { name: 'atlas files', paths: ['/etc', '/home'], retention: { keep_daily: 7 } },
-    ]);
-    expect(transport.sent('POST', '/api/enrolments')).toEqual([{ name: 'atlas', plan_id: 'p1' }]);
+    for (const path of ['/api/repositories', '/api/plans']) {
+      expect(transport.sent('POST', path)).toEqual([]);
+    }
   });
 
-  it('puts a refusal to its field and keeps all that was typed', async () => {
-    const transport = emptyServer().on('POST', '/api/repositories', () =>
-      refusal('repository_url_invalid', 'The location contains a user.', { field: 'url' }),
+  it('puts a refusal to its field until that is changed, and keeps all that was typed', async () => {
+    const transport = emptyServer().on('POST', '/api/enrolments', () =>
+      refusal('repository_url_invalid', 'The location contains a user.', {
+        field: 'plan.repository.url',
+      }),
     );
     show(AddMachineView, transport);
     await fill();
@@ -61,52 +84,113 @@ describe('adding a machine', () => {
     expect(url).toBeInvalid();
     expect(url).toHaveValue('rest:http://box:8000/atlas/');
     expect(screen.getByLabelText(/Folders and files/)).toHaveValue('/etc\n/home');
-    expect(screen.getByLabelText(/What is the machine called/)).toHaveValue('atlas');
-    expect(transport.sent('POST', '/api/plans')).toEqual([]);
-  });
-
-  it('creates nothing twice when a later step is refused', async () => {
-    let isFree = false;
-    const transport = emptyServer()
-      .on('POST', '/api/repositories', () => ({ status: 201, body: created }))
-      .on('POST', '/api/plans', () => ({ status: 201, body: plan() }))
-      .on('POST', '/api/enrolments', () =>
-        isFree
-          ? { status: 201, body: enrolment }
-          : refusal('conflict', 'Another machine has this name already.', { field: 'name' }),
-      );
-    show(AddMachineView, transport);
-    await fill();
-    await submit();
     const name = screen.getByLabelText(/What is the machine called/);
-    expect(name).toHaveAccessibleDescription(/Another machine has this name/);
-    // The secrets are shown although the walk is not at its end.
-    expect(screen.getByText('minted-repository-password')).toBeVisible();
-    isFree = true;
+    expect(name).toHaveValue('atlas');
     await userEvent.type(name, '-2');
-    await submit();
-    expect(await screen.findByText('restic-manager-agent enroll')).toBeVisible();
-    expect(transport.sent('POST', '/api/repositories')).toHaveLength(1);
-    expect(transport.sent('POST', '/api/plans')).toHaveLength(1);
+    expect(url).toBeInvalid();
+    await userEvent.type(url, 'x');
+    expect(url).toBeValid();
   });
 
-  it('withdraws an install line that nobody used when one starts over', async () => {
-    const transport = emptyServer()
-      .on('POST', '/api/repositories', () => ({ status: 201, body: created }))
-      .on('POST', '/api/plans', () => ({ status: 201, body: plan() }))
-      .on('POST', '/api/enrolments', () => ({ status: 201, body: enrolment }))
-      .on('DELETE', '/api/enrolments/e1', () => ({ status: 204 }));
+  it('says all that is missing at once, and asks for nothing', async () => {
+    const transport = taking();
+    show(AddMachineView, transport);
+    await submit();
+    for (const label of [/What is the machine called/, /Folders and files/, /Location/]) {
+      expect(screen.getByLabelText(label)).toBeInvalid();
+    }
+    expect(transport.sent('POST', '/api/enrolments')).toEqual([]);
+  });
+
+  it('asks before what is shown once goes, and withdraws the line that nobody used', async () => {
+    const transport = taking();
     show(AddMachineView, transport);
     await fill();
     await submit();
     await userEvent.click(await screen.findByRole('button', { name: 'Start over' }));
+    const dialog = await screen.findByRole('dialog');
+    expect(dialog).toHaveTextContent(/passwords on this page are shown this once/);
+    expect(dialog).toHaveTextContent(/“atlas files” and the repository “box” stay/);
+    expect(transport.sent('DELETE', '/api/enrolments/e1')).toHaveLength(0);
+    await userEvent.click(within(dialog).getByRole('button', { name: 'Start over' }));
     expect(transport.sent('DELETE', '/api/enrolments/e1')).toHaveLength(1);
     expect(screen.queryByText('minted-repository-password')).toBeNull();
     expect(screen.getByLabelText(/What is the machine called/)).toHaveValue('');
   });
 
+  it('offers the plan of a machine that came in to the next one, and no abandoned plan', async () => {
+    const known = [plan({ paths: ['/etc', '/srv/two  blanks'] })];
+    const presets = async (more: object, button: string) => {
+      const transport = taking(more)
+        .on('GET', '/api/plans', known)
+        .on('GET', '/api/repositories', [repository()]);
+      const shown = show(AddMachineView, transport);
+      await fill();
+      await submit();
+      await userEvent.click(await screen.findByRole('button', { name: button }));
+      const dialog = await screen.findByRole('dialog');
+      await userEvent.click(within(dialog).getByRole('button', { name: button }));
+      const isExisting = screen.getByRole<HTMLInputElement>('radio', { name: /As a plan that/ });
+      const { checked } = isExisting;
+      const words = shown.container.textContent;
+      shown.unmount();
+      return { checked, words };
+    };
+    expect((await presets({}, 'Start over')).checked).toBe(false);
+    const used = { state: 'used', host_id: 'm1' };
+    const next = await presets(used, 'Add another machine');
+    expect(next.checked).toBe(true);
+    expect(next.words).toContain('each can read what the others wrote');
+    expect(next.words).toContain('/srv/two  blanks');
+  });
+
+  it.each([
+    ['expired', /This line has expired/],
+    ['withdrawn', /This line was withdrawn/],
+  ])('offers a new line for one that is %s', async (state, words) => {
+    const transport = taking({ state });
+    show(AddMachineView, transport);
+    await fill();
+    await submit();
+    expect(await screen.findByText(words)).toBeVisible();
+    expect(screen.getByText('No machine came in')).toBeVisible();
+    expect(screen.queryByText('restic-manager-agent enroll')).toBeNull();
+    await userEvent.click(screen.getByRole('button', { name: 'Make a new one' }));
+    expect(transport.sent('POST', '/api/enrolments').at(-1)).toEqual({
+      name: 'atlas',
+      plan_id: 'p1',
+    });
+    expect(screen.getByText('minted-repository-password')).toBeVisible();
+  });
+
+  it.each([
+    ['how to start an agent that is away', { is_online: false }, /restic-manager-agent run$/],
+    ['that restic is missing', { restic_version: '' }, /No restic 0\.16\.1 or newer was found/],
+    ['that it was revoked', { is_online: false, state: 'revoked' }, /^atlas was revoked\.$/],
+    [
+      'that a decision is due',
+      { hold: { code: 'clone_suspected', message: 'Two of them.' } as const },
+      /^atlas waits for your decision\.$/,
+    ],
+    [
+      'that the first backup has gaps',
+      { last_good: goodBackup(0, true) },
+      /^The first backup of atlas has gaps\.$/,
+    ],
+  ])('says %s', async (_, more, words) => {
+    const transport = taking({ state: 'used', host_id: 'm1' })
+      .on('GET', '/api/hosts', [machine({ last_runs: [], last_good: null, ...more })])
+      .on('GET', '/api/plans', [plan()])
+      .on('GET', '/api/repositories', [repository()]);
+    show(AddMachineView, transport);
+    await fill();
+    await submit();
+    expect(await screen.findByText(words)).toBeVisible();
+    expect(screen.queryByText(/is protected/)).toBeNull();
+  });
+
   it('shows a refusal without a field above the form', async () => {
-    const transport = emptyServer().on('POST', '/api/repositories', () =>
+    const transport = emptyServer().on('POST', '/api/enrolments', () =>
       refusal('internal', 'Something broke.', { guidance: 'Its log has the cause.' }),
     );
     show(AddMachineView, transport);
@@ -127,7 +211,7 @@ describe('adding a machine', () => {
     expect(transport.sent('POST', '/api/repositories/test')).toEqual([
       { url: 'rest:http://box:8000/atlas/', username: 'atlas', credential: null, ca_pem: null },
     ]);
-    expect(transport.sent('POST', '/api/repositories')).toEqual([]);
+    expect(transport.sent('POST', '/api/enrolments')).toEqual([]);
   });
 });
 
@@ -170,6 +254,23 @@ describe('the steps of a new machine', () => {
     const all = steps(used, it, repository({ initialised_at: null }));
     expect(all.map((step) => step.isDone)).toEqual([true, true, true, false]);
     expect(all.filter((step) => step.isNext).map((step) => step.id)).toEqual(['backup']);
+  });
+
+  it('stand still where nobody can go on', () => {
+    const glyphs = (...args: Parameters<typeof steps>) => steps(...args).map((step) => step.glyph);
+    const expired = { ...waiting, state: 'expired' as const };
+    expect(glyphs(expired, undefined, undefined)).not.toContain('running');
+    const away = { last_runs: [], next_action: null, is_online: false, in_sync: false };
+    expect(glyphs(used, machine(away), undefined)[0]).toBe('running');
+    expect(glyphs(used, machine({ ...away, state: 'revoked' }), undefined)).not.toContain(
+      'running',
+    );
+  });
+
+  it('show a first backup with gaps as what it is', () => {
+    const it = machine({ last_good: goodBackup(0, true) });
+    const last = steps(used, it, repository()).at(-1);
+    expect([last?.glyph, last?.words]).toEqual(['partial', 'First backup done, with gaps']);
   });
 
   it('show a backup that failed as failed', () => {

@@ -1,7 +1,9 @@
 // The steps of a new machine, each as it stands, out of what the server tells. Pure.
+// What nobody works on and nobody waits for does not move: a step that cannot go on says so.
 import type { Enrolment, Machine, Repository } from '$lib/api/types';
 import { newest } from '$lib/domain/machine';
 import { didNotWork, type GlyphName } from '$lib/domain/run';
+import { clean } from '$lib/format/text';
 
 /** A step. */
 export interface Step {
@@ -39,16 +41,10 @@ export function steps(
     if (isOpen) return 'running';
     return hasFailed ? 'failed' : 'unknown';
   };
-  const wasUsed = enrolment?.state === 'used';
   return [
     {
       id: 'connected',
-      words: isConnected
-        ? `Connected as ${machine?.hostname ?? ''}`
-        : wasUsed
-          ? 'Enrolled; waiting for its agent to connect'
-          : 'Waiting for the machine',
-      glyph: glyph(isConnected, enrolment?.state === 'waiting' || wasUsed, false),
+      ...connected(enrolment, machine),
       isDone: isConnected,
       at: enrolment?.used_at ?? undefined,
       isNext: false,
@@ -56,7 +52,7 @@ export function steps(
     {
       id: 'in_sync',
       words: inSync ? 'Knows its plan' : 'Learns its plan',
-      glyph: glyph(inSync, isConnected, false),
+      glyph: glyph(inSync, isConnected && !machine?.hold, false),
       isDone: inSync,
       at: machine?.acked_at ?? undefined,
       isNext: false,
@@ -75,11 +71,40 @@ export function steps(
     },
     {
       id: 'backup',
-      words: good ? 'First backup done' : 'First backup',
-      glyph: glyph(Boolean(good), isBackupOpen, Boolean(backup && didNotWork(backup.status))),
+      words: good
+        ? good.is_partial
+          ? 'First backup done, with gaps'
+          : 'First backup done'
+        : 'First backup',
+      glyph: good?.is_partial
+        ? 'partial'
+        : glyph(Boolean(good), isBackupOpen, Boolean(backup && didNotWork(backup.status))),
       isDone: Boolean(good),
       at: good?.at,
       isNext: !good && hasRepository && (kind === 'backup' || isBackupOpen),
     },
   ];
+}
+
+/** How the machine's coming in stands. */
+function connected(
+  enrolment: Enrolment | undefined,
+  machine: Machine | undefined,
+): Pick<Step, 'words' | 'glyph'> {
+  if (machine?.state === 'revoked') {
+    return { words: 'Revoked: its key lets it in no more', glyph: 'cancelled' };
+  }
+  if (machine?.is_online) return { words: `Connected as ${clean(machine.hostname)}`, glyph: 'ok' };
+  switch (enrolment?.state) {
+    case 'used':
+      return { words: 'Enrolled; waiting for its agent to connect', glyph: 'running' };
+    case 'expired':
+    case 'withdrawn':
+      return { words: 'No machine came in', glyph: 'unknown' };
+    default:
+      return {
+        words: 'Waiting for the machine',
+        glyph: enrolment === undefined ? 'unknown' : 'running',
+      };
+  }
 }

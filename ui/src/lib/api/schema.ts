@@ -31,7 +31,10 @@ export interface paths {
         /** The newest enrolments first, at most 200. */
         get: operations["list_enrolments"];
         put?: never;
-        /** Makes a one-time token that lets one machine in within the hour. */
+        /**
+         * Makes a one-time token that lets one machine in within the hour. What the form describes of a plan
+         *     and a repository is made with it; where anything is refused, nothing is kept.
+         */
         post: operations["create_enrolment"];
         delete?: never;
         options?: never;
@@ -666,6 +669,7 @@ export interface components {
         CreateEnrolmentForm: {
             /** @description The name that the machine will get. */
             name: string;
+            plan?: components["schemas"]["PlanForMachineForm"] | null;
             /**
              * Format: uuid
              * @description The plan that the machine gets when it arrives.
@@ -726,6 +730,8 @@ export interface components {
             id: string;
             /** @description What to run on the machine. */
             install: components["schemas"]["InstallView"];
+            plan?: components["schemas"]["PlanView"] | null;
+            repository?: components["schemas"]["CreatedRepositoryView"] | null;
             /** @description The one-time token. */
             token: string;
         };
@@ -897,7 +903,7 @@ export interface components {
          * @description What a place is.
          * @enum {string}
          */
-        FoundState: "empty" | "repository" | "password_needed";
+        FoundState: "empty" | "repository" | "password_needed" | "not_asked";
         /** @description Why a host waits for the admin. */
         HoldView: {
             /** @description The stable reason. */
@@ -1153,6 +1159,26 @@ export interface components {
              * @description How often.
              */
             times: number;
+        };
+        /**
+         * @description A new plan that comes with the machine that it is for, and perhaps with its repository. Exactly one
+         *     of `repository_id` and `repository` is given.
+         */
+        PlanForMachineForm: {
+            /** @description restic exclude patterns. */
+            excludes?: string[];
+            name: string;
+            /** @description Absolute paths, at least one. */
+            paths: string[];
+            repository?: components["schemas"]["CreateRepositoryForm"] | null;
+            /**
+             * Format: uuid
+             * @description A repository that is there.
+             */
+            repository_id?: string | null;
+            retention?: components["schemas"]["RetentionView"] | null;
+            /** @description Tags; none may have a comma or begin with `plan:` or `run:`. */
+            tags?: string[];
         };
         /** @description How a plan stands on a host. */
         PlanStandView: {

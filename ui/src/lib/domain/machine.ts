@@ -5,6 +5,8 @@ import { age, parse, relative } from '$lib/format/time';
 import type { GlyphName } from './run';
 
 const HOUR = 3_600_000;
+/** The oldest restic that agents take. */
+export const OLDEST_RESTIC = '0.16.1';
 /** Plans run by hand so far, so nothing is late by plan; but a backup this old protects nobody. */
 export const STALE_AFTER = 7 * 24 * HOUR;
 /** Silence for this long is no longer a machine that was switched off for the night. */

@@ -1,7 +1,7 @@
 // Numbers, times and texts as a person reads them.
 import { describe, expect, it } from 'vitest';
 import { bytes, percent, plural, THIN } from './number';
-import { clean } from './text';
+import { clean, few, pathItems } from './text';
 import { absolute, left, parse, relative, span } from './time';
 
 const plain = (text: string) => text.replaceAll(THIN, ' ');
@@ -91,5 +91,14 @@ describe('text from machines', () => {
     expect(clean('evil\u202egpj.exe')).toBe('evilgpj.exe');
     expect(clean('two\nlines\u0000')).toBe('twolines');
     expect(clean('tab\tstays, ümlaut too')).toBe('tab\tstays, ümlaut too');
+  });
+
+  it('names a few and counts the rest', () => {
+    expect(few(['atlas', 'no\u202eva'])).toBe('atlas, nova');
+    expect(few(['a', 'b', 'c', 'd'], 2)).toBe('a, b and 2 more');
+  });
+
+  it('keeps each path apart, with all of its blanks', () => {
+    expect(pathItems(['/srv/two  blanks', '/etc\u202e'])).toEqual(['/srv/two  blanks', '/etc']);
   });
 });

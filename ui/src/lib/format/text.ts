@@ -13,3 +13,14 @@ export function sentence(text: string): string {
 export function clean(text: string): string {
   return text.replace(ESCAPES, '').replace(INVISIBLE, '');
 }
+
+/** Some names, and how many more there are: `atlas, nova and 3 more`. */
+export function few(names: readonly string[], most = 5): string {
+  const shown = names.slice(0, most).map(clean).join(', ');
+  return names.length > most ? `${shown} and ${names.length - most} more` : shown;
+}
+
+/** Paths as a page lists them, each an item of its own: a path may hold blanks, and several of them. */
+export function pathItems(paths: readonly string[]): string[] {
+  return paths.map(clean);
+}

@@ -1,24 +1,32 @@
 // Where a refusal goes: to the field that it names if the form has it, and else above the form, so
-// that none is ever invisible.
+// that none is ever invisible. An error is of what was typed: it goes when that is changed.
 import { Problem } from '$lib/api/problem';
 
 /** The errors of a form. */
 export class FormErrors {
-  #fields = $state.raw<Record<string, string>>({});
+  #fields = $state.raw<Record<string, { message: string; typed: unknown }>>({});
   /** What belongs to no field. */
   general = $state.raw<Problem>();
 
-  /** @param known The fields that the form shows. */
-  constructor(private readonly known: readonly string[]) {}
+  /**
+   * @param known The fields that the form shows.
+   * @param typed What stands in a field now.
+   */
+  constructor(
+    private readonly known: readonly string[],
+    private readonly typed: (field: string) => unknown = () => undefined,
+  ) {}
 
-  /** The error of a field. */
+  /** The error of a field, as long as what it was said of stands there. */
   of(field: string): string | undefined {
-    return this.#fields[field];
+    const error = this.#fields[field];
+    return error && error.typed === this.typed(field) ? error.message : undefined;
   }
 
   /** Whether there is any. */
   get isAny(): boolean {
-    return this.general !== undefined || Object.keys(this.#fields).length > 0;
+    const fields = Object.keys(this.#fields);
+    return this.general !== undefined || fields.some((field) => this.of(field) !== undefined);
   }
 
   /** Takes them all away. */
@@ -29,12 +37,12 @@ export class FormErrors {
 
   /** Puts one error to a field. */
   set(field: string, message: string): void {
-    this.#fields = { ...this.#fields, [field]: message };
+    this.#fields = { ...this.#fields, [field]: { message, typed: this.typed(field) } };
   }
 
   /**
    * Takes a refusal.
-   * @param prefix Stands before the server's field names where one form fills several requests.
+   * @param prefix Stands before the server's field names where the request was a part of the form.
    */
   take(thrown: unknown, prefix = ''): void {
     const problem = Problem.from(thrown);

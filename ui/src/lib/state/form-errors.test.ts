@@ -30,4 +30,17 @@ describe('the errors of a form', () => {
     expect(errors.general?.code).toBe('unreachable');
     expect(errors.isAny).toBe(true);
   });
+
+  it('go when what they were said of is changed, and are there again with it', () => {
+    const typed = { name: 'web 1', paths: 'docs' };
+    const errors = new FormErrors(['name', 'paths'], (field) => typed[field as keyof typeof typed]);
+    errors.take(refused('name'));
+    errors.take(refused('paths'));
+    typed.name = 'web-1';
+    expect([errors.of('name'), errors.of('paths')]).toEqual([undefined, 'No. Do.']);
+    typed.paths = '/docs';
+    expect(errors.isAny).toBe(false);
+    typed.paths = 'docs';
+    expect(errors.of('paths')).toBe('No. Do.');
+  });
 });

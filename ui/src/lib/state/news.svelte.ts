@@ -35,18 +35,19 @@ export class News {
     };
   }
 
-  /** Tells of notices that were not there before. */
+  /** Tells of notices that were not there before, and no longer of those that are resolved. */
   seeNotices(notices: Notice[] | undefined): void {
     if (!notices) return;
     const before = this.#notices;
     this.#notices = new Set(notices.map((notice) => notice.id));
+    this.toasts.closeResolved(this.#notices);
     if (!before) return;
     for (const notice of notices.filter((it) => !before.has(it.id)).slice(0, SINGLY)) {
       const link = notice.host_id
         ? { words: 'Open the machine', href: `#/machines/${notice.host_id}` }
         : undefined;
       const body = notice.guidance ?? undefined;
-      this.toasts.show({ tone: 'bad', title: notice.message, body, link });
+      this.toasts.show({ tone: 'bad', title: notice.message, body, link, notice: notice.id });
     }
   }
 

@@ -11,11 +11,18 @@ export class PlanDraft {
   paths = $state('');
   excludes = $state('');
   keep = $state<Partial<Record<Keep, string>>>({});
+  #before = '';
+
+  /** Whether anything was typed since it was made. */
+  get isChanged(): boolean {
+    return this.#all() !== this.#before;
+  }
 
   /** A new plan, with a retention that suits most. */
   static empty(): PlanDraft {
     const draft = new PlanDraft();
     draft.keep = { keep_daily: '7', keep_weekly: '5', keep_monthly: '12' };
+    draft.#before = draft.#all();
     return draft;
   }
 
@@ -26,7 +33,19 @@ export class PlanDraft {
     draft.paths = plan.paths.join('\n');
     draft.excludes = plan.excludes.join('\n');
     for (const [keep] of KEEPS) draft.keep[keep] = plan.retention?.[keep]?.toString() ?? '';
+    draft.#before = draft.#all();
     return draft;
+  }
+
+  #all(): string {
+    const keeps = KEEPS.map(([keep]) => this.keep[keep] ?? '');
+    return JSON.stringify([this.name, this.paths, this.excludes, keeps]);
+  }
+
+  /** What is typed into one of its fields, as it stands. */
+  typed(field: string): string {
+    const { name, paths, excludes } = this;
+    return { name, paths, excludes }[field] ?? JSON.stringify(this.keep);
   }
 
   /** What is typed as the server takes it; nothing when a count is no number. */

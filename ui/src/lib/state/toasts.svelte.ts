@@ -10,6 +10,8 @@ export interface Toast {
   body?: string;
   /** Where to read more. */
   link?: { words: string; href: string };
+  /** The notice that it tells of. */
+  notice?: string;
 }
 
 const STAY_MS = 7000;
@@ -41,6 +43,12 @@ export class Toasts {
     const link = runId ? { words: 'Open the run', href: `#/runs/${runId}` } : undefined;
     // That it is going already is news, and no fault.
     this.show({ tone: runId ? 'plain' : 'bad', title, body, link });
+  }
+
+  /** Takes those away that tell of a notice which is no longer open. */
+  closeResolved(open: ReadonlySet<string>): void {
+    if (this.list.every((it) => it.notice === undefined || open.has(it.notice))) return;
+    this.list = this.list.filter((it) => it.notice === undefined || open.has(it.notice));
   }
 
   /** Takes a message away. */

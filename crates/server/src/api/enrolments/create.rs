@@ -7,11 +7,19 @@ use crate::{
         error::{ApiError, ApiResult, ProblemView},
         extract::Body,
         hosts::host_name_is_free,
+        plans::{
+            PlanView,
+            create::{PlanForMachineForm, for_machine},
+            view as plan_view,
+        },
+        repositories::create::{CreatedRepositoryView, Entered},
     },
     auth::{Principal, token},
     db::{
         enrolments::{self, Enrolment},
-        manager as rows, plans,
+        manager as rows,
+        plans::{self, Plan},
+        repositories::Repository,
     },
     events::Topic,
     manager::Manager,
@@ -35,6 +43,8 @@ pub struct CreateEnrolmentForm {
     /// The plan that the machine gets when it arrives.
     #[schema(value_type = Option<String>, format = Uuid)]
     plan_id: Option<PlanId>,
+    /// Instead of `plan_id`, a plan that is made with the enrolment: all of it, or nothing.
+    plan: Option<PlanForMachineForm>,
 }
 
 /// A new enrolment with its token, which is shown this once.
@@ -52,6 +62,12 @@ pub struct CreatedEnrolmentView {
     pub expires_at: Timestamp,
     /// What to run on the machine.
     pub install: InstallView,
+    /// The plan that was made with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanView>,
+    /// The repository that was entered with it, and what was minted for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<CreatedRepositoryView>,
 }
 
 /// What to run on the machine, with the token in it.
@@ -63,7 +79,8 @@ pub struct InstallView {
     pub unix: Secret<String>,
 }
 
-/// Makes a one-time token that lets one machine in within the hour.
+/// Makes a one-time token that lets one machine in within the hour. What the form describes of a plan
+/// and a repository is made with it; where anything is refused, nothing is kept.
 #[utoipa::path(post, path = "/api/enrolments", operation_id = "create_enrolment",
     tag = "enrolments", request_body = CreateEnrolmentForm,
     responses((status = 201, body = CreatedEnrolmentView), (status = "default", body = ProblemView)))]
@@ -76,27 +93,79 @@ pub async fn create(
     let token = token::mint(32)?;
     let mut change = Change::begin(&manager, who).await?;
     host_name_is_free(&mut change, &name, None).await?;
-    check_plan(&mut change, form.plan_id).await?;
     let addresses = rows::addresses(&mut *change.tx).await?;
     let unix = unix_block(&addresses, &manager.identity().manager_key(), &token)?;
-    let enrolment = enrolment(&manager, &change, name, form.plan_id);
+    let (plan_id, made) = ensure_plan(&manager, &mut change, form.plan_id, form.plan).await?;
+    let enrolment = enrolment(&manager, &change, name, plan_id);
     let hash = token::hash(token.expose_secret());
     enrolments::insert(&mut change.tx, &enrolment, &hash).await?;
     let subject = format!("enrolment:{}", enrolment.id);
     change.commit("enrolment.create", &subject, &enrolment.name).await?;
     manager.events().publish(Topic::Enrolments);
+    let (plan, repository) = match made {
+        Some(made) => made.tell(&manager).await?,
+        None => (None, None),
+    };
     let Enrolment { id, expires_at, .. } = enrolment;
-    let created = CreatedEnrolmentView { id, token, expires_at, install: InstallView { unix } };
+    let install = InstallView { unix };
+    let created = CreatedEnrolmentView { id, token, expires_at, install, plan, repository };
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-async fn check_plan(change: &mut Change, plan: Option<PlanId>) -> ApiResult<()> {
-    let Some(plan) = plan else { return Ok(()) };
-    if plans::find(&mut *change.tx, plan).await?.is_none() {
-        let problem = Problem::new(Code::PlanUnknown, "There is no such plan.");
-        return Err(problem.field("plan_id").into());
+/// A plan that was made with the enrolment, and the repository that was entered with that.
+struct Made {
+    plan: Plan,
+    entered: Option<Entered>,
+}
+
+impl Made {
+    /// Tells everyone about both, once they are committed, and the answer what they are.
+    async fn tell(
+        self,
+        manager: &Manager,
+    ) -> ApiResult<(Option<PlanView>, Option<CreatedRepositoryView>)> {
+        let Self { plan, entered } = self;
+        manager.events().publish(Topic::Plan(plan.id));
+        if let Some(repository) = plan.repository_id {
+            manager.events().publish(Topic::Repository(repository));
+        }
+        let entered = match entered {
+            Some(entered) => Some(entered.view(manager).await?),
+            None => None,
+        };
+        Ok((Some(plan_view(plan, Vec::new())), entered))
     }
-    Ok(())
+}
+
+/// The plan that the machine will get: one that is there, one that is made for it, or none.
+async fn ensure_plan(
+    manager: &Manager,
+    change: &mut Change,
+    known: Option<PlanId>,
+    new: Option<PlanForMachineForm>,
+) -> ApiResult<(Option<PlanId>, Option<Made>)> {
+    match (known, new) {
+        (None, None) => Ok((None, None)),
+        (Some(known), None) => {
+            if plans::find(&mut *change.tx, known).await?.is_none() {
+                let problem = Problem::new(Code::PlanUnknown, "There is no such plan.");
+                return Err(problem.field("plan_id").into());
+            }
+            Ok((Some(known), None))
+        }
+        (None, Some(form)) => {
+            let made = for_machine(manager, change, form).await;
+            let (plan, entered) = made.map_err(|refused| refused.within("plan"))?;
+            if let Some(Repository { id, name, .. }) = entered.as_ref().map(|it| &it.repository) {
+                change.note("repository.create", &format!("repository:{id}"), name).await?;
+            }
+            change.note("plan.create", &format!("plan:{}", plan.id), &plan.name).await?;
+            Ok((Some(plan.id), Some(Made { plan, entered })))
+        }
+        (Some(_), Some(_)) => {
+            Err(ApiError::invalid("plan_id", "Choose a plan, or describe a new one, not both."))
+        }
+    }
 }
 
 fn enrolment(

@@ -69,22 +69,47 @@ pub async fn create(
     State(manager): State<Manager>,
     Body(form): Body<CreateRepositoryForm>,
 ) -> ApiResult<(StatusCode, Json<CreatedRepositoryView>)> {
-    let minted = Minted::of(&form)?;
     let mut change = Change::begin(&manager, who).await?;
-    let repository = build(&manager, &change, form, &minted)?;
-    super::name_is_free(&mut change.tx, &repository.name, None).await?;
-    repositories::insert(&mut change.tx, &repository).await?;
-    let subject = format!("repository:{}", repository.id);
-    change.commit("repository.create", &subject, &repository.name).await?;
-    manager.events().publish(Topic::Repository(repository.id));
-    let username = repository.username.clone();
-    let created = CreatedRepositoryView {
-        repository: view(&manager, repository).await?,
-        htpasswd_line: minted.credential.as_ref().zip(username).map(htpasswd_line),
-        minted_password: minted.password,
-        minted_credential: minted.credential,
-    };
-    Ok((StatusCode::CREATED, Json(created)))
+    let entered = Entered::enter(&manager, &mut change, form).await?;
+    let Repository { id, name, .. } = &entered.repository;
+    change.commit("repository.create", &format!("repository:{id}"), name).await?;
+    manager.events().publish(Topic::Repository(*id));
+    Ok((StatusCode::CREATED, Json(entered.view(&manager).await?)))
+}
+
+/// A repository that was entered in a change, with what was minted for it.
+pub(in crate::api) struct Entered {
+    /// The repository.
+    pub(in crate::api) repository: Repository,
+    minted: Minted,
+}
+
+impl Entered {
+    /// Checks the form and enters its repository.
+    pub(in crate::api) async fn enter(
+        manager: &Manager,
+        change: &mut Change,
+        form: CreateRepositoryForm,
+    ) -> ApiResult<Self> {
+        let minted = Minted::of(&form)?;
+        let repository = build(manager, change, form, &minted)?;
+        super::name_is_free(&mut change.tx, &repository.name, None).await?;
+        super::location_is_free(&mut change.tx, &repository.url, None).await?;
+        repositories::insert(&mut change.tx, &repository).await?;
+        Ok(Self { repository, minted })
+    }
+
+    /// What is answered once, after the change was committed.
+    pub(in crate::api) async fn view(self, manager: &Manager) -> ApiResult<CreatedRepositoryView> {
+        let Self { repository, minted } = self;
+        let username = repository.username.clone();
+        Ok(CreatedRepositoryView {
+            repository: view(manager, repository).await?,
+            htpasswd_line: minted.credential.as_ref().zip(username).map(htpasswd_line),
+            minted_password: minted.password,
+            minted_credential: minted.credential,
+        })
+    }
 }
 
 /// The secrets that the manager makes because the admin gave none.

@@ -53,6 +53,8 @@ pub enum FoundState {
     Repository,
     /// The server answers and wants a password, and none was given.
     PasswordNeeded,
+    /// Nobody was asked: only a rest-server can be, from this computer.
+    NotAsked,
 }
 
 /// Asks a rest-server what is at a place, from this computer. Nothing is saved or changed. Machines
@@ -67,10 +69,10 @@ pub async fn test(
 ) -> ApiResult<Json<RepositoryTestView>> {
     location::check(&form.url)?;
     let Some(base) = form.url.strip_prefix("rest:") else {
-        return Err(Problem::new(Code::InvalidInput, "Only a rest-server can be asked from here.")
-            .guidance("Go on: the machine itself will tell when it initialises the repository.")
-            .field("url")
-            .into());
+        let message = "Only a rest-server can be asked from here. Go on: the machine itself \
+                       tells when it initialises the repository.";
+        let state = FoundState::NotAsked;
+        return Ok(Json(RepositoryTestView { state, message: message.to_owned() }));
     };
     if let Some(username) = &form.username {
         check_username(username)?;

@@ -64,8 +64,13 @@ pub async fn update(
     if form.password.is_some() && repository.initialised_at.is_some() {
         check::confirmed(form.confirm.as_deref(), &repository.name)?;
     }
+    let before = repository.url.clone();
     let detail = apply(&manager, form, &mut repository)?;
     super::name_is_free(&mut change.tx, &repository.name, Some(id)).await?;
+    // Two that are at one place already can still be renamed, and one of them moved.
+    if repository.url != before {
+        super::location_is_free(&mut change.tx, &repository.url, Some(id)).await?;
+    }
     repositories::update(&mut change.tx, &repository).await?;
     let hosts = touch(&manager, &mut change, id).await?;
     change.commit("repository.update", &format!("repository:{id}"), &detail).await?;

@@ -74,6 +74,82 @@ async fn a_name_or_plan_that_does_not_fit_is_refused() {
     assert_eq!(fleet.get("/api/enrolments").await.ok(200)[0]["plan_id"], plan);
 }
 
+/// A machine with a plan and a repository of its own, all of them new.
+fn whole() -> Value {
+    json!({"name": "web-1", "plan": {"name": "web-1 files", "paths": ["/etc"],
+        "retention": {"keep_daily": 7},
+        "repository": {"name": "web-1", "url": "rest:https://nas:8000/web-1/", "username": "web-1"}}})
+}
+
+#[tokio::test]
+async fn a_machine_comes_with_its_plan_and_its_repository() {
+    let fleet = Fleet::new().await;
+    fleet.put("/api/system/addresses", json!({"addresses": ["box:9781"]})).await.ok(200);
+    let created = fleet.post("/api/enrolments", whole()).await.ok(201);
+    let made = &created["repository"];
+    for minted in ["minted_password", "minted_credential"] {
+        assert_eq!(made[minted].as_str().unwrap().len(), 32, "{minted}");
+    }
+    assert!(made["htpasswd_line"].as_str().unwrap().ends_with("htpasswd -B -i .htpasswd web-1"));
+    assert_eq!(fleet.get("/api/repositories").await.ok(200), json!([made["repository"]]));
+    assert_eq!(fleet.get("/api/plans").await.ok(200), json!([created["plan"]]));
+    assert_eq!(created["plan"]["repository_id"], made["repository"]["id"]);
+    assert_eq!(fleet.get("/api/enrolments").await.ok(200)[0]["plan_id"], created["plan"]["id"]);
+    let audited = fleet.audited().await;
+    assert_eq!(audited[..3], ["enrolment.create", "plan.create", "repository.create"]);
+    // A second machine writes into the same repository by a plan of its own.
+    let mut second = whole();
+    second["name"] = json!("web-2");
+    let plan = json!({"name": "web-2 files", "paths": ["/srv"],
+        "repository_id": made["repository"]["id"]});
+    second["plan"] = plan;
+    let created = fleet.post("/api/enrolments", second).await.ok(201);
+    assert!(created.get("repository").is_none(), "nothing was minted: {created}");
+    assert_eq!(created["plan"]["repository_id"], made["repository"]["id"]);
+}
+
+#[tokio::test]
+async fn where_one_part_is_refused_nothing_is_kept() {
+    let fleet = Fleet::new().await;
+    fleet.post("/api/enrolments", whole()).await.is_refused(409, "conflict", None);
+    fleet.put("/api/system/addresses", json!({"addresses": ["box:9781"]})).await.ok(200);
+    fleet.host("taken").await;
+    let other = fleet.repository("other").await;
+    let plan = fleet.plan("other files", &other, &[]).await;
+    let nobody = "00000000-0000-7000-8000-000000000000";
+    let before = fleet.audited().await;
+    for (part, value, status, code, field) in [
+        ("/name", json!(""), 422, "invalid_input", "name"),
+        ("/name", json!("taken"), 409, "conflict", "name"),
+        ("/plan_id", json!(plan), 422, "invalid_input", "plan_id"),
+        ("/plan/name", json!(""), 422, "invalid_input", "plan.name"),
+        ("/plan/name", json!("other files"), 409, "conflict", "plan.name"),
+        ("/plan/paths", json!(["docs"]), 422, "invalid_input", "plan.paths"),
+        ("/plan/retention", json!({}), 422, "retention_empty", "plan.retention"),
+        ("/plan/repository", json!(null), 422, "invalid_input", "plan.repository_id"),
+        ("/plan/repository_id", json!(other), 422, "invalid_input", "plan.repository_id"),
+        ("/plan/repository/name", json!("other"), 409, "conflict", "plan.repository.name"),
+        ("/plan/repository/url", json!("x"), 422, "repository_url_invalid", "plan.repository.url"),
+        ("/plan/repository/password", json!(""), 422, "invalid_input", "plan.repository.password"),
+    ] {
+        let mut form = whole();
+        let (parent, name) = part.rsplit_once('/').unwrap();
+        form.pointer_mut(parent).unwrap()[name] = value;
+        let answer = fleet.post("/api/enrolments", form.clone()).await;
+        assert_eq!(answer.refused(status), (code.to_owned(), Some(field.to_owned())), "{form}");
+    }
+    let mut unknown = whole();
+    unknown["plan"]["repository"] = Value::Null;
+    unknown["plan"]["repository_id"] = json!(nobody);
+    let answer = fleet.post("/api/enrolments", unknown).await;
+    answer.is_refused(422, "repository_unknown", Some("plan.repository_id"));
+    for (path, kept) in [("/api/repositories", 1), ("/api/plans", 1), ("/api/enrolments", 0)] {
+        assert_eq!(fleet.get(path).await.ok(200).as_array().unwrap().len(), kept, "{path}");
+    }
+    assert_eq!(fleet.audited().await, before);
+    fleet.post("/api/enrolments", whole()).await.ok(201);
+}
+
 #[tokio::test]
 async fn a_notice_is_put_away_once() {
     let fleet = Fleet::new().await;

@@ -63,6 +63,7 @@ async fn what_does_not_fit_is_refused_at_its_field() {
         (json!({"name": " ", "url": url}), "invalid_input", "name"),
         (json!({"name": "x"}), "invalid_input", "url"),
         (json!({"name": "x", "url": "rest:https://u:p@nas/"}), "repository_url_invalid", "url"),
+        (json!({"name": "x", "url": "s3:host/bucket"}), "repository_url_invalid", "url"),
         (json!({"name": "x", "url": "rclone::sftp,ssh=x:y"}), "repository_url_invalid", "url"),
         (json!({"name": "x", "url": url, "username": "a:b"}), "invalid_input", "username"),
         (json!({"name": "x", "url": url, "credential": "y"}), "invalid_input", "username"),
@@ -85,6 +86,26 @@ async fn a_name_is_given_once() {
     fleet.repository("nas").await;
     let again = fleet.post("/api/repositories", json!({"name": "NAS", "url": "/srv/x"})).await;
     again.is_refused(409, "conflict", Some("name"));
+}
+
+#[tokio::test]
+async fn a_location_is_given_once_whatever_slashes_end_it() {
+    let fleet = Fleet::new().await;
+    let create = |name, url| fleet.post("/api/repositories", json!({"name": name, "url": url}));
+    let first = id_of(&create("nas", "rest:https://nas/web-1/").await.ok(201)["repository"]);
+    let again = create("nas 2", "rest:https://nas/web-1").await;
+    again.is_refused(409, "conflict", Some("url"));
+    assert!(again.text().contains("The repository nas is at this location already."));
+    let other = id_of(&create("nas 2", "rest:https://nas/web-2").await.ok(201)["repository"]);
+    let path = format!("/api/repositories/{other}");
+    let moved = fleet.put(&path, json!({"url": "rest:https://nas/web-1//"})).await;
+    moved.is_refused(409, "conflict", Some("url"));
+    fleet.put(&path, json!({"url": "rest:https://nas/web-2/"})).await.ok(200);
+    let own = format!("/api/repositories/{first}");
+    fleet.put(&own, json!({"url": "rest:https://nas/web-1"})).await.ok(200);
+    // A path is another place on each machine.
+    create("disk 1", "/srv/backups").await.ok(201);
+    create("disk 2", "/srv/backups/").await.ok(201);
 }
 
 #[tokio::test]
