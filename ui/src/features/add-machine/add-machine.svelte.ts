@@ -17,6 +17,7 @@ import { COUNT_ERROR, PlanDraft } from '$lib/state/plan-draft.svelte';
 const FIELDS: Record<string, (draft: AddMachine) => string> = {
   name: (draft) => draft.name,
   plan_id: (draft) => draft.planId,
+  folder: (draft) => draft.folder,
   'plan.name': (draft) => draft.planName,
   'plan.paths': (draft) => draft.plan.typed('paths'),
   'plan.excludes': (draft) => draft.plan.typed('excludes'),
@@ -56,7 +57,10 @@ const emptyRepository = (): RepositoryDraft => ({
 /** The adding of one machine. */
 export class AddMachine {
   name = $state('');
-  where = $state<'new' | 'existing'>('new');
+  /** As chosen; until then the store, if there is one. */
+  chosen = $state<'store' | 'new' | 'existing'>();
+  /** The folder of a store that has none yet. */
+  folder = $state('');
   repositoryId = $state('');
   repository = $state(emptyRepository());
   what = $state<'new' | 'existing'>('new');
@@ -83,9 +87,16 @@ export class AddMachine {
     return this.what === 'existing' && (this.app.fleet.plans.data ?? []).length > 0;
   }
 
-  /** Whether a repository that is there is chosen. */
-  get intoKnownRepository(): boolean {
-    return this.where === 'existing' && (this.app.fleet.repositories.data ?? []).length > 0;
+  /** Where its backups go. */
+  get where(): 'store' | 'new' | 'existing' {
+    const state = this.app.fleet.store.data?.state;
+    const isThere = {
+      store: state !== undefined,
+      existing: this.app.fleet.enteredRepositories.length > 0,
+      new: true,
+    };
+    if (this.chosen && isThere[this.chosen]) return this.chosen;
+    return state === 'here' ? 'store' : 'new';
   }
 
   /** The name of the new plan: as typed, or after the machine. */
@@ -114,6 +125,7 @@ export class AddMachine {
       ? { name, plan_id: this.planId }
       : { name, plan: this.#planForm() };
     try {
+      await this.#openStore();
       this.enrolment = await granted(this.app.client.POST('/api/enrolments', { body }));
       this.createdPlan = this.enrolment.plan ?? undefined;
       this.created = this.enrolment.repository ?? undefined;
@@ -125,6 +137,14 @@ export class AddMachine {
     } finally {
       this.isBusy = false;
     }
+  }
+
+  /** Gives the store its folder, where the machine's backups go there and it has none. */
+  async #openStore(): Promise<void> {
+    const isHomeless = this.app.fleet.store.data?.state === 'homeless';
+    if (this.byKnownPlan || this.where !== 'store' || !isHomeless) return;
+    const body = { folder: this.folder.trim() };
+    this.app.fleet.store.set(await granted(this.app.client.PUT('/api/store', { body })));
   }
 
   /** Makes a new install line after the old one ran out. */
@@ -149,11 +169,11 @@ export class AddMachine {
     const waiting = line === 'withdraw' ? this.enrolment : undefined;
     if (this.createdPlan) {
       this.planId = waiting ? '' : this.createdPlan.id;
-      if (!waiting) this.repositoryId = this.createdPlan.repository_id;
+      if (!waiting) this.repositoryId = this.createdPlan.repository_id ?? '';
       else if (this.created) this.repositoryId = '';
     }
     this.name = '';
-    this.where = this.repositoryId ? 'existing' : 'new';
+    this.chosen = this.repositoryId ? 'existing' : undefined;
     this.what = this.planId ? 'existing' : 'new';
     this.repository = emptyRepository();
     this.plan = PlanDraft.empty();
@@ -181,7 +201,10 @@ export class AddMachine {
     const noPath = 'Name at least one folder or file to back up.';
     say(this.plan.paths.trim() === '', 'plan.paths', noPath);
     say(!this.plan.read(), 'plan.retention', COUNT_ERROR);
-    if (this.intoKnownRepository) {
+    if (this.where === 'store') {
+      const isHomeless = this.app.fleet.store.data?.state === 'homeless';
+      say(isHomeless && this.folder.trim() === '', 'folder', 'Say where the store shall lie.');
+    } else if (this.where === 'existing') {
       const none = 'Choose a repository, or enter a new one.';
       say(!this.repositoryId, 'plan.repository_id', none);
     } else {
@@ -192,7 +215,8 @@ export class AddMachine {
   #planForm(): PlanForMachineForm {
     const { paths, excludes, retention } = this.plan.read() ?? { paths: [] };
     const plan = { name: this.planName, paths, excludes, retention };
-    return this.intoKnownRepository
+    if (this.where === 'store') return plan;
+    return this.where === 'existing'
       ? { ...plan, repository_id: this.repositoryId }
       : { ...plan, repository: this.#repositoryForm() };
   }

@@ -1161,8 +1161,8 @@ export interface components {
             times: number;
         };
         /**
-         * @description A new plan that comes with the machine that it is for, and perhaps with its repository. Exactly one
-         *     of `repository_id` and `repository` is given.
+         * @description A new plan that comes with the machine that it is for, and perhaps with its repository. Without
+         *     `repository_id` and `repository` it goes to the store.
          */
         PlanForMachineForm: {
             /** @description restic exclude patterns. */
@@ -1329,6 +1329,11 @@ export interface components {
             name: string;
             /** @description The plans that write into it. */
             plan_ids: string[];
+            /**
+             * Format: uuid
+             * @description Whose it is, for a repository in the store: the manager itself looks after its location.
+             */
+            store_host_id?: string | null;
             /**
              * Format: date-time
              * @description When an admin last changed it.

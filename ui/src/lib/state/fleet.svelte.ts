@@ -70,6 +70,17 @@ export class Fleet {
     return this.repositories.data?.find((repository) => repository.id === id);
   }
 
+  /** The repositories that were entered; those in the store belong to their machines. */
+  get enteredRepositories(): Repository[] {
+    return (this.repositories.data ?? []).filter((it) => !it.store_host_id);
+  }
+
+  /** Where a plan's snapshots go, in words. */
+  placeOf(plan: Plan): string {
+    if (!plan.repository_id) return 'the store on this computer';
+    return this.repository(plan.repository_id)?.name ?? 'its repository';
+  }
+
   /** What the machine's repositories take, and whether others write into them too. */
   sizeOf(machine: Machine): { bytes: number | undefined; isShared: boolean } {
     let bytes: number | undefined;
