@@ -490,6 +490,7 @@ test.describe('signing in', () => {
 
 /** Codes that no page can make the manager answer with, and why. */
 const ELSEWHERE: Record<string, string[]> = {
+  'the page does first what they want, or shows it instead': ['store_homeless', 'store_away'],
   'said to agents': [
     'token_unknown',
     'token_expired',

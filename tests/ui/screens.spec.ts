@@ -1,5 +1,7 @@
 // Each screen: the main thing that it is for, and axe in light and dark.
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rename } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Page } from '@playwright/test';
 import { expectAccessible } from './support/axe';
 import type { Machine, Puppet } from './support/stage';
@@ -274,6 +276,49 @@ test('the activity lists every run and can be narrowed', async ({ page }) => {
   await expect(rows).toHaveCount(2);
   await rows.nth(1).getByRole('link').click();
   await expect(heading(page)).toContainText('Initialise on probe succeeded');
+});
+
+test('the store gets a folder, takes a machine in, and says when it is away', async ({
+  page,
+  stage,
+}) => {
+  const base = await mkdtemp(join(tmpdir(), 'store-'));
+  const folder = join(base, 'store');
+  await page.goto('/#/store');
+  await expect(heading(page)).toHaveText('Backups can lie on this computer.');
+  await expectAccessible(page, 'a store without a folder');
+  await main(page).getByLabel('Folder').fill('somewhere');
+  await main(page).getByRole('button', { name: 'Use this folder' }).click();
+  await expect(main(page).getByLabel('Folder')).toHaveAttribute('aria-invalid', 'true');
+
+  await page.goto('/#/add');
+  await main(page).getByLabel('This computer').check();
+  await page.getByLabel('What is the machine called?').fill('tender');
+  await page.getByLabel('Folders and files').fill('/etc');
+  await page.getByLabel('Folder', { exact: true }).fill(folder);
+  await expectAccessible(page, 'a machine that backs up to this computer');
+  await page.getByRole('button', { name: 'Make the install line' }).click();
+  await expect(page.getByLabel('install line', { exact: true })).toBeVisible();
+
+  await page.goto('/#/store');
+  await expect(heading(page)).toHaveText(/^0.B of backups on this computer\.$/);
+  await expect(main(page)).toContainText(folder);
+  await expectAccessible(page, 'the store');
+  const { body } = await stage.call('GET', '/api/plans');
+  const plans = body as { id: string; repository_id?: string }[];
+  const plan = plans.find((it) => !it.repository_id);
+  await stage.call('PUT', `/api/plans/${plan?.id}`, { host_ids: [nova.host] });
+  await expect(main(page).getByRole('row', { name: /nova/ })).toBeVisible();
+  await expectAccessible(page, 'the store with a machine');
+
+  await rename(folder, join(base, 'elsewhere'));
+  await page.reload();
+  await expect(heading(page)).toHaveText('The store is away.');
+  await expectAccessible(page, 'a store that is away');
+  await main(page).getByLabel('Folder').fill(join(base, 'elsewhere'));
+  await main(page).getByRole('button', { name: 'It lies here now' }).click();
+  await expect(heading(page)).toHaveText(/of backups on this computer\.$/);
+  await stage.call('PUT', `/api/plans/${plan?.id}`, { host_ids: [] });
 });
 
 test('the settings keep addresses and theme, and tell what was done', async ({ page, stage }) => {
