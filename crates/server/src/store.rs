@@ -7,7 +7,7 @@
 //! the trash for a week.
 //!
 //! [`Store`] lets visitors in; a [`Visitor`] is somebody who may act on one repository. HTTP is the
-//! business of [`crate::listener`].
+//! business of the listener.
 
 mod ledger;
 pub mod object;
