@@ -126,7 +126,7 @@ async fn where_one_part_is_refused_nothing_is_kept() {
         ("/plan/name", json!("other files"), 409, "conflict", "plan.name"),
         ("/plan/paths", json!(["docs"]), 422, "invalid_input", "plan.paths"),
         ("/plan/retention", json!({}), 422, "retention_empty", "plan.retention"),
-        ("/plan/repository", json!(null), 422, "invalid_input", "plan.repository_id"),
+        ("/plan/repository", json!(null), 422, "store_homeless", "plan.repository_id"),
         ("/plan/repository_id", json!(other), 422, "invalid_input", "plan.repository_id"),
         ("/plan/repository/name", json!("other"), 409, "conflict", "plan.repository.name"),
         ("/plan/repository/url", json!("x"), 422, "repository_url_invalid", "plan.repository.url"),
