@@ -133,11 +133,14 @@ fn set_up(app: &mut App, options: Options) -> Result<(), Box<dyn Error>> {
 }
 
 fn open_window(app: &App) -> tauri::Result<WebviewWindow> {
-    WebviewWindowBuilder::new(app, WINDOW, WebviewUrl::default())
+    let window = WebviewWindowBuilder::new(app, WINDOW, WebviewUrl::default())
         .title("Restic Manager")
         .inner_size(1200.0, 800.0)
         .min_inner_size(720.0, 480.0)
         .center()
+        // Shown below, where it was left: a window manager that is still placing a window may not
+        // hear where else it should be.
+        .visible(false)
         // The pages are all there is: nothing else is ever shown in this window.
         .on_navigation(is_ours)
         .on_new_window(|_url, _features| NewWindowResponse::Deny)
@@ -147,7 +150,9 @@ fn open_window(app: &App) -> tauri::Result<WebviewWindow> {
                 window.state::<Subscriptions>().end_all();
             }
         })
-        .build()
+        .build()?;
+    window.show()?;
+    Ok(window)
 }
 
 /// Whether this is one of the app's own pages, as the system's webview names them.

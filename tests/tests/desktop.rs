@@ -2,7 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use std::{
     fs,
@@ -305,20 +305,28 @@ async fn the_window_opens_where_it_was_left() -> Result<()> {
         || stage.look("xdotool", &["search", "--onlyvisible", "--name", "^Restic Manager$"]);
     let geometry = |window: &str| stage.look("xdotool", &["getwindowgeometry", window.trim()]);
     let id = window()?;
-    stage.look("xdotool", &["windowsize", "--sync", id.trim(), "1000", "700"])?;
     stage.look("xdotool", &["windowmove", "--sync", id.trim(), "140", "90"])?;
-    let left = geometry(&id)?;
+    stage.look("xdotool", &["windowsize", "--sync", id.trim(), "1000", "700"])?;
+    // The display knows before the app does, and the app keeps what it knows.
+    wait_for("the app to hear of its new place", async || {
+        Ok((app.script("return innerWidth;").await? == 1000).then_some(()))
+    })
+    .await?;
+    let lines = |text: &str| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let left = lines(&geometry(&id)?);
     app.signal(Signal::TERM)?;
     app.ended().await?;
     drop(app);
 
     let app = stage.start().await?;
     app.sees("No machines yet.").await?;
-    let lines = |text: &str| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let mut seen = Vec::new();
     wait_for("the window to be where it was", async || {
-        Ok((lines(&geometry(&window()?)?) == lines(&left)).then_some(()))
+        seen = lines(&geometry(&window()?)?);
+        Ok((seen == left).then_some(()))
     })
     .await
+    .with_context(|| format!("left at {left:?}, found at {seen:?}"))
 }
 
 #[tokio::test]
