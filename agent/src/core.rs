@@ -39,15 +39,14 @@ use crate::{
 use jiff::Timestamp;
 use link::Link;
 use numbers::Numbers;
+use outcome::Outcome;
 use progress::Meter;
 use protocol::{
     CancelReason, Code, CommandNumber, CommandResult, Frame, FromAgent, HostArch, HostId, HostOs,
-    Incarnation, JobProgress, JobStatus, JournalState, LogStream, Problem, ProtocolVersion,
-    RepositoryConfig, RepositoryId, RestoreReport, RunId, RunSpec, Secret, TreeWant,
-    UnreadableFile,
+    Incarnation, JobProgress, JournalState, LogStream, Problem, ProtocolVersion,
+    RepositoryConfig, RepositoryId, RunId, RunSpec, Secret, TreeWant,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -290,44 +289,6 @@ pub enum RunEvent {
     Progress(Box<JobProgress>),
     /// It ended.
     Finished(Box<Outcome>),
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// How.
-    pub status: JobStatus,
-    /// restic's exit code, -1 when there is none.
-    pub exit_code: i32,
-    /// restic's own summary.
-    pub stats: Option<Value>,
-    /// What went wrong, and what to do.
-    pub problem: Option<Problem>,
-    /// The snapshot that was written.
-    pub snapshot_id: Option<String>,
-    /// What could not be read or restored.
-    pub unreadable: Vec<UnreadableFile>,
-    /// How many there were.
-    pub unreadable_count: u64,
-    /// What a restore did.
-    pub restore: Option<RestoreReport>,
-}
-
-impl Outcome {
-    /// An end with nothing but a status and, perhaps, a problem.
-    #[must_use]
-    pub fn plain(status: JobStatus, problem: Option<Problem>) -> Self {
-        Self {
-            status,
-            exit_code: if status == JobStatus::Succeeded { 0 } else { -1 },
-            stats: None,
-            problem,
-            snapshot_id: None,
-            unreadable: Vec::new(),
-            unreadable_count: 0,
-            restore: None,
-        }
-    }
 }
 
 /// A run that goes on, with what need not be remembered.

@@ -7,10 +7,11 @@ use crate::{
     identity::{Enrolment, Identity, Settings},
     pass_through::PassThrough,
     paths::StateDir,
-    runner::{Tools, locate, repository, verdict, words::count},
+    runner::{Tools, locate, repository},
     status::{Link, Live},
     tls::{self, Epoch},
 };
+use outcome::{verdict, words::count};
 use protocol::{Code, Problem, RepositoryConfig};
 use restic::{CancelToken, Restic, SnapshotFilter, Timing, Version};
 use schedule::Clock;

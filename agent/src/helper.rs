@@ -6,17 +6,15 @@
 //! agent that dies takes its helper with it.
 
 use crate::{
-    core::{Order, Outcome, RunEvent, Task},
+    core::{Order, RunEvent, Task},
     identity::Settings,
     machine::hostname,
     paths::{StateDir, create_fresh_dir, create_private_dir},
-    runner::{
-        Tools, Voice, locate, no_progress, operations::release_earlier, repository, translate,
-        verdict,
-    },
+    runner::{Tools, Voice, event_of, locate, operations::release_earlier, repository},
 };
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
+use outcome::{Outcome, no_progress, translate, verdict};
 use protocol::{Code, JobStatus, Problem, RestoreReport, RunId};
 use restic::{CancelToken, RestoreOutcome, RestoreRequest, SnapshotId};
 use serde::{Deserialize, Serialize};
@@ -287,8 +285,8 @@ fn restored(done: RestoreOutcome, target: String) -> Outcome {
 fn speaker(run_id: RunId) -> impl FnMut(restic::Event) + Send {
     let mut progress = no_progress(run_id);
     move |event| {
-        for event in translate(event, &mut progress) {
-            tell(&event);
+        for said in translate(event, &mut progress) {
+            tell(&event_of(said));
         }
     }
 }

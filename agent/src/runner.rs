@@ -4,23 +4,21 @@
 //! through one bounded channel; when that is full, log lines and progress are left out (and the
 //! lines counted), an outcome waits.
 
-mod log_cap;
+mod begins;
 pub mod operations;
 pub mod process;
 pub mod reading;
 pub mod repository;
-pub mod verdict;
-pub(crate) mod words;
 
 use crate::{
-    core::{Order, Outcome, Process, RunEvent, Task},
+    core::{Order, Process, RunEvent, Task},
     helper,
     identity::Settings,
     paths::StateDir,
 };
-use log_cap::{LogCap, Verdict};
+use outcome::{LogCap, Outcome, Said, Verdict, no_progress, translate, verdict, words};
 use protocol::{Code, JobProgress, JobStatus, LogStream, Problem, RunId};
-use restic::{Event, ItemError, LocateOptions, Restic, Stream, Timing};
+use restic::{Event, LocateOptions, Restic, Timing};
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
@@ -138,7 +136,7 @@ async fn run(
     cancel: CancellationToken,
 ) {
     let began = Instant::now();
-    let begins = words::one_line(&words::begins(&order));
+    let begins = words::one_line(&begins::begins(&order));
     tracing::info!(run = %order.run_id, "{begins}");
     voice.log(LogStream::Event, begins);
     let outcome = match tools {
@@ -200,8 +198,8 @@ impl Voice {
 
     /// restic said something.
     pub fn hear(&mut self, event: Event) {
-        for event in translate(event, &mut self.progress) {
-            self.say(event);
+        for said in translate(event, &mut self.progress) {
+            self.say(event_of(said));
         }
     }
 
@@ -241,85 +239,14 @@ impl Voice {
     }
 }
 
-/// Progress that says nothing yet.
-#[must_use]
-pub fn no_progress(job_id: RunId) -> JobProgress {
-    JobProgress {
-        job_id,
-        percent_done: 0.0,
-        files_done: 0,
-        total_files: 0,
-        bytes_done: 0,
-        total_bytes: 0,
-        eta_seconds: 0,
-        throughput_bps: 0,
-        current_files: Vec::new(),
-        unreachable: None,
-    }
-}
-
-/// What an event of restic's is for a run. The progress so far is kept by the caller.
-pub fn translate(event: Event, progress: &mut JobProgress) -> Vec<RunEvent> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "a newer restic crate may add events")]
-    match event {
-        Event::Started { pid } => {
-            vec![RunEvent::Spawned(Process {
-                pid,
-                start: process::start_of(pid).unwrap_or_default(),
-            })]
+/// What restic said, as the brain hears it.
+pub fn event_of(said: Said) -> RunEvent {
+    match said {
+        Said::Spawned(pid) => {
+            RunEvent::Spawned(Process { pid, start: process::start_of(pid).unwrap_or_default() })
         }
-        Event::Progress(new) => {
-            *progress = progress_of(new, progress);
-            vec![RunEvent::Progress(Box::new(progress.clone()))]
-        }
-        Event::Log { stream: Stream::Stdout, line } => vec![RunEvent::Log(LogStream::Stdout, line)],
-        Event::Log { stream: Stream::Stderr, line } => vec![RunEvent::Log(LogStream::Stderr, line)],
-        Event::ItemError(ItemError { path, message, .. }) => {
-            vec![
-                RunEvent::ItemError,
-                RunEvent::Log(LogStream::Stderr, format!("{path}: {message}")),
-            ]
-        }
-        Event::Unreachable { line } => {
-            progress.unreachable = Some(protocol::cut_text(&line, 1024));
-            let words = format!("The repository does not answer; restic keeps trying. {line}");
-            vec![
-                RunEvent::Log(LogStream::Event, words),
-                RunEvent::Progress(Box::new(progress.clone())),
-            ]
-        }
-        Event::Reachable => {
-            progress.unreachable = None;
-            vec![
-                RunEvent::Log(LogStream::Event, "The repository answers again.".to_owned()),
-                RunEvent::Progress(Box::new(progress.clone())),
-            ]
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn progress_of(new: restic::Progress, old: &JobProgress) -> JobProgress {
-    // A check or a prune counts steps, which are shown where files are.
-    let (files_done, total_files) = match &new.step {
-        Some(step) => (step.done, step.total),
-        None => (new.files_done, new.total_files),
-    };
-    JobProgress {
-        job_id: old.job_id,
-        percent_done: new.percent_done,
-        files_done,
-        total_files,
-        bytes_done: new.bytes_done,
-        total_bytes: new.total_bytes,
-        eta_seconds: new.seconds_remaining.unwrap_or(0),
-        throughput_bps: 0,
-        current_files: new
-            .current_files
-            .iter()
-            .take(4)
-            .map(|path| protocol::cut_text(path, 1024))
-            .collect(),
-        unreachable: old.unreachable.clone(),
+        Said::Log(stream, line) => RunEvent::Log(stream, line),
+        Said::ItemError => RunEvent::ItemError,
+        Said::Progress(progress) => RunEvent::Progress(progress),
     }
 }

@@ -6,14 +6,12 @@ use crate::{
     desired::{self, Desired},
     identity::{Enrolment, Settings},
     paths::{StateDir, replace_file},
-    runner::{
-        locate,
-        words::{count, one_line},
-    },
+    runner::locate,
     store::Store,
 };
 use anyhow::{Context, Result};
 use jiff::Timestamp;
+use outcome::words::{count, one_line};
 use protocol::{Generation, HostId, JobKind, JournalId, Problem, RunId};
 use serde::{Deserialize, Serialize};
 use std::{fmt, fs};

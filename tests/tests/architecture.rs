@@ -28,6 +28,7 @@ struct Row {
 const PROTOCOL: &str = "restic-manager-protocol";
 const SCHEDULE: &str = "restic-manager-schedule";
 const RESTIC: &str = "restic-manager-restic";
+const OUTCOME: &str = "restic-manager-outcome";
 const SERVER: &str = "restic-manager-server";
 const AGENT: &str = "restic-manager-agent";
 const SHELL: &str = "restic-manager";
@@ -37,6 +38,7 @@ const XTASK: &str = "xtask";
 const PURE_TYPES: &str = "wire types are shared by every program, and decide nothing about IO";
 const PURE_TIME: &str = "time is computed from what is passed in, so that years can be simulated";
 const ONLY_RESTIC: &str = "it runs one program and reads its output; who asked is not its matter";
+const ONLY_WORDS: &str = "it turns answers into words, and does nothing";
 const SMALL_AGENT: &str = "the agent dials out and listens to nobody, and is small";
 
 const ROWS: &[Row] = &[
@@ -83,13 +85,27 @@ const ROWS: &[Row] = &[
         ],
     },
     Row {
+        package: OUTCOME,
+        may_use: &[PROTOCOL, RESTIC],
+        never: &[
+            ("tokio", ONLY_WORDS),
+            ("tokio-util", ONLY_WORDS),
+            ("sqlx", ONLY_WORDS),
+            ("axum", ONLY_WORDS),
+            ("hyper", ONLY_WORDS),
+            ("reqwest", ONLY_WORDS),
+            ("tungstenite", ONLY_WORDS),
+            ("tokio-tungstenite", ONLY_WORDS),
+        ],
+    },
+    Row {
         package: SERVER,
-        may_use: &[PROTOCOL, SCHEDULE, RESTIC],
+        may_use: &[PROTOCOL, SCHEDULE, RESTIC, OUTCOME],
         never: &[("keyring", "a headless host has no keyring session; the shell brings its own")],
     },
     Row {
         package: AGENT,
-        may_use: &[PROTOCOL, SCHEDULE, RESTIC],
+        may_use: &[PROTOCOL, SCHEDULE, RESTIC, OUTCOME],
         never: &[
             ("axum", SMALL_AGENT),
             ("axum-server", SMALL_AGENT),

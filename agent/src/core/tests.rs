@@ -5,9 +5,10 @@ use super::*;
 use proptest::prelude::*;
 use protocol::{
     CommandCancel, CommandGo, CommandRun, ConfigUpdate, Generation, JobFinished, JobKind,
-    JournalAck, JournalId, ManagerIdentity, PROTOCOL_VERSION, PlanId, RepoStats, Schedule,
-    ScheduleSet, SnapshotsWant, ToAgent, Welcome, journal::ChainHash,
+    JournalAck, JournalId, JobStatus, ManagerIdentity, PROTOCOL_VERSION, PlanId, RepoStats, Schedule,
+    ScheduleSet, SnapshotsWant, ToAgent, UnreadableFile, Welcome, journal::ChainHash,
 };
+use serde_json::Value;
 
 fn incarnation() -> Incarnation {
     Incarnation::new(1, &[9; 10])

@@ -1,10 +1,11 @@
 //! Each kind of run as calls of restic.
 
-use super::{
-    Tools, repository, verdict,
+use super::{Tools, repository};
+use crate::core::{Order, Task};
+use outcome::{
+    Outcome, verdict,
     words::{count, short, size},
 };
-use crate::core::{Order, Outcome, Task};
 use protocol::{Code, JobStatus, PlanId, Problem, Retention};
 use restic::{
     BackupOutcome, BackupRequest, Bucket, CancelToken, CheckOutcome, CheckRequest, Event, Failure,
@@ -140,7 +141,7 @@ async fn backup(
     let done = tools.restic.backup(repository, request, sink, cancel).await;
     let done = clear_up_after_kill(done, order, repository, tools, sink).await?;
     let outcome = match &done {
-        BackupOutcome::Completed(_) => succeeded(Value::Null),
+        BackupOutcome::Completed(_) => verdict::succeeded(Value::Null),
         BackupOutcome::Partial { unreadable, .. } => verdict::partial(unreadable, 3),
     };
     let summary = done.summary();
@@ -172,7 +173,7 @@ async fn init(
 ) -> Result<Outcome, Failure> {
     let done = tools.restic.init(repository, sink, cancel).await?;
     say(sink, format!("The repository was created; its id is {}.", done.repository_id));
-    Ok(succeeded(json!({ "repository_id": done.repository_id })))
+    Ok(verdict::succeeded(json!({ "repository_id": done.repository_id })))
 }
 
 #[expect(clippy::too_many_arguments, reason = "what a forget needs")]
@@ -206,7 +207,7 @@ async fn forget(
     let stays = if dry_run { "would stay" } else { "stayed" };
     say(sink, format!("{sum} {verb}, {} {stays}.", done.kept_count()));
     let listed: Vec<&str> = removed.iter().copied().take(1_000).collect();
-    Ok(succeeded(json!({
+    Ok(verdict::succeeded(json!({
         "dry_run": dry_run,
         "removed": listed,
         "removed_count": removed.len(),
@@ -229,37 +230,8 @@ fn keep(retention: &Retention) -> Result<Keep, Failure> {
     }
     match retention.keep_within.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
         None => Ok(keep),
-        Some(text) => match within(text) {
-            Some(within) => Ok(keep.with_within(within)),
-            None => Err(Failure {
-                kind: restic::FailureKind::InvalidRequest,
-                message: format!("{text:?} is no span of time such as 1y5m7d2h"),
-                exit: None,
-                items: restic::ItemErrors::default(),
-                killed_pid: None,
-            }),
-        },
+        Some(text) => Ok(keep.with_within(Within::parse(text)?)),
     }
-}
-
-/// restic's own form: numbers, each with `y`, `m`, `d` or `h`.
-fn within(text: &str) -> Option<Within> {
-    let mut span = Within::default();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: u32 = rest.get(..digits)?.parse().ok()?;
-        let field = match rest.as_bytes().get(digits)? {
-            b'y' => &mut span.years,
-            b'm' => &mut span.months,
-            b'd' => &mut span.days,
-            b'h' => &mut span.hours,
-            _ => return None,
-        };
-        *field = field.checked_add(number)?;
-        rest = rest.get(digits + 1..)?;
-    }
-    (span != Within::default()).then_some(span)
 }
 
 async fn prune(
@@ -273,7 +245,7 @@ async fn prune(
     let request = PruneRequest { dry_run, ..PruneRequest::default() };
     let done = tools.restic.prune(repository, request, sink, cancel).await;
     let done = clear_up_after_kill(done, order, repository, tools, sink).await?;
-    Ok(succeeded(serde_json::to_value(done).unwrap_or(Value::Null)))
+    Ok(verdict::succeeded(serde_json::to_value(done).unwrap_or(Value::Null)))
 }
 
 async fn check(
@@ -286,23 +258,11 @@ async fn check(
 ) -> Result<Outcome, Failure> {
     let read_data = if read_data { ReadData::All } else { ReadData::None };
     let done = tools.restic.check(repository, CheckRequest { read_data }, sink, cancel).await;
-    match clear_up_after_kill(done, order, repository, tools, sink).await? {
-        CheckOutcome::Sound(report) => {
-            say(sink, "No errors were found.".to_owned());
-            Ok(succeeded(serde_json::to_value(report).unwrap_or(Value::Null)))
-        }
-        CheckOutcome::Damaged(report) => {
-            let what = report.findings.first().map_or("", String::as_str);
-            let problem =
-                Problem::new(Code::RepositoryDamaged, format!("The repository is damaged. {what}"))
-                    .guidance(restic::FailureKind::Damaged.guidance());
-            Ok(Outcome {
-                exit_code: 1,
-                stats: serde_json::to_value(report).ok(),
-                ..Outcome::plain(JobStatus::Failed, Some(problem))
-            })
-        }
+    let done = clear_up_after_kill(done, order, repository, tools, sink).await?;
+    if matches!(done, CheckOutcome::Sound(_)) {
+        say(sink, "No errors were found.".to_owned());
     }
+    Ok(verdict::checked(done))
 }
 
 async fn unlock(
@@ -317,11 +277,11 @@ async fn unlock(
     let outcome = match done {
         UnlockOutcome::NothingToRemove => {
             say(sink, "There is no lock.".to_owned());
-            succeeded(Value::Null)
+            verdict::succeeded(Value::Null)
         }
         UnlockOutcome::Removed { locks } => {
             say(sink, format!("Removed: {}.", count(locks.len(), "lock")));
-            succeeded(Value::Null)
+            verdict::succeeded(Value::Null)
         }
         UnlockOutcome::LeftToOthers { locks } => {
             let holders: Vec<String> =
@@ -365,7 +325,7 @@ async fn stats(
 ) -> Result<Outcome, Failure> {
     let done = tools.restic.raw_data_stats(repository, sink, cancel).await?;
     say(sink, format!("{}, {}.", count(done.snapshots_count, "snapshot"), size(done.total_size)));
-    Ok(succeeded(serde_json::to_value(done).unwrap_or(Value::Null)))
+    Ok(verdict::succeeded(serde_json::to_value(done).unwrap_or(Value::Null)))
 }
 
 /// A restic that had to be killed may have left its lock behind; it is ours to remove.
@@ -409,13 +369,6 @@ fn as_an_aside(sink: Sink<'_>) -> impl FnMut(Event) + Send {
     }
 }
 
-fn succeeded(stats: Value) -> Outcome {
-    Outcome {
-        stats: (!stats.is_null()).then_some(stats),
-        ..Outcome::plain(JobStatus::Succeeded, None)
-    }
-}
-
 fn say(sink: Sink<'_>, line: String) {
     sink(Event::Log { stream: Stream::Stdout, line });
 }
@@ -423,15 +376,6 @@ fn say(sink: Sink<'_>, line: String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_span_of_time_is_read_in_restics_form() {
-        let span = within("1y5m7d2h").unwrap();
-        assert_eq!((span.years, span.months, span.days, span.hours), (1, 5, 7, 2));
-        for wrong in ["", "7", "7x", "d", "-1d", "1d ", "99999999999d", "0d"] {
-            assert!(within(wrong).is_none(), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_retention_becomes_a_policy_and_an_empty_one_keeps_nothing() {

@@ -1,8 +1,9 @@
 //! Reading what a repository holds, and clearing up after a run that an earlier agent left open.
 
-use super::{Tools, process, repository, verdict};
+use super::{Tools, process, repository};
 use crate::core::{Process, Reading, Recovered};
 use jiff::Timestamp;
+use outcome::verdict;
 use protocol::{
     Code, EntryKind, HostId, LockInfo, Problem, RepoStats, RepositoryConfig, RunId, Snapshot,
     TreeEntry, TreeWant,

@@ -96,6 +96,8 @@ codes! {
     StoreHomeless = "store_homeless",
     /// The folder of the store is not there: its disk is not connected.
     StoreAway = "store_away",
+    /// Snapshots are dated after they arrived, or are another host's: retention does not count them.
+    SnapshotsSuspect = "snapshots_suspect",
 
     // restic.
     /// There is no restic on the endpoint.

@@ -110,6 +110,35 @@ pub struct Within {
 }
 
 impl Within {
+    /// Reads restic's own form: numbers, each with `y`, `m`, `d` or `h`, such as `1y5m7d2h`.
+    ///
+    /// # Errors
+    /// [`InvalidRequest`](crate::FailureKind::InvalidRequest) if it is none, or no time at all.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        Self::read(text).ok_or_else(|| {
+            Failure::invalid(format!("{text:?} is no span of time such as 1y5m7d2h"))
+        })
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut span = Self::default();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+            let number: u32 = rest.get(..digits)?.parse().ok()?;
+            let field = match rest.as_bytes().get(digits)? {
+                b'y' => &mut span.years,
+                b'm' => &mut span.months,
+                b'd' => &mut span.days,
+                b'h' => &mut span.hours,
+                _ => return None,
+            };
+            *field = field.checked_add(number)?;
+            rest = rest.get(digits + 1..)?;
+        }
+        (span != Self::default()).then_some(span)
+    }
+
     fn to_argument(self) -> Option<String> {
         let parts = [(self.years, 'y'), (self.months, 'm'), (self.days, 'd'), (self.hours, 'h')];
         let mut text = String::new();
@@ -373,6 +402,15 @@ mod tests {
 
     fn argv(request: &ForgetRequest) -> String {
         request.arguments().unwrap().to_text()
+    }
+
+    #[test]
+    fn a_span_of_time_is_read_in_restics_form() {
+        let span = Within::parse("1y5m7d2h").unwrap();
+        assert_eq!((span.years, span.months, span.days, span.hours), (1, 5, 7, 2));
+        for wrong in ["", "7", "7x", "d", "-1d", "1d ", "99999999999d", "0d"] {
+            assert!(Within::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -195,7 +195,11 @@ fn schedule(plan: &Plan) -> Schedule {
     }
 }
 
-fn unseal(repository: &Repository, vault: &Vault) -> Result<RepositoryConfig, VaultError> {
+/// A repository with its secrets in the clear.
+///
+/// # Errors
+/// When they do not open.
+pub fn unseal(repository: &Repository, vault: &Vault) -> Result<RepositoryConfig, VaultError> {
     let id = repository.id;
     let sealed = repository.credential_sealed.as_deref();
     Ok(RepositoryConfig {

@@ -11,6 +11,7 @@ pub mod headless;
 pub mod hooks;
 pub mod identity;
 pub mod intake;
+mod keeper;
 pub mod links;
 mod listener;
 pub mod log;

@@ -5,6 +5,7 @@ use crate::{
     events::{Events, Topic},
     identity::{Identity, IdentityError, NewIdentity},
     intake::IntakeHandle,
+    keeper::Keeper,
     links::LinksHandle,
     listener::AgentListener,
     manager::{Manager, Parts},
@@ -153,6 +154,8 @@ impl Server {
             store_folder: config.data_dir.join("store"),
         });
         tidy_store(&manager).await?;
+        let folder = config.data_dir.join("keeper");
+        let keeper = Keeper::new(manager.clone(), folder, agent_addr.port()).await?;
         let handle = ServerHandle {
             manager: manager.clone(),
             agent_addr,
@@ -167,6 +170,7 @@ impl Server {
         handle.services.spawn(taking_in.run(manager.clone()));
         handle.tasks.spawn(sweep(manager.clone(), soft.clone()));
         handle.tasks.spawn(empty_trash(manager.clone(), soft.clone()));
+        handle.tasks.spawn(keeper.run(soft.clone()));
         let shared = Shared { manager, intake, stop: soft };
         let tasks = handle.tasks.clone();
         let listener = AgentListener { listener, shared, tasks, hard };

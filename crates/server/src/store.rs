@@ -153,6 +153,41 @@ pub struct Pass {
     pub password: Secret<String>,
 }
 
+impl Pass {
+    /// How much the host has added so far, as a number that grows with it.
+    #[must_use]
+    pub fn host_wrote(&self) -> u64 {
+        self.store.ledger(self.repository).host_wrote()
+    }
+
+    /// All that the host had added, up to this much, was read and found sound.
+    pub fn checked(&self, host_wrote: u64) {
+        self.store.ledger(self.repository).checked(host_wrote);
+    }
+
+    /// Whether all that the host has added was read and found sound, since this process began.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        self.store.ledger(self.repository).is_checked()
+    }
+
+    /// From now on lets this pass delete data only while all that the host has added is checked: what
+    /// was checked must be what is pruned. Says whether it is.
+    #[must_use]
+    pub fn delete_what_was_checked(&self) -> bool {
+        self.store.ledger(self.repository).delete_what_was_checked()
+    }
+
+    /// Ends the operation, and removes the locks that it left in the repository.
+    ///
+    /// # Errors
+    /// When there is no folder, or the disk fails.
+    pub async fn leave(self) -> Result<(), Refused> {
+        let (place, repository) = (self.store.here().await?, self.repository);
+        blocking(move || Ok(place.release_locks(Some(repository))?)).await
+    }
+}
+
 impl Drop for Pass {
     fn drop(&mut self) {
         let mut passes = self.store.0.passes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -444,7 +479,11 @@ impl Visitor {
         {
             // Before anybody can see it, so that nobody can remove it.
             self.ledger.admin_locked(name);
+            self.place.note_lock(self.repository, name)?;
         }
+        let _host_write = (self.who == Who::Host
+            && matches!(object, Object::File(Kind::Data | Kind::Index, _)))
+        .then(|| self.ledger.host_writes());
         let receiving =
             upload::receive(self.place.incoming(), object.clone(), target, length, body);
         let cut = self.cut();
@@ -474,6 +513,13 @@ impl Visitor {
                 ));
             }
             (Who::Admin(_), Object::File(Kind::Locks, _)) => None,
+            (Who::Admin(_), Object::File(Kind::Data | Kind::Index, _))
+                if self.ledger.is_overtaken() =>
+            {
+                return Err(Refused::Forbidden(
+                    "the host has written since the repository was checked",
+                ));
+            }
             (Who::Admin(at), _) => Some(at),
         };
         let (root, gone) = (self.root.clone(), object.clone());
@@ -492,6 +538,9 @@ impl Visitor {
         self.ledger.removed(removed.unwrap_or(0));
         if let Object::File(Kind::Locks, name) = object {
             self.ledger.admin_unlocked(name);
+            if matches!(self.who, Who::Admin(_)) {
+                self.place.forget_lock(self.repository, name)?;
+            }
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use protocol::{
 use serde_json::json;
 use server::db::{
     Tx, audit, folders, logs, repositories,
-    runs::{self, NewRun},
+    runs::{self, Dispatch, NewRun},
     snapshots,
 };
 use sha2::{Digest as _, Sha256};
@@ -106,6 +106,7 @@ async fn tell(
         plan_id: told.plan,
         repository_id: Some(made.repository),
         spec: told.spec,
+        dispatch: Dispatch::Waiting,
         requested_by: told.by,
         created_at: told.at,
         expires_at: Some(told.at + SignedDuration::from_hours(24)),
@@ -162,7 +163,7 @@ async fn write_log(
             stream: *stream,
             payload: payload.clone(),
         };
-        logs::insert(tx, made.host, &line).await?;
+        logs::insert(tx, Some(made.host), &line).await?;
     }
     Ok(())
 }
@@ -410,6 +411,7 @@ async fn what_is_going(tx: &mut Tx, made: &Made, now: Timestamp, dice: &mut Dice
             plan_id: Some(plan),
             repository_id: Some(made.repository),
             spec: &spec,
+            dispatch: Dispatch::Waiting,
             requested_by: "admin",
             created_at,
             expires_at: Some(created_at + SignedDuration::from_hours(24)),

@@ -195,6 +195,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::DatabaseTooNew
         | Code::DataUnusable
         | Code::StoreAway
+        | Code::SnapshotsSuspect
         | Code::ListenFailed
         | Code::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         Code::TooLarge | Code::FrameTooLarge => StatusCode::PAYLOAD_TOO_LARGE,

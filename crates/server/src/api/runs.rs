@@ -332,6 +332,12 @@ fn options(spec: RunSpec) -> RunOptionsView {
 /// machine can say what became of it.
 fn dispatch(run: &Run, is_online: bool) -> DispatchView {
     let (stage, words) = match (run.status, run.dispatch) {
+        (JobStatus::Running, Dispatch::Manager) => {
+            (DispatchStage::Running, "running on this computer")
+        }
+        (JobStatus::Queued, Dispatch::Manager) => {
+            (DispatchStage::Waiting, "waiting for its turn on this computer")
+        }
         (JobStatus::Running, _) if is_online => (DispatchStage::Running, "running"),
         (JobStatus::Running, _) => (DispatchStage::Running, "running, no contact now"),
         (JobStatus::Queued, Dispatch::Waiting) if is_online => {

@@ -52,16 +52,18 @@ fn read_line(run: RunId, line: LineRow) -> Result<LogLine, DbError> {
     })
 }
 
-/// Takes in a line. Says whether it is new; a line of another host's run, or of none, is not taken.
+/// Takes in a line of a run from a host, or from the manager itself where it names none. Says whether
+/// it is new; a line of a run that somebody else does, or of none, is not taken.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert(tx: &mut Tx, host: HostId, line: &LogLine) -> Result<bool, DbError> {
-    let (run, host) = (line.job_id.to_string(), host.to_string());
+pub async fn insert(tx: &mut Tx, host: Option<HostId>, line: &LogLine) -> Result<bool, DbError> {
+    let (run, host) = (line.job_id.to_string(), host.map(|host| host.to_string()));
     let (seq, ts, stream) = (count(line.seq), millis(line.ts), line.stream.as_str());
     let done = sqlx::query!(
         "INSERT INTO log_lines (run_id, seq, ts, stream, text) \
-         SELECT id, ?2, ?3, ?4, ?5 FROM runs WHERE id = ?1 AND host_id = ?6 \
+         SELECT id, ?2, ?3, ?4, ?5 FROM runs WHERE id = ?1 \
+         AND iif(dispatch = 'manager', ?6 IS NULL, host_id = ?6) \
          ON CONFLICT (run_id, seq) DO NOTHING",
         run,
         seq,

@@ -27,6 +27,8 @@ pub enum Dispatch {
     Going,
     /// It is the agent's own run, or one from before this database.
     Agent,
+    /// The manager does it itself; no agent is told of it, or believed about it.
+    Manager,
 }
 
 impl Dispatch {
@@ -39,6 +41,7 @@ impl Dispatch {
             Self::Accepted => "accepted",
             Self::Going => "going",
             Self::Agent => "agent",
+            Self::Manager => "manager",
         }
     }
 
@@ -49,6 +52,7 @@ impl Dispatch {
             "accepted" => Ok(Self::Accepted),
             "going" => Ok(Self::Going),
             "agent" => Ok(Self::Agent),
+            "manager" => Ok(Self::Manager),
             _ => Err(row.inconsistent("dispatch")),
         }
     }
@@ -200,9 +204,11 @@ macro_rules! select_run {
 }
 
 mod end_here;
-// Below the macro that it uses.
+// Below the macro that they use.
+mod own;
 mod search;
 pub use end_here::EndHere;
+pub use own::{begin_own, finish_own, interrupt_own, next_own};
 pub use search::{RunFilter, search, standing};
 
 /// A run that is asked for.
@@ -218,6 +224,8 @@ pub struct NewRun<'a> {
     pub repository_id: Option<RepositoryId>,
     /// What it is to do.
     pub spec: &'a RunSpec,
+    /// Who does it: [`Dispatch::Waiting`] for the host's agent, or [`Dispatch::Manager`].
+    pub dispatch: Dispatch,
     /// Who asks.
     pub requested_by: &'a str,
     /// Now.
@@ -226,7 +234,7 @@ pub struct NewRun<'a> {
     pub expires_at: Option<Timestamp>,
 }
 
-/// Queues a run. After the commit wake the host's session.
+/// Queues a run. After the commit publish it, and wake the host's session.
 ///
 /// # Errors
 /// When the database fails.
@@ -236,17 +244,19 @@ pub async fn insert(tx: &mut Tx, run: &NewRun<'_>) -> Result<(), DbError> {
     let repository = run.repository_id.map(|repository| repository.to_string());
     let kind = run.spec.kind().as_str();
     let spec = to_json("runs", "spec", &id, run.spec)?;
+    let dispatch = run.dispatch.as_str();
     let (created, expires) = (millis(run.created_at), run.expires_at.map(millis));
     sqlx::query!(
         "INSERT INTO runs (id, host_id, plan_id, repository_id, kind, spec, status, dispatch, \
          requested_by, created_at, expires_at) \
-         VALUES (?, ?, ?, ?, ?, ?, 'queued', 'waiting', ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?)",
         id,
         host,
         plan,
         repository,
         kind,
         spec,
+        dispatch,
         run.requested_by,
         created,
         expires
@@ -314,9 +324,9 @@ pub async fn open(db: impl SqliteExecutor<'_>) -> Result<Vec<Run>, DbError> {
     rows.into_iter().map(Run::try_from).collect()
 }
 
-/// Notes that a person wants a run to end; one that was never written to a connection ends at
-/// once. After the commit wake the host's session. Says whether the run is open and nobody asked
-/// before.
+/// Notes that a person wants a run to end; one that nobody but the manager knows of and that has not
+/// begun ends at once. After the commit wake the host's session. Says whether the run is open and
+/// nobody asked before.
 ///
 /// # Errors
 /// When the database fails.
@@ -324,11 +334,12 @@ pub async fn request_cancel(tx: &mut Tx, run: RunId, now: Timestamp) -> Result<b
     let (id, now) = (run.to_string(), millis(now));
     let done = sqlx::query!(
         "UPDATE runs SET cancel_requested_at = ?1, revision = revision + 1, \
-         status = CASE dispatch WHEN 'waiting' THEN 'cancelled' ELSE status END, \
-         code = CASE dispatch WHEN 'waiting' THEN 'cancelled' ELSE code END, \
-         error = CASE dispatch WHEN 'waiting' \
-         THEN 'Cancelled before it was sent to the machine; nothing was done.' ELSE error END, \
-         finished_at = CASE dispatch WHEN 'waiting' THEN ?1 ELSE finished_at END \
+         status = iif(status = 'queued' AND dispatch IN ('waiting', 'manager'), 'cancelled', status), \
+         code = iif(status = 'queued' AND dispatch IN ('waiting', 'manager'), 'cancelled', code), \
+         error = iif(status = 'queued' AND dispatch IN ('waiting', 'manager'), \
+         iif(dispatch = 'waiting', 'Cancelled before it was sent to the machine; nothing was done.', \
+         'Cancelled before it began; nothing was done.'), error), \
+         finished_at = iif(status = 'queued' AND dispatch IN ('waiting', 'manager'), ?1, finished_at) \
          WHERE id = ?2 AND finished_at IS NULL AND cancel_requested_at IS NULL",
         now,
         id
@@ -451,7 +462,7 @@ pub enum Reported {
     Changed,
     /// The run had ended, or was there already: nothing changed.
     Unchanged,
-    /// The run belongs to another host, and the report to nobody.
+    /// The run belongs to another host or to the manager, and the report to nobody.
     Foreign,
     /// The host has told of very many runs that have not ended; this one is not taken.
     TooMany,
@@ -461,10 +472,14 @@ pub enum Reported {
 /// what is to be done.
 const OPEN_OF_AGENT: i64 = 1_000;
 
+/// Whose agent may report on a run; no host's where the manager does it itself.
 async fn owner(tx: &mut Tx, id: &str) -> Result<Option<String>, DbError> {
-    let owner = sqlx::query_scalar!("SELECT host_id FROM runs WHERE id = ?", id)
-        .fetch_optional(&mut **tx)
-        .await?;
+    let owner = sqlx::query_scalar!(
+        r#"SELECT iif(dispatch = 'manager', '', host_id) AS "owner!: String" FROM runs WHERE id = ?"#,
+        id
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
     Ok(owner)
 }
 
@@ -603,6 +618,12 @@ pub async fn apply_finished(
             insert_told(tx, &id, &host, &told, now).await?;
         }
     }
+    Ok(changed(end(tx, finished).await?))
+}
+
+/// Writes how a run ended, unless it had ended. Says how many rows changed.
+async fn end(tx: &mut Tx, finished: &JobFinished) -> Result<u64, DbError> {
+    let id = finished.job_id.to_string();
     let status = if finished.status.is_terminal() && finished.status != JobStatus::Unknown {
         finished.status.as_str()
     } else {
@@ -636,7 +657,7 @@ pub async fn apply_finished(
     )
     .execute(&mut **tx)
     .await?;
-    Ok(changed(done.rows_affected()))
+    Ok(done.rows_affected())
 }
 
 fn maybe_json<T: serde::Serialize>(

@@ -159,7 +159,7 @@ fn foreign(host: HostId, run: RunId) -> NewNotice {
     NewNotice::of_host(
         host,
         Code::FrameInvalid,
-        "The machine reported on a run of another machine; the report was not taken.",
+        "The machine reported on a run that is not its own; the report was not taken.",
     )
     .subject(run.to_string())
     .guidance("If this machine was copied from the other one, enrol it again.")
@@ -257,7 +257,7 @@ async fn log_line(
     applied: &mut Applied,
 ) -> Result<(), DbError> {
     let line = LogLine { payload: text::log_line(&line.payload), ..line.clone() };
-    if logs::insert(tx, host, &line).await? {
+    if logs::insert(tx, Some(host), &line).await? {
         applied.lines.entry(line.job_id).or_default().push(line);
     }
     Ok(())

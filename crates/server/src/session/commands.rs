@@ -61,7 +61,8 @@ pub enum Step {
 /// The next step for a run, if there is one.
 #[must_use]
 pub fn next(run: &Run, written: Written, manner: Manner, now: Timestamp) -> Option<Step> {
-    if run.status.is_terminal() || written.cancel {
+    let is_own = run.dispatch == Dispatch::Manager;
+    if run.status.is_terminal() || written.cancel || is_own {
         return None;
     }
     let is_cancelled = run.cancel_requested_at.is_some();
@@ -114,6 +115,16 @@ mod tests {
 
     const DISPATCHES: [Dispatch; 5] =
         [Dispatch::Waiting, Dispatch::Sent, Dispatch::Accepted, Dispatch::Going, Dispatch::Agent];
+
+    #[test]
+    fn no_agent_hears_of_what_the_manager_does_itself() {
+        for status in [JobStatus::Queued, JobStatus::Running] {
+            let run = cancelled(Run { status, ..run(Dispatch::Manager) });
+            for manner in [CAUGHT_UP, Manner::AtOnce] {
+                assert_eq!(next(&run, Written::default(), manner, at(500)), None);
+            }
+        }
+    }
     const CAUGHT_UP: Manner = Manner::Numbered { caught_up: true };
 
     fn run(dispatch: Dispatch) -> Run {
@@ -187,6 +198,7 @@ mod tests {
                     assert_eq!(on_cancel, Some(Step::WriteCancel(CancelReason::Admin)));
                     assert_eq!(on_expiry, None);
                 }
+                Dispatch::Manager => assert_eq!((on_cancel, on_expiry), (None, None)),
             }
         }
     }

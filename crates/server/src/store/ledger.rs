@@ -1,5 +1,5 @@
 //! What is known of one repository between two requests: the bytes in it, the bytes on their way, the
-//! names that are being written, and the locks that the admin holds.
+//! names that are being written, the locks that the admin holds, and whether its host has written.
 //!
 //! Nothing of it is stored. The bytes are counted when the repository is first asked for, and an
 //! admin's lock means nothing once the process that worked under it is gone.
@@ -28,6 +28,13 @@ struct State {
     used: Option<u64>,
     writing: HashSet<Object>,
     admin_locks: HashSet<Name>,
+    /// Files of data and index that the host has begun to add or added, and those it is adding now.
+    host_wrote: u64,
+    host_writes: u64,
+    /// How much of that was read and found sound.
+    host_checked: Option<u64>,
+    /// Whether the admin deletes data only while all of it was.
+    deletes_checked: bool,
 }
 
 /// Bytes on their way in all repositories of a disk.
@@ -40,6 +47,10 @@ pub struct Promise {
     all: OnTheirWay,
     bytes: u64,
 }
+
+/// A file of data or index that the host is adding.
+#[derive(Debug)]
+pub struct HostWrite(Arc<Ledger>);
 
 /// The name that an upload writes to; nobody else does meanwhile.
 #[derive(Debug)]
@@ -75,7 +86,63 @@ impl Drop for Writing {
     }
 }
 
+impl State {
+    fn is_checked(&self) -> bool {
+        self.host_writes == 0 && self.host_checked == Some(self.host_wrote)
+    }
+}
+
+impl Drop for HostWrite {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.host_writes -= 1;
+        state.host_wrote += 1;
+    }
+}
+
 impl Ledger {
+    /// The host begins to add a file of data or index.
+    #[must_use]
+    pub fn host_writes(self: &Arc<Self>) -> HostWrite {
+        let mut state = self.state();
+        state.host_writes += 1;
+        state.host_wrote += 1;
+        HostWrite(Arc::clone(self))
+    }
+
+    /// How much the host has added, as a number that grows with it.
+    #[must_use]
+    pub fn host_wrote(&self) -> u64 {
+        self.state().host_wrote
+    }
+
+    /// All that the host had added, up to this much, was read and found sound.
+    pub fn checked(&self, host_wrote: u64) {
+        self.state().host_checked = Some(host_wrote);
+    }
+
+    /// Whether all that the host has added was read and found sound.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        self.state().is_checked()
+    }
+
+    /// From now on until it leaves, the admin may delete data only while that is so. Says whether it
+    /// is.
+    #[must_use]
+    pub fn delete_what_was_checked(&self) -> bool {
+        let mut state = self.state();
+        state.deletes_checked = true;
+        state.is_checked()
+    }
+
+    /// Whether the host has written since the admin looked.
+    #[must_use]
+    pub fn is_overtaken(&self) -> bool {
+        let state = self.state();
+        state.deletes_checked && !state.is_checked()
+    }
+
     /// Bytes in the repository, once they were counted.
     #[must_use]
     pub fn used(&self) -> Option<u64> {
@@ -120,7 +187,9 @@ impl Ledger {
 
     /// The admin's operation has ended, and whatever lock it has left means nothing.
     pub fn admin_left(&self) {
-        self.state().admin_locks.clear();
+        let mut state = self.state();
+        state.admin_locks.clear();
+        state.deletes_checked = false;
     }
 
     /// Whether the admin holds this lock.

@@ -5,11 +5,13 @@
 //! <folder>/.restic-manager/store     the marker: whose folder this is
 //! <folder>/.restic-manager/incoming  uploads that are not finished
 //! <folder>/.restic-manager/trash     what was deleted, for a while
+//! <folder>/.restic-manager/locks     which locks in the repositories are the admin's
 //! ```
 //!
 //! A disk that is not mounted leaves an empty folder, or another disk, at the same place. The marker
 //! tells: without it the store is *away*, and never an empty one.
 
+use super::object::{Kind, Name, Object};
 use crate::files::{self, Readers};
 use protocol::RepositoryId;
 use std::{
@@ -76,8 +78,7 @@ impl Place {
             }
             Err(error) => return Err(error.into()),
         }
-        create_dir(&place.incoming())?;
-        create_dir(&place.trash())?;
+        place.prepare()?;
         Ok(place)
     }
 
@@ -112,15 +113,66 @@ impl Place {
         self.control().join("trash")
     }
 
-    /// Removes what uploads of an earlier process left behind.
+    /// Notes that a lock, which comes next, is the admin's.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn note_lock(&self, repository: RepositoryId, name: &Name) -> io::Result<()> {
+        File::create(self.lock_note(repository, name)).map(drop)
+    }
+
+    /// Notes that a lock of the admin's is gone.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn forget_lock(&self, repository: RepositoryId, name: &Name) -> io::Result<()> {
+        gone(fs::remove_file(self.lock_note(repository, name)))
+    }
+
+    /// Removes the admin's locks in one repository, or in all. For when nobody works under them.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn release_locks(&self, only: Option<RepositoryId>) -> io::Result<()> {
+        for entry in fs::read_dir(self.locks())? {
+            let note = entry?.file_name();
+            let parts = note.to_str().and_then(|note| note.split_once('.'));
+            let Some((Ok(repository), Some(name))) =
+                parts.map(|(id, name)| (id.parse::<RepositoryId>(), Name::parse(name)))
+            else {
+                continue;
+            };
+            if only.is_none_or(|only| only == repository) {
+                let lock = Object::File(Kind::Locks, name.clone());
+                gone(fs::remove_file(self.repository(repository).join(lock.path())))?;
+                self.forget_lock(repository, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what an earlier process left behind: half uploads, and the admin's locks.
     ///
     /// # Errors
     /// As the file system says.
     pub fn sweep(&self) -> io::Result<()> {
+        self.prepare()?;
         for entry in fs::read_dir(self.incoming())? {
             fs::remove_file(entry?.path())?;
         }
-        Ok(())
+        self.release_locks(None)
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        [self.incoming(), self.trash(), self.locks()].iter().try_for_each(|path| create_dir(path))
+    }
+
+    fn locks(&self) -> PathBuf {
+        self.control().join("locks")
+    }
+
+    fn lock_note(&self, repository: RepositoryId, name: &Name) -> PathBuf {
+        self.locks().join(format!("{repository}.{}", name.as_str()))
     }
 
     fn control(&self) -> PathBuf {
@@ -130,6 +182,11 @@ impl Place {
     fn read_marker(&self) -> io::Result<String> {
         Ok(fs::read_to_string(self.control().join("store"))?.trim().to_owned())
     }
+}
+
+/// That a file is gone already is as good.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Makes a folder for its owner only, with those above it, unless it is there.
@@ -188,5 +245,28 @@ mod tests {
         fs::write(place.incoming().join("half"), "x").unwrap();
         place.sweep().unwrap();
         assert_eq!(fs::read_dir(place.incoming()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_admins_locks_go_with_the_one_who_worked_under_them_and_no_others() {
+        let base = tempfile::tempdir().unwrap();
+        let place = Place::make(base.path(), OURS).unwrap();
+        let (one, two) = (RepositoryId::new(1, &[1; 10]), RepositoryId::new(2, &[2; 10]));
+        let name = |digit: char| Name::parse(&String::from(digit).repeat(64)).unwrap();
+        let path = |repository, digit| {
+            let lock = Object::File(Kind::Locks, name(digit));
+            place.repository(repository).join(lock.path())
+        };
+        for (repository, digit) in [(one, 'a'), (one, 'b'), (two, 'a')] {
+            create_dir(path(repository, digit).parent().unwrap()).unwrap();
+            fs::write(path(repository, digit), "lock").unwrap();
+        }
+        place.note_lock(one, &name('a')).unwrap();
+        place.note_lock(two, &name('a')).unwrap();
+        place.release_locks(Some(one)).unwrap();
+        let there = [(one, 'a'), (one, 'b'), (two, 'a')].map(|(it, digit)| path(it, digit).exists());
+        assert_eq!(there, [false, true, true]);
+        place.sweep().unwrap();
+        assert!(!path(two, 'a').exists() && path(one, 'b').exists());
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     auth::Principal,
     db::{
         hosts::{Host, HostState},
-        runs::{self, NewRun},
+        runs::{self, Dispatch, NewRun},
     },
     events::Topic,
     manager::Manager,
@@ -43,7 +43,8 @@ pub struct StartRunForm {
     confirm: Option<String>,
 }
 
-/// Asks for a run. It waits until the machine is there and has its turn. What waits or is going
+/// Asks for a run. It waits until the machine is there and has its turn; forget, prune and check of a
+/// repository in the store are done by the manager itself, without the machine. What waits or is going
 /// already is not asked for twice: the answer is then `conflict` with the open run's id.
 #[utoipa::path(post, path = "/api/hosts/{id}/runs", operation_id = "start_run", tag = "runs",
     params(("id" = String, Path, format = Uuid)), request_body = StartRunForm,
@@ -56,9 +57,11 @@ pub async fn start_run(
 ) -> ApiResult<(StatusCode, Json<RunView>)> {
     let mut change = Change::begin(&manager, who).await?;
     let host = find(&mut *change.tx, id).await?;
-    check_host(&host)?;
     let expires_at = expiry(change.now, form.expires_in_seconds)?;
     let run = resolve(&mut change.tx, id, form.run).await?;
+    if run.dispatch == Dispatch::Waiting {
+        check_host(&host)?;
+    }
     if run.is_destructive {
         check::confirmed(form.confirm.as_deref(), &host.name)?;
     }
@@ -85,9 +88,11 @@ async fn insert(
         plan_id: run.plan_id,
         repository_id: Some(run.repository_id),
         spec: &run.spec,
+        dispatch: run.dispatch,
         requested_by: change.who.as_str(),
         created_at: change.now,
-        expires_at: Some(expires_at),
+        // What the manager does itself waits for nobody.
+        expires_at: Some(expires_at).filter(|_| run.dispatch == Dispatch::Waiting),
     };
     Ok(runs::insert(&mut change.tx, &new).await?)
 }

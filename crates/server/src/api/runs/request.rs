@@ -9,10 +9,11 @@ use crate::{
         Tx,
         plans::{self, Plan},
         repositories::{self, Repository},
+        runs::Dispatch,
         snapshots,
     },
 };
-use protocol::{Code, HostId, PlanId, Problem, RepositoryId, Retention, RunSpec};
+use protocol::{Code, HostId, JobKind, PlanId, Problem, RepositoryId, Retention, RunSpec};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -87,8 +88,10 @@ pub enum RunRequest {
 /// A request that may be queued.
 #[derive(Debug)]
 pub struct Resolved {
-    /// What the agent is told.
+    /// What is to be done.
     pub spec: RunSpec,
+    /// Who does it: the host's agent, or the manager itself.
+    pub dispatch: Dispatch,
     /// The plan it serves.
     pub plan_id: Option<PlanId>,
     /// The repository it works on.
@@ -207,7 +210,10 @@ impl Scope<'_> {
         power: Power,
     ) -> ApiResult<Resolved> {
         let repository = self.repository(repository_id).await?;
-        if repository.append_only && power == Power::Delete {
+        let is_own = repository.store_host_id.is_some()
+            && matches!(spec.kind(), JobKind::Forget | JobKind::Prune | JobKind::Check);
+        let dispatch = if is_own { Dispatch::Manager } else { Dispatch::Waiting };
+        if repository.append_only && power == Power::Delete && !is_own {
             return Err(Problem::new(
                 Code::RepositoryAppendOnly,
                 "This repository takes new data only; machines may not delete in it.",
@@ -218,7 +224,7 @@ impl Scope<'_> {
             )
             .into());
         }
-        Ok(Resolved { spec, plan_id: None, repository_id, is_destructive: false })
+        Ok(Resolved { spec, dispatch, plan_id: None, repository_id, is_destructive: false })
     }
 
     async fn check_snapshot(&mut self, repository: RepositoryId, id: &str) -> ApiResult<()> {

@@ -240,7 +240,7 @@ async fn a_log_comes_in_pages_and_as_text() {
             stream: LogStream::Stdout,
             payload: format!("line {seq} \u{1b}[31mred"),
         };
-        logs::insert(&mut tx, it.host, &line).await.unwrap();
+        logs::insert(&mut tx, Some(it.host), &line).await.unwrap();
     }
     tx.commit().await.unwrap();
     let page = it.fleet.get(&format!("/api/runs/{id}/log?after_line=1&limit=2")).await.ok(200);

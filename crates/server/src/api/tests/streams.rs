@@ -99,7 +99,7 @@ async fn write_line(manager: &Manager, host: HostId, run: RunId, seq: u64) {
         payload: format!("line {seq}"),
     };
     let mut tx = manager.db().begin().await.unwrap();
-    logs::insert(&mut tx, host, &line).await.unwrap();
+    logs::insert(&mut tx, Some(host), &line).await.unwrap();
     tx.commit().await.unwrap();
     manager.events().lines(run, Arc::from([line]));
 }

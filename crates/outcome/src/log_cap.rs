@@ -10,7 +10,7 @@ const MAX_BYTES: usize = 2 * 1024 * 1024;
 
 /// Counts a run's log.
 #[derive(Debug, Default)]
-pub(super) struct LogCap {
+pub struct LogCap {
     lines: u64,
     bytes: usize,
     left_out: u64,
@@ -18,14 +18,16 @@ pub(super) struct LogCap {
 
 /// What becomes of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
+    /// There is room for it.
     Keep,
+    /// There is none.
     LeaveOut,
 }
 
 impl LogCap {
     /// Weighs the next line.
-    pub(super) fn weigh(&mut self, bytes: usize) -> Verdict {
+    pub fn weigh(&mut self, bytes: usize) -> Verdict {
         let bytes = bytes.min(MAX_LOG_LINE_BYTES);
         if self.lines >= MAX_LINES || self.bytes + bytes > MAX_BYTES {
             return Verdict::LeaveOut;
@@ -36,12 +38,12 @@ impl LogCap {
     }
 
     /// A line was left out, by the verdict or because nobody took it.
-    pub(super) fn leave_out(&mut self) {
+    pub fn leave_out(&mut self) {
         self.left_out += 1;
     }
 
     /// What the log says at its end of what is not in it.
-    pub(super) fn last_words(&self) -> Option<String> {
+    pub fn last_words(&self) -> Option<String> {
         (self.left_out > 0).then(|| format!("[…{} more lines were left out]", self.left_out))
     }
 }

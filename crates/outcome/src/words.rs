@@ -1,49 +1,14 @@
-//! What a run's log says for people at its beginning and at its end, and how numbers are said.
+//! What a run's log says for people at its end, and how numbers and names are said.
 
-use crate::core::{Order, Outcome, Task};
+use crate::Outcome;
 use protocol::{JobStatus, RestoreReport};
 use std::{fmt::Write as _, time::Duration};
 
 /// How many names a line shows.
 const MAX_NAMES: usize = 5;
 
-/// The first line of a run.
-pub fn begins(order: &Order) -> String {
-    let name = &order.repository.name;
-    let dry = |is_dry: bool| if is_dry { " Nothing will be changed." } else { "" };
-    match &order.task {
-        Task::Backup { paths, excludes, .. } => {
-            let left_out = match excludes.len() {
-                0 => String::new(),
-                n => format!("; {} leave things out", count(n, "pattern")),
-            };
-            format!("Backing up into the repository {name}: {}{left_out}.", names(paths))
-        }
-        Task::Init => format!("Creating the repository {name} at {}.", order.repository.url),
-        Task::Forget { dry_run, .. } => format!(
-            "Removing this machine's snapshots from the repository {name} that the plan does not keep.{}",
-            dry(*dry_run)
-        ),
-        Task::Prune { dry_run } => format!(
-            "Removing data from the repository {name} that no snapshot needs.{}",
-            dry(*dry_run)
-        ),
-        Task::Check { read_data: true } => {
-            format!("Verifying the repository {name}, and reading all of its data.")
-        }
-        Task::Check { read_data: false } => format!("Verifying the structure of {name}."),
-        Task::Unlock => {
-            format!("Removing the locks that this agent's runs left in the repository {name}.")
-        }
-        Task::Stats => format!("Reading what is in the repository {name}."),
-        Task::Restore { snapshot_id, include } => {
-            let what = if include.is_empty() { "everything".to_owned() } else { names(include) };
-            format!("Restoring from snapshot {} of {name}: {what}.", short(snapshot_id))
-        }
-    }
-}
-
 /// The last line of a run.
+#[must_use]
 pub fn ends(outcome: &Outcome, took: Duration) -> String {
     let took = span(took);
     let mut line = match outcome.status {
@@ -69,6 +34,7 @@ pub fn ends(outcome: &Outcome, took: Duration) -> String {
 }
 
 /// What a restore did and where.
+#[must_use]
 pub fn restored(report: &RestoreReport, status: JobStatus) -> String {
     if !matches!(status, JobStatus::Succeeded | JobStatus::Partial) {
         return format!("What was restored until then lies in {}.", report.target);
@@ -85,12 +51,14 @@ pub fn restored(report: &RestoreReport, status: JobStatus) -> String {
 }
 
 /// The text on one line, since names may hold anything.
+#[must_use]
 pub fn one_line(text: &str) -> String {
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// `1 file`, `2 files`.
+#[must_use]
 pub fn count(n: impl TryInto<u64>, what: &str) -> String {
     match n.try_into().unwrap_or(u64::MAX) {
         1 => format!("1 {what}"),
@@ -100,6 +68,7 @@ pub fn count(n: impl TryInto<u64>, what: &str) -> String {
 
 /// `512 bytes`, `1.5 MB`, in the units of the window.
 #[expect(clippy::cast_precision_loss, reason = "one digit after the point is shown")]
+#[must_use]
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
@@ -119,7 +88,8 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// `80 ms`, `1.4 s`, `3 min 5 s`, `2 h 3 min`.
-fn span(took: Duration) -> String {
+#[must_use]
+pub fn span(took: Duration) -> String {
     let seconds = took.as_secs();
     match seconds {
         0 => format!("{} ms", took.as_millis()),
@@ -130,11 +100,14 @@ fn span(took: Duration) -> String {
 }
 
 /// The first digits of an identifier, as restic itself shows it.
+#[must_use]
 pub fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }
 
-fn names(names: &[String]) -> String {
+/// The first few of these names, and how many more there are.
+#[must_use]
+pub fn names(names: &[String]) -> String {
     let mut text = names.iter().take(MAX_NAMES).cloned().collect::<Vec<_>>().join(", ");
     if names.len() > MAX_NAMES {
         let _ = write!(text, " and {} more", names.len() - MAX_NAMES);

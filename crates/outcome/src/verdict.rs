@@ -1,8 +1,9 @@
 //! From what restic's crate says to what travels: codes, words, outcomes.
 
-use crate::core::Outcome;
+use crate::Outcome;
 use protocol::{Code, JobFinished, JobStatus, Problem, UnreadableFile};
-use restic::{Exit, Failure, FailureKind, ItemErrors};
+use restic::{CheckOutcome, Exit, Failure, FailureKind, ItemErrors};
+use serde_json::Value;
 
 /// A failure as a problem.
 #[must_use]
@@ -10,6 +11,36 @@ pub fn problem(failure: &Failure) -> Problem {
     let message =
         if failure.message.is_empty() { failure.kind.to_string() } else { failure.message.clone() };
     Problem::new(code(&failure.kind), message).guidance(failure.guidance())
+}
+
+/// The end of a run that did what it was to do, with what restic says of it.
+#[must_use]
+pub fn succeeded(stats: Value) -> Outcome {
+    Outcome {
+        stats: (!stats.is_null()).then_some(stats),
+        ..Outcome::plain(JobStatus::Succeeded, None)
+    }
+}
+
+/// The end of a check.
+#[must_use]
+pub fn checked(done: CheckOutcome) -> Outcome {
+    match done {
+        CheckOutcome::Sound(report) => {
+            succeeded(serde_json::to_value(report).unwrap_or(Value::Null))
+        }
+        CheckOutcome::Damaged(report) => {
+            let what = report.findings.first().map_or("", String::as_str);
+            let problem =
+                Problem::new(Code::RepositoryDamaged, format!("The repository is damaged. {what}"))
+                    .guidance(FailureKind::Damaged.guidance());
+            Outcome {
+                exit_code: 1,
+                stats: serde_json::to_value(report).ok(),
+                ..Outcome::plain(JobStatus::Failed, Some(problem))
+            }
+        }
+    }
 }
 
 /// A failure as the end of a run.
