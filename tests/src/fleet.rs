@@ -201,7 +201,9 @@ impl Fleet<StoreFolder> {
     /// # Errors
     /// When a part of it does not start.
     pub async fn in_store(root: &Path, tools: &Tools, source: &Path) -> Result<Self> {
-        let manager = Manager::create(&root.join("manager")).await?;
+        // What deletes in the store is done by the manager.
+        let restic = (restic::VARIABLE.to_owned(), tools.restic()?.display().to_string());
+        let manager = Manager::create_with(&root.join("manager"), vec![restic]).await?;
         let api = manager.api().await?;
         let folder = root.join("store");
         api.put("/api/store", &json!({ "folder": folder })).await?;

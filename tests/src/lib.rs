@@ -17,6 +17,7 @@ pub mod process;
 pub mod proxy;
 pub mod puppet;
 pub mod rest_server;
+pub mod thief;
 pub mod tools;
 pub mod tree;
 

@@ -8,6 +8,7 @@ use std::{fs, path::Path, process::Command};
 use testkit::{
     agent::{Agent, Rights},
     fleet::{Fleet, MACHINE, StoreFolder, enrolment_token},
+    thief::{Thief, hash},
     tools::Tools,
     tree,
 };
@@ -124,51 +125,10 @@ async fn a_thief_of_the_agents_credentials_can_add_and_nothing_else() {
     succeed(plain);
 }
 
-/// A client that dials the store as restic does.
-struct Thief<'a> {
-    fleet: &'a InStore,
-    client: reqwest::Client,
-}
-
 /// A file that an upload writes: its path below the repository, and what is in it.
 fn blob(n: u64) -> (String, Vec<u8>) {
     let bytes: Vec<u8> = n.to_le_bytes().into_iter().cycle().take(200_000).collect();
     (hash(&bytes), bytes)
-}
-
-impl<'a> Thief<'a> {
-    fn of(fleet: &'a InStore) -> Self {
-        let ca = fleet.manager.ready().ca_pem.as_bytes();
-        let client = reqwest::Client::builder()
-            .tls_certs_only([reqwest::Certificate::from_pem(ca).unwrap()])
-            .no_proxy()
-            .build()
-            .unwrap();
-        Self { fleet, client }
-    }
-
-    async fn send(&self, method: Method, path: &str, body: &[u8]) -> StatusCode {
-        self.try_send(method, path, body).await.unwrap()
-    }
-
-    /// The answer, if the server lived long enough to give one.
-    async fn try_send(
-        &self,
-        method: Method,
-        path: &str,
-        body: &[u8],
-    ) -> reqwest::Result<StatusCode> {
-        let url = format!("{}{path}", self.fleet.address());
-        let request = self.client.request(method, url).body(body.to_vec());
-        let secrets = &self.fleet.secrets;
-        let request = request.basic_auth(&self.fleet.repository, Some(&secrets.credential));
-        Ok(request.send().await?.status())
-    }
-}
-
-fn hash(bytes: &[u8]) -> String {
-    use sha2::Digest as _;
-    data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(bytes))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,7 +136,7 @@ async fn what_a_machine_may_not_do_is_refused_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let fleet = fleet(dir.path()).await;
     let snapshot = backup(&fleet).await;
-    let thief = Thief::of(&fleet);
+    let thief = Thief::of(&fleet).unwrap();
     let pack = names(&fleet.server.repository.join("data")).into_iter().find_map(|folder| {
         names(&fleet.server.repository.join("data").join(folder)).into_iter().next()
     });
@@ -207,7 +167,7 @@ async fn what_a_machine_may_not_do_is_refused_for_good() {
         // A lock that is not there is no error: restic tries again after a lost answer.
         (Method::DELETE, format!("locks/{right}"), b"", StatusCode::OK),
     ] {
-        let status = thief.send(method.clone(), &path, body).await;
+        let status = thief.send(method.clone(), &path, body).await.unwrap();
         assert_eq!(status, expected, "{method} {path}");
     }
     assert_eq!(fs::read(fleet.server.repository.join("config")).unwrap(), config);
@@ -219,12 +179,12 @@ async fn what_a_machine_may_not_do_is_refused_for_good() {
 async fn a_flood_of_locks_ends_before_it_hurts() {
     let dir = tempfile::tempdir().unwrap();
     let fleet = fleet(dir.path()).await;
-    let thief = Thief::of(&fleet);
+    let thief = Thief::of(&fleet).unwrap();
     let mut taken = Vec::new();
     for n in 0..200_u32 {
         let lock = n.to_le_bytes();
         let path = format!("locks/{}", hash(&lock));
-        match thief.send(Method::POST, &path, &lock).await {
+        match thief.send(Method::POST, &path, &lock).await.unwrap() {
             StatusCode::OK => taken.push(path),
             status => assert_eq!(status, StatusCode::FORBIDDEN),
         }
@@ -232,9 +192,9 @@ async fn a_flood_of_locks_ends_before_it_hurts() {
     assert!((1..=64).contains(&taken.len()), "{}", taken.len());
     let large = vec![0; 128 * 1024];
     let path = format!("locks/{}", hash(&large));
-    assert_eq!(thief.send(Method::POST, &path, &large).await, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(thief.send(Method::POST, &path, &large).await.unwrap(), StatusCode::PAYLOAD_TOO_LARGE);
     for path in taken {
-        assert_eq!(thief.send(Method::DELETE, &path, b"").await, StatusCode::OK);
+        assert_eq!(thief.send(Method::DELETE, &path, b"").await.unwrap(), StatusCode::OK);
     }
     backup(&fleet).await;
 }
@@ -254,7 +214,7 @@ async fn a_machine_reaches_its_own_repository_only_and_a_revoked_one_none() {
     let theirs = all.iter().find(|one| one["repository_id"] != fleet.repository).unwrap();
     let theirs = theirs["repository_id"].as_str().unwrap();
 
-    let thief = Thief::of(&fleet);
+    let thief = Thief::of(&fleet).unwrap();
     let own = fleet.address();
     let foreign = own.replace(&fleet.repository, theirs);
     let password = Some(&fleet.secrets.credential);
@@ -277,7 +237,7 @@ async fn a_machine_reaches_its_own_repository_only_and_a_revoked_one_none() {
     let revoke = format!("/api/hosts/{}/revoke", fleet.host);
     let left = fleet.api.post(&revoke, &json!({ "confirm": MACHINE })).await.unwrap();
     assert_eq!(left["rotate"], json!([]), "the manager has cut it off itself");
-    assert_eq!(thief.send(Method::GET, "config", b"").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(thief.send(Method::GET, "config", b"").await.unwrap(), StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -290,12 +250,12 @@ async fn a_quota_and_a_disk_that_is_away_are_told_as_what_they_are() {
     fleet.agent.start(Rights::Full).unwrap();
     fleet.in_sync().await.unwrap();
     backup(&fleet).await;
-    let thief = Thief::of(&fleet);
+    let thief = Thief::of(&fleet).unwrap();
     let limit = format!("/api/store/repositories/{}", fleet.repository);
     fleet.api.put(&limit, &json!({ "quota_bytes": 1 })).await.unwrap();
     let content = b"more than nothing";
     let path = format!("data/{}", hash(content));
-    assert_eq!(thief.send(Method::POST, &path, content).await, StatusCode::INSUFFICIENT_STORAGE);
+    assert_eq!(thief.send(Method::POST, &path, content).await.unwrap(), StatusCode::INSUFFICIENT_STORAGE);
     let full = fleet.run(&fleet.backup()).await.unwrap();
     // The lock of the first run needs room as well.
     assert_eq!(full.run["code"], "disk_full", "{:#}", full.run);
@@ -305,8 +265,8 @@ async fn a_quota_and_a_disk_that_is_away_are_told_as_what_they_are() {
     let elsewhere = dir.path().join("elsewhere");
     fs::rename(&fleet.server.folder, &elsewhere).unwrap();
     fs::create_dir(&fleet.server.folder).unwrap();
-    assert_eq!(thief.send(Method::GET, "config", b"").await, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(thief.send(Method::POST, &path, content).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(thief.send(Method::GET, "config", b"").await.unwrap(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(thief.send(Method::POST, &path, content).await.unwrap(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(fleet.api.get("/api/store").await.unwrap()["state"], "away");
     let wrong = json!({ "folder": dir.path().join("nowhere") });
     let refused = fleet.api.refused(Method::PUT, "/api/store", &wrong).await.unwrap();
@@ -327,7 +287,7 @@ struct Told {
 async fn until_killed(fleet: &mut InStore, round: u64, answers: usize) -> Told {
     let told = std::sync::Mutex::new(Told::default());
     {
-        let thief = Thief::of(fleet);
+        let thief = Thief::of(fleet).unwrap();
         let told = &told;
         let work = (0..20_u64).map(|n| {
             let thief = &thief;
@@ -336,12 +296,12 @@ async fn until_killed(fleet: &mut InStore, round: u64, answers: usize) -> Told {
                 let path = format!("data/{name}");
                 let lock = (round * 100 + n).to_be_bytes();
                 let at = format!("locks/{}", hash(&lock));
-                if thief.try_send(Method::POST, &path, &bytes).await.is_ok_and(|it| it == 200) {
+                if thief.send(Method::POST, &path, &bytes).await.is_ok_and(|it| it == 200) {
                     told.lock().unwrap().uploaded.push(name);
                 }
-                let is_locked = thief.try_send(Method::POST, &at, &lock).await.is_ok();
+                let is_locked = thief.send(Method::POST, &at, &lock).await.is_ok();
                 if is_locked
-                    && thief.try_send(Method::DELETE, &at, b"").await.is_ok_and(|it| it == 200)
+                    && thief.send(Method::DELETE, &at, b"").await.is_ok_and(|it| it == 200)
                 {
                     told.lock().unwrap().unlocked.push(at);
                 }
@@ -386,9 +346,9 @@ async fn what_was_acknowledged_outlives_a_kill_and_what_was_not_leaves_nothing()
     assert_eq!(names(&incoming), Vec::<String>::new());
     // What was locked and not unlocked is there still, and is no lock that restic could read.
     for lock in names(&fleet.server.repository.join("locks")) {
-        let thief = Thief::of(&fleet);
+        let thief = Thief::of(&fleet).unwrap();
         let path = format!("locks/{lock}");
-        assert_eq!(thief.send(Method::DELETE, &path, b"").await, StatusCode::OK);
+        assert_eq!(thief.send(Method::DELETE, &path, b"").await.unwrap(), StatusCode::OK);
     }
     fleet.in_sync().await.unwrap();
     backup(&fleet).await;

@@ -75,6 +75,13 @@ export class Fleet {
     return (this.repositories.data ?? []).filter((it) => !it.store_host_id);
   }
 
+  /** The repository into which a machine's snapshots of a plan go, once there is one. */
+  repositoryOf(plan: Plan, machine: Machine): Repository | undefined {
+    return plan.repository_id
+      ? this.repository(plan.repository_id)
+      : this.repositories.data?.find((it) => it.store_host_id === machine.id);
+  }
+
   /** Where a plan's snapshots go, in words. */
   placeOf(plan: Plan): string {
     if (!plan.repository_id) return 'the store on this computer';
