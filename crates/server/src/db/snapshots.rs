@@ -332,3 +332,32 @@ pub async fn note_stats(
     .await?;
     Ok(())
 }
+
+/// Notes what the manager itself has found out of a repository, and leaves the rest as it is: the bytes
+/// that it takes, and when a check ended and with which word.
+///
+/// # Errors
+/// When the database fails.
+pub async fn note_own(
+    tx: &mut Tx,
+    repository: RepositoryId,
+    size_bytes: Option<u64>,
+    check: Option<(Timestamp, &str)>,
+) -> Result<(), DbError> {
+    let (id, size) = (repository.to_string(), size_bytes.map(count));
+    let (checked, word) = (check.map(|(at, _)| millis(at)), check.map(|(_, word)| word));
+    sqlx::query!(
+        "INSERT INTO repository_facts (repository_id, size_bytes, last_check_at, \
+         last_check_status) VALUES (?, ?, ?, ?) ON CONFLICT (repository_id) DO UPDATE SET \
+         size_bytes = coalesce(excluded.size_bytes, size_bytes), \
+         last_check_at = coalesce(excluded.last_check_at, last_check_at), \
+         last_check_status = coalesce(excluded.last_check_status, last_check_status)",
+        id,
+        size,
+        checked,
+        word
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}

@@ -16,7 +16,7 @@ use outcome::{
     words::{count, short},
 };
 use protocol::{
-    Code, HostId, JobStatus, PlanId, Problem, RepoStats, RepositoryId, Retention, RunSpec,
+    Code, HostId, JobStatus, PlanId, Problem, RepositoryId, Retention, RunSpec,
 };
 use restic::{
     CancelToken, CheckOutcome, CheckRequest, Failure, FailureKind, ForgetRequest, LocateOptions,
@@ -299,21 +299,14 @@ impl Job<'_> {
     async fn note_size(&mut self) -> Result<(), Stop> {
         let mut sink = |event| self.voice.hear(event);
         let size = self.restic.raw_data_stats(&self.repository, &mut sink, self.cancel).await?;
+        self.note(Some(size.total_size), None).await
+    }
+
+    async fn note(&self, size: Option<u64>, check: Option<&str>) -> Result<(), Stop> {
         let manager = &self.keeper.manager;
-        let now = manager.now();
-        let stats = RepoStats {
-            size_bytes: size.total_size,
-            snapshot_count: size.snapshots_count,
-            dedup_ratio: 0.0,
-            last_check_at: None,
-            last_check_status: None,
-            lock_state: "unlocked".to_owned(),
-            repository_id: Some(self.id),
-            read_at: Some(now),
-            locks: Vec::new(),
-        };
+        let check = check.map(|word| (manager.now(), word));
         let mut tx = manager.db().begin().await?;
-        snapshots::note_stats(&mut tx, self.id, &stats, now).await?;
+        snapshots::note_own(&mut tx, self.id, size, check).await?;
         Ok(tx.commit().await.map_err(DbError::from)?)
     }
 
@@ -328,9 +321,11 @@ impl Job<'_> {
         let done = self.restic.check(&repository, request, &mut sink, self.cancel).await;
         let _ = tokio::fs::remove_dir_all(&cache_dir).await;
         let done = done?;
-        if read_data && matches!(done, CheckOutcome::Sound(_)) {
+        let is_sound = matches!(done, CheckOutcome::Sound(_));
+        if read_data && is_sound {
             self.pass.checked(wrote);
         }
+        self.note(None, Some(if is_sound { "ok" } else { "failed" })).await?;
         Ok(done)
     }
 }

@@ -72,8 +72,11 @@ impl Connection {
         let Some(live) = self.live.as_mut() else { return Ok(()) };
         if !live.open_runs.contains(&run) {
             let known = runs::find(self.shared.manager.db().read(), run).await?;
-            let is_ours =
-                known.is_some_and(|run| run.host_id == self.host && !run.status.is_terminal());
+            let is_ours = known.is_some_and(|run| {
+                run.host_id == self.host
+                    && run.dispatch != Dispatch::Manager
+                    && !run.status.is_terminal()
+            });
             if !is_ours {
                 return Ok(());
             }

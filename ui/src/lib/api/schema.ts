@@ -169,7 +169,8 @@ export interface paths {
         get: operations["list_host_runs"];
         put?: never;
         /**
-         * Asks for a run. It waits until the machine is there and has its turn. What waits or is going
+         * Asks for a run. It waits until the machine is there and has its turn; forget, prune and check of a
+         *     repository in the store are done by the manager itself, without the machine. What waits or is going
          *     already is not asked for twice: the answer is then `conflict` with the open run's id.
          */
         post: operations["start_run"];
@@ -644,7 +645,7 @@ export interface components {
             folder: string;
         };
         /** @enum {string} */
-        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "store_homeless" | "store_away" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "not_confirmed" | "too_large" | "keyring_missing" | "keyring_locked" | "keyring_failed" | "vault_key_missing" | "vault_key_wrong" | "database_too_new" | "data_unusable" | "listen_failed" | "stopping" | "internal";
+        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "store_homeless" | "store_away" | "snapshots_suspect" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "not_confirmed" | "too_large" | "keyring_missing" | "keyring_locked" | "keyring_failed" | "vault_key_missing" | "vault_key_wrong" | "database_too_new" | "data_unusable" | "listen_failed" | "stopping" | "internal";
         /** @description What an act that cannot be undone wants to hear. */
         ConfirmForm: {
             /** @description The name of the thing, exactly. */

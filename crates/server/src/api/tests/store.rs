@@ -2,13 +2,19 @@
 
 use super::{Fleet, id_of};
 use crate::{
+    db::{
+        logs,
+        runs::{self as rows, Reported},
+    },
     desired::Sources,
     store::{
         object::{Kind, Name, Object},
         trash,
     },
 };
-use protocol::{HostId, RepositoryId};
+use protocol::{
+    HostId, JobFinished, JobKind, JobStarted, JobStatus, LogLine, LogStream, RepositoryId, RunId,
+};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -97,8 +103,8 @@ async fn a_hosts_own_repository_is_nobody_elses_and_is_not_edited() {
     refused.is_refused(409, "conflict", None);
     fleet.delete(&path, json!({ "confirm": "atlas on this computer" })).await.refused(409);
     let runs = format!("/api/hosts/{host}/runs");
-    let prune = json!({ "kind": "prune", "repository_id": repository, "confirm": "atlas" });
-    fleet.post(&runs, prune).await.is_refused(409, "repository_append_only", None);
+    let prune = json!({ "kind": "prune", "repository_id": repository, "confirm": "boreas" });
+    fleet.post(&runs, prune).await.is_refused(422, "not_confirmed", Some("confirm"));
 }
 
 #[tokio::test]
@@ -154,4 +160,53 @@ async fn a_limit_is_set_and_lifted() {
     let elsewhere = fleet.repository("nas").await;
     let path = format!("/api/store/repositories/{elsewhere}");
     fleet.put(&path, json!({ "quota_bytes": 1 })).await.is_refused(404, "not_found", None);
+}
+
+#[tokio::test]
+async fn what_the_manager_does_itself_no_machine_reports_on() {
+    let (fleet, host, repository) = stored().await;
+    let runs = format!("/api/hosts/{host}/runs");
+    let prune = json!({ "kind": "prune", "repository_id": repository, "dry_run": true });
+    let run = fleet.post(&runs, prune).await.ok(201);
+    assert_eq!(run["dispatch"]["words"], "waiting for its turn on this computer");
+    let id: RunId = id_of(&run).parse().unwrap();
+    let now = fleet.manager.now();
+    let started = JobStarted {
+        job_id: id,
+        kind: JobKind::Prune,
+        started_at: now,
+        schedule_id: None,
+        repository_id: Some(repository),
+        command: None,
+    };
+    let finished = JobFinished {
+        job_id: id,
+        status: JobStatus::Succeeded,
+        exit_code: 0,
+        finished_at: now,
+        stats: None,
+        error: None,
+        code: None,
+        guidance: None,
+        snapshot_id: None,
+        unreadable: Vec::new(),
+        unreadable_count: 0,
+        log_lines: 0,
+        restore: None,
+    };
+    let payload = "all is well".to_owned();
+    let line = LogLine { job_id: id, seq: 1, ts: now, stream: LogStream::Stdout, payload };
+    let mut tx = fleet.manager.db().begin().await.unwrap();
+    let told = rows::apply_started(&mut tx, host, &started, now).await.unwrap();
+    assert_eq!(told, Reported::Foreign);
+    let told = rows::apply_finished(&mut tx, host, &finished, now).await.unwrap();
+    assert_eq!(told, Reported::Foreign);
+    assert!(!logs::insert(&mut tx, Some(host), &line).await.unwrap());
+    assert!(logs::insert(&mut tx, None, &line).await.unwrap());
+    tx.commit().await.unwrap();
+
+    let path = format!("/api/runs/{id}/cancel");
+    let cancelled = fleet.post(&path, json!({})).await.ok(200);
+    assert_eq!(cancelled["status"], "cancelled");
+    assert_eq!(cancelled["error"], "Cancelled before it began; nothing was done.");
 }
