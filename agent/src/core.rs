@@ -43,8 +43,8 @@ use outcome::Outcome;
 use progress::Meter;
 use protocol::{
     CancelReason, Code, CommandNumber, CommandResult, Frame, FromAgent, HostArch, HostId, HostOs,
-    Incarnation, JobProgress, JournalState, LogStream, Problem, ProtocolVersion,
-    RepositoryConfig, RepositoryId, RunId, RunSpec, Secret, TreeWant,
+    Incarnation, JobProgress, JournalState, LogStream, Problem, ProtocolVersion, RepositoryConfig,
+    RepositoryId, RunId, RunSpec, Secret, TreeWant,
 };
 use serde::{Deserialize, Serialize};
 use std::{

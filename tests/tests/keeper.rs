@@ -110,7 +110,7 @@ async fn the_manager_forgets_and_prunes_while_the_machine_is_away() {
     assert_eq!(names(&fleet, "snapshots").len(), 3);
     let forgotten = done(&fleet, &forget(&fleet, false)).await;
     assert_eq!(forgotten.run["stats"]["kept_count"], 1, "{:#}", forgotten.run);
-    assert_eq!(names(&fleet, "snapshots"), [newest.clone()]);
+    assert_eq!(names(&fleet, "snapshots"), std::slice::from_ref(&newest));
     let path = format!("/api/repositories/{}/snapshots", fleet.repository);
     let listed = fleet.api.get(&path).await.unwrap();
     assert_eq!(listed["snapshots"].as_array().unwrap().len(), 1, "{listed}");
@@ -236,7 +236,8 @@ async fn admins_lock(fleet: &InStore, run: &str) -> Option<String> {
 async fn the_managers_live_lock_is_its_own_and_goes_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut fleet = fleet(dir.path(), json!({ "keep_last": 1 })).await;
-    let noise: Vec<u8> = (0..20_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let noise: Vec<u8> =
+        (0..20_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     fs::write(dir.path().join("source/large"), noise).unwrap();
     backup(&fleet).await;
 

@@ -192,7 +192,10 @@ async fn a_flood_of_locks_ends_before_it_hurts() {
     assert!((1..=64).contains(&taken.len()), "{}", taken.len());
     let large = vec![0; 128 * 1024];
     let path = format!("locks/{}", hash(&large));
-    assert_eq!(thief.send(Method::POST, &path, &large).await.unwrap(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(
+        thief.send(Method::POST, &path, &large).await.unwrap(),
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
     for path in taken {
         assert_eq!(thief.send(Method::DELETE, &path, b"").await.unwrap(), StatusCode::OK);
     }
@@ -255,7 +258,10 @@ async fn a_quota_and_a_disk_that_is_away_are_told_as_what_they_are() {
     fleet.api.put(&limit, &json!({ "quota_bytes": 1 })).await.unwrap();
     let content = b"more than nothing";
     let path = format!("data/{}", hash(content));
-    assert_eq!(thief.send(Method::POST, &path, content).await.unwrap(), StatusCode::INSUFFICIENT_STORAGE);
+    assert_eq!(
+        thief.send(Method::POST, &path, content).await.unwrap(),
+        StatusCode::INSUFFICIENT_STORAGE
+    );
     let full = fleet.run(&fleet.backup()).await.unwrap();
     // The lock of the first run needs room as well.
     assert_eq!(full.run["code"], "disk_full", "{:#}", full.run);
@@ -265,8 +271,14 @@ async fn a_quota_and_a_disk_that_is_away_are_told_as_what_they_are() {
     let elsewhere = dir.path().join("elsewhere");
     fs::rename(&fleet.server.folder, &elsewhere).unwrap();
     fs::create_dir(&fleet.server.folder).unwrap();
-    assert_eq!(thief.send(Method::GET, "config", b"").await.unwrap(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(thief.send(Method::POST, &path, content).await.unwrap(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        thief.send(Method::GET, "config", b"").await.unwrap(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(
+        thief.send(Method::POST, &path, content).await.unwrap(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     assert_eq!(fleet.api.get("/api/store").await.unwrap()["state"], "away");
     let wrong = json!({ "folder": dir.path().join("nowhere") });
     let refused = fleet.api.refused(Method::PUT, "/api/store", &wrong).await.unwrap();
@@ -300,8 +312,7 @@ async fn until_killed(fleet: &mut InStore, round: u64, answers: usize) -> Told {
                     told.lock().unwrap().uploaded.push(name);
                 }
                 let is_locked = thief.send(Method::POST, &at, &lock).await.is_ok();
-                if is_locked
-                    && thief.send(Method::DELETE, &at, b"").await.is_ok_and(|it| it == 200)
+                if is_locked && thief.send(Method::DELETE, &at, b"").await.is_ok_and(|it| it == 200)
                 {
                     told.lock().unwrap().unlocked.push(at);
                 }

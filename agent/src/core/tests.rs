@@ -5,8 +5,8 @@ use super::*;
 use proptest::prelude::*;
 use protocol::{
     CommandCancel, CommandGo, CommandRun, ConfigUpdate, Generation, JobFinished, JobKind,
-    JournalAck, JournalId, JobStatus, ManagerIdentity, PROTOCOL_VERSION, PlanId, RepoStats, Schedule,
-    ScheduleSet, SnapshotsWant, ToAgent, UnreadableFile, Welcome, journal::ChainHash,
+    JobStatus, JournalAck, JournalId, ManagerIdentity, PROTOCOL_VERSION, PlanId, RepoStats,
+    Schedule, ScheduleSet, SnapshotsWant, ToAgent, UnreadableFile, Welcome, journal::ChainHash,
 };
 use serde_json::Value;
 

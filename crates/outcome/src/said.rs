@@ -47,18 +47,12 @@ pub fn translate(event: Event, progress: &mut JobProgress) -> Vec<Said> {
         Event::Log { stream: Stream::Stdout, line } => vec![Said::Log(LogStream::Stdout, line)],
         Event::Log { stream: Stream::Stderr, line } => vec![Said::Log(LogStream::Stderr, line)],
         Event::ItemError(ItemError { path, message, .. }) => {
-            vec![
-                Said::ItemError,
-                Said::Log(LogStream::Stderr, format!("{path}: {message}")),
-            ]
+            vec![Said::ItemError, Said::Log(LogStream::Stderr, format!("{path}: {message}"))]
         }
         Event::Unreachable { line } => {
             progress.unreachable = Some(protocol::cut_text(&line, 1024));
             let words = format!("The repository does not answer; restic keeps trying. {line}");
-            vec![
-                Said::Log(LogStream::Event, words),
-                Said::Progress(Box::new(progress.clone())),
-            ]
+            vec![Said::Log(LogStream::Event, words), Said::Progress(Box::new(progress.clone()))]
         }
         Event::Reachable => {
             progress.unreachable = None;

@@ -151,7 +151,8 @@ impl Keeper {
         loop {
             let found = runs::find(self.manager.db().read(), run).await;
             if let Ok(run) = found
-                && run.is_none_or(|run| run.cancel_requested_at.is_some() || run.status.is_terminal())
+                && run
+                    .is_none_or(|run| run.cancel_requested_at.is_some() || run.status.is_terminal())
             {
                 return;
             }

@@ -107,7 +107,8 @@ fn back(from: Timestamp, span: Within) -> Timestamp {
         let days = months.try_days(span.days).ok()?;
         days.try_hours(span.hours).ok()
     };
-    let earlier = read().and_then(|span| from.to_zoned_datetime(TimeZone::UTC).checked_sub(span).ok());
+    let earlier =
+        read().and_then(|span| from.to_zoned_datetime(TimeZone::UTC).checked_sub(span).ok());
     earlier.map_or(Timestamp::MIN, |earlier| earlier.timestamp())
 }
 
@@ -116,7 +117,8 @@ mod tests {
     use super::*;
 
     fn arrived(times: &[&str]) -> Vec<Arrived> {
-        let one = |(n, at): (usize, &&str)| Arrived { id: format!("{n:064x}"), at: at.parse().unwrap() };
+        let one =
+            |(n, at): (usize, &&str)| Arrived { id: format!("{n:064x}"), at: at.parse().unwrap() };
         times.iter().enumerate().map(one).collect()
     }
 
@@ -161,10 +163,8 @@ mod tests {
 
     #[test]
     fn a_span_counts_from_the_newest_that_arrived() {
-        let within = |span: &str| Retention {
-            keep_within: Some(span.to_owned()),
-            ..Retention::default()
-        };
+        let within =
+            |span: &str| Retention { keep_within: Some(span.to_owned()), ..Retention::default() };
         assert_eq!(stay(&DAYS, &within("1d")), [5, 4]);
         assert_eq!(stay(&DAYS, &within("2d3h")), [5, 4, 3, 2]);
         assert_eq!(stay(&DAYS, &within("999999y")), [5, 4, 3, 2, 1, 0]);

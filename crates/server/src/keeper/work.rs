@@ -15,9 +15,7 @@ use outcome::{
     Outcome, verdict,
     words::{count, short},
 };
-use protocol::{
-    Code, HostId, JobStatus, PlanId, Problem, RepositoryId, Retention, RunSpec,
-};
+use protocol::{Code, HostId, JobStatus, PlanId, Problem, RepositoryId, Retention, RunSpec};
 use restic::{
     CancelToken, CheckOutcome, CheckRequest, Failure, FailureKind, ForgetRequest, LocateOptions,
     PruneRequest, ReadData, Repository, Restic, Snapshot, SnapshotFilter, SnapshotId,
@@ -127,7 +125,17 @@ async fn attempt(
     repository.rest_username = Some(stored.id.to_string());
     repository.rest_password = Some(pass.password.expose_secret().clone().into());
     repository.ca_file = Some(keeper.authority());
-    let mut job = Job { keeper, run, id: stored.id, name: stored.name, restic, repository, pass, voice, cancel };
+    let mut job = Job {
+        keeper,
+        run,
+        id: stored.id,
+        name: stored.name,
+        restic,
+        repository,
+        pass,
+        voice,
+        cancel,
+    };
     let done = job.carry_out().await;
     if let Err(error) = job.pass.leave().await {
         tracing::warn!(error = &error as &dyn std::error::Error, repository = %stored.id, "failed to remove what locks the manager left");

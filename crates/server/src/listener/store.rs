@@ -10,7 +10,7 @@ use crate::store::{
 };
 use axum::{
     Json, Router,
-    body::Body,
+    body::{Body, BodyDataStream},
     extract::{FromRequestParts, Path, Query, Request},
     http::{
         HeaderMap, HeaderValue, StatusCode,
@@ -24,7 +24,7 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 use protocol::{RepositoryId, Secret};
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tower_http::services::ServeFile;
 
 /// What restic asks for when it wants sizes with the names.
@@ -33,6 +33,10 @@ const V1: &str = "application/vnd.x.restic.rest.v1";
 
 /// Bytes that are read from the disk at once.
 const READ_BYTES: usize = 256 * 1024;
+
+/// What is read of an upload that is refused, and how long: more than a pack of restic's usual size.
+const DRAINED_BYTES: usize = 64 * 1024 * 1024;
+const DRAINED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The routes, below the id of a repository.
 pub(super) fn routes() -> Router<AgentState> {
@@ -195,8 +199,28 @@ async fn read(visit: Visit, request: Request) -> Result<Response, Answer> {
 async fn write(visit: Visit, headers: HeaderMap, body: Body) -> Result<StatusCode, Answer> {
     let object = visit.object()?;
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    visit.visitor.put(object, length, body.into_data_stream()).await?;
+    let mut content = body.into_data_stream();
+    let received = visit.visitor.put(object, length, &mut content).await;
+    if received.is_err() {
+        drain(content).await;
+    }
+    received?;
     Ok(StatusCode::OK)
+}
+
+/// Reads what is refused to its end, within bounds: a client that is still sending when the connection
+/// ends never sees the answer, and tries again for a quarter of an hour.
+async fn drain(mut content: BodyDataStream) {
+    let reading = async {
+        let mut left = DRAINED_BYTES;
+        while let Some(Ok(piece)) = content.next().await {
+            left = left.saturating_sub(piece.len());
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAINED_WITHIN, reading).await;
 }
 
 async fn remove(visit: Visit) -> Result<StatusCode, Answer> {

@@ -264,7 +264,8 @@ mod tests {
         place.note_lock(one, &name('a')).unwrap();
         place.note_lock(two, &name('a')).unwrap();
         place.release_locks(Some(one)).unwrap();
-        let there = [(one, 'a'), (one, 'b'), (two, 'a')].map(|(it, digit)| path(it, digit).exists());
+        let there =
+            [(one, 'a'), (one, 'b'), (two, 'a')].map(|(it, digit)| path(it, digit).exists());
         assert_eq!(there, [false, true, true]);
         place.sweep().unwrap();
         assert!(!path(two, 'a').exists() && path(one, 'b').exists());
