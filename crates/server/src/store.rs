@@ -21,7 +21,7 @@ use crate::{
     db::{
         Db,
         error::DbError,
-        store::{self as rows, Access},
+        store::{self as rows, Access, StoredSize},
     },
     events::{Events, Topic},
 };
@@ -329,7 +329,26 @@ impl Store {
         Ok(())
     }
 
-    async fn here(&self) -> Result<Place, Refused> {
+    /// Notes how large these repositories are together, for the line of the days.
+    ///
+    /// # Errors
+    /// When the store is away, or the disk or the database fails.
+    pub async fn note_size(&self, repositories: &[RepositoryId]) -> Result<(), Refused> {
+        let place = self.here().await?;
+        let mut bytes = 0;
+        for &repository in repositories {
+            bytes += self.used(&place, repository).await?;
+        }
+        let mut tx = self.0.db.begin().await?;
+        rows::note_size(&mut tx, StoredSize { taken_at: self.0.clock.now(), bytes }).await?;
+        Ok(tx.commit().await.map_err(DbError::from)?)
+    }
+
+    /// Its folder, which is there.
+    ///
+    /// # Errors
+    /// When it is not, or none was chosen.
+    pub async fn here(&self) -> Result<Place, Refused> {
         let place = self.place().await?;
         if is_here(&place).await { Ok(place) } else { Err(Refused::Away) }
     }
