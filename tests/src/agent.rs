@@ -1,6 +1,7 @@
 //! A real `restic-manager-agent` with its own state folder.
 
 use crate::{
+    fleet::text,
     manager::Ready,
     process::{Process, run_to_end},
     tools::built,
@@ -45,6 +46,18 @@ impl Agent {
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.root.join("state")
+    }
+
+    /// The password of its first repository and the credential for it, as it keeps them: what the
+    /// manager mints for its store it shows nobody else.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn repository_secrets(&self) -> Result<(String, String)> {
+        let desired: Value =
+            serde_json::from_slice(&std::fs::read(self.state().join("desired.json"))?)?;
+        let repository = &desired["repositories"][0];
+        Ok((text(repository, "password")?, text(repository, "credential")?))
     }
 
     /// Tries to enrol and returns how it ended and what was printed.

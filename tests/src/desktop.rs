@@ -6,7 +6,7 @@ mod main_job;
 mod tray;
 
 pub use app::{App, Launch};
-pub use main_job::{MainJob, Record};
+pub use main_job::{Destination, Entered, MainJob, Record};
 pub use tray::Tray;
 
 use crate::process::{Process, run_to_end};

@@ -221,21 +221,10 @@ impl Fleet<StoreFolder> {
         let secrets = Secrets { credential: String::new(), repository: String::new(), token };
         let mut fleet = Self { manager, api, server, agent, host, repository, plan, secrets };
         fleet.in_sync().await?;
-        fleet.secrets = fleet.minted()?;
+        let (password, credential) = fleet.agent.repository_secrets()?;
+        (fleet.secrets.repository, fleet.secrets.credential) = (password, credential);
         fleet.run(&fleet.init()).await?.expect("succeeded")?;
         Ok(fleet)
-    }
-
-    /// The secrets that the manager has minted, as its agent keeps them.
-    fn minted(&self) -> Result<Secrets> {
-        let desired = std::fs::read(self.agent.state().join("desired.json"))?;
-        let desired: Value = serde_json::from_slice(&desired)?;
-        let repository = &desired["repositories"][0];
-        Ok(Secrets {
-            credential: text(repository, "credential")?,
-            repository: text(repository, "password")?,
-            token: self.secrets.token.clone(),
-        })
     }
 
     /// Where the repository is for whoever dials the manager as its agent does.

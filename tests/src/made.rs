@@ -10,6 +10,9 @@ mod dice;
 mod history;
 mod places;
 pub mod player;
+mod stored;
+
+pub use stored::fill_store;
 
 use anyhow::{Context as _, Result, ensure};
 use cast::{Fate, Machine};
@@ -53,11 +56,7 @@ struct Made {
 /// # Errors
 /// When there is no manager in the folder, there are machines already, or its database fails.
 pub async fn fill(data_dir: &Path, wanted: &Wanted) -> Result<()> {
-    let path = data_dir.join("server.db");
-    ensure!(path.exists(), "there is no manager in {}", data_dir.display());
-    let db = Db::open(&path).await?;
-    let vault = Vault::open(&FileKeyStore::new(data_dir.join("vault.key")), false)
-        .context("failed to open the manager's vault")?;
+    let (db, vault) = open(data_dir).await?;
     let there = hosts::list(db.read()).await?.len();
     ensure!(there == 0, "the manager has {there} machines already");
     let mut tx = db.begin().await?;
@@ -72,6 +71,16 @@ pub async fn fill(data_dir: &Path, wanted: &Wanted) -> Result<()> {
     tx.commit().await?;
     db.close().await;
     Ok(())
+}
+
+/// What a manager that does not run keeps.
+async fn open(data_dir: &Path) -> Result<(Db, Vault)> {
+    let path = data_dir.join("server.db");
+    ensure!(path.exists(), "there is no manager in {}", data_dir.display());
+    let db = Db::open(&path).await?;
+    let vault = Vault::open(&FileKeyStore::new(data_dir.join("vault.key")), false)
+        .context("failed to open the manager's vault")?;
+    Ok((db, vault))
 }
 
 async fn enrol(

@@ -42,7 +42,7 @@ pub async fn escaped_from_window(
     vault_key: &str,
     watch: ArgumentWatch,
 ) -> Result<Vec<String>> {
-    let mut canaries = agent_canaries(&job.agent, &job.password, &job.credential, job.token()?)?;
+    let mut canaries = agent_canaries(&job.agent, &job.secrets()?)?;
     // In the keyring, which is sealed; the copy is for opening the database once more.
     let copy = tempfile::tempdir()?;
     let key_file = copy.path().join("vault.key");
@@ -58,8 +58,7 @@ pub async fn escaped_from_window(
 }
 
 async fn canaries(fleet: &Fleet) -> Result<Vec<Canary>> {
-    let Secrets { repository, credential, token } = &fleet.secrets;
-    let mut canaries = agent_canaries(&fleet.agent, repository, credential, token)?;
+    let mut canaries = agent_canaries(&fleet.agent, &fleet.secrets)?;
     canaries.extend([
         Canary::new("the admin's password", fleet.manager.password(), &[]),
         Canary::new("the session cookie", fleet.api.session()?, &[]).shown_by(SIGN_IN),
@@ -69,17 +68,13 @@ async fn canaries(fleet: &Fleet) -> Result<Vec<Canary>> {
 }
 
 /// What an agent and the manager share, and the agent's own key.
-fn agent_canaries(
-    agent: &Agent,
-    password: &str,
-    credential: &str,
-    token: &str,
-) -> Result<Vec<Canary>> {
+fn agent_canaries(agent: &Agent, secrets: &Secrets) -> Result<Vec<Canary>> {
+    let Secrets { repository, credential, token } = secrets;
     let desired = &[agent.state().join("desired.json")];
     let key = agent.state().join("agent.key");
     Ok(vec![
-        Canary::new("the repository password", password, desired),
-        Canary::new("the rest-server credential", credential, desired),
+        Canary::new("the repository password", repository, desired),
+        Canary::new("the repository's credential", credential, desired),
         Canary::new("the enrolment token", token, &[]).shown_by(&format!("POST {ENROLMENTS}")),
         Canary::of_key("the agent's key", &pem_body(&key)?, slice::from_ref(&key))?,
     ])

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use testkit::{
     arguments::ArgumentWatch,
     canary::Answer,
-    desktop::{App, Desktop, Keyring, Launch, MainJob, Record, Tray},
+    desktop::{App, Desktop, Destination, Entered, Keyring, Launch, MainJob, Record, Tray},
     fleet::MACHINE,
     planted::escaped_from_window,
     process::run_to_end,
@@ -161,15 +161,33 @@ struct Added {
     record: Record,
 }
 
+/// Where the backups of a test go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Store,
+    RestServer,
+}
+
 impl Added {
-    async fn with(make: fn(&Path) -> Result<()>, environment: &[(&str, &str)]) -> Result<Self> {
+    async fn with(
+        make: fn(&Path) -> Result<()>,
+        place: Place,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let mut stage = Stage::set(Keyring::Open).await?;
         let named = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
         stage.launch.environment = named.collect();
         let source = stage.folder.path().join("source");
         make(&source)?;
         let mut record = Record::default();
-        let mut job = MainJob::prepare(stage.folder.path(), &Tools::of_workspace()).await?;
+        let (root, tools) = (stage.folder.path(), Tools::of_workspace());
+        let to = match place {
+            Place::Store => Destination::Store,
+            Place::RestServer => {
+                Destination::RestServer(Box::new(Entered::start(root, &tools).await?))
+            }
+        };
+        let mut job = MainJob::prepare(root, &tools, to)?;
         if !environment.is_empty() {
             job.agent.environment = vec![("RESTIC_MANAGER_LOG".to_owned(), "trace".to_owned())];
         }
@@ -180,19 +198,32 @@ impl Added {
     }
 }
 
-/// With everything logged that can be, and with the search for secrets afterwards.
 #[tokio::test]
 async fn the_main_job_in_the_window_and_no_secret_leaves_its_place() -> Result<()> {
+    main_job(Place::RestServer).await
+}
+
+/// As a new user does it: what the window offers is taken.
+#[tokio::test]
+async fn the_main_job_into_the_store_and_no_secret_leaves_its_place() -> Result<()> {
+    main_job(Place::Store).await
+}
+
+/// With everything logged that can be, and with the search for secrets afterwards.
+async fn main_job(place: Place) -> Result<()> {
     let watch = ArgumentWatch::start();
     let Added { stage, app, mut job, source, mut record } =
-        Added::with(tree::make, &[("RUST_LOG", "trace")]).await?;
+        Added::with(tree::make, place, &[("RUST_LOG", "trace")]).await?;
     let run = job.back_up(&app, &mut record).await?;
     ensure!(run["status"] == "succeeded", "the backup ended otherwise: {run}");
     let target = job.restore(&app, &source, &mut record).await?;
     let differences = tree::differences(&source, &target.join(source.strip_prefix("/")?))?;
     ensure!(differences.is_empty(), "the restored tree differs:\n{}", differences.join("\n"));
 
-    for page in ["Fleet", "Activity", "Settings"] {
+    if place == Place::Store {
+        job.look_at_store(&app, &mut record).await?;
+    }
+    for page in ["Fleet", "Activity", "Store", "Settings"] {
         app.press(page).await?;
         app.element("//h1").await?;
         record.keep(&app, page).await?;
@@ -203,9 +234,8 @@ async fn the_main_job_in_the_window_and_no_secret_leaves_its_place() -> Result<(
         app.element("//main").await?;
         record.keep(&app, tab).await?;
     }
-    for path in
-        ["hosts", "repositories", "plans", "enrolments", "runs", "notices", "audit", "system"]
-    {
+    let paths = "hosts repositories plans enrolments runs notices audit system store";
+    for path in paths.split(' ') {
         let answer = app.get(&format!("/api/{path}")).await?;
         record.pages.push(Answer { to: path.to_owned(), bytes: answer.to_string().into_bytes() });
     }
@@ -224,15 +254,16 @@ async fn the_main_job_in_the_window_and_no_secret_leaves_its_place() -> Result<(
 #[tokio::test]
 async fn an_app_that_ends_in_the_middle_of_a_run_loses_nothing() -> Result<()> {
     for end in [Signal::TERM, Signal::KILL] {
-        let Added { stage, app, job, .. } = Added::with(tree::make_big, &[]).await?;
+        let Added { stage, app, job, .. } =
+            Added::with(tree::make_big, Place::RestServer, &[]).await?;
         let run = job.in_the_middle(&app).await?;
         app.signal(end)?;
         app.ended().await?;
         drop(app);
-        job.server.network.set(Mode::Open);
+        let server = job.server()?;
+        server.network.set(Mode::Open);
         wait_for("the backup to end without the app", async || {
-            Ok((job.server.snapshots(MACHINE)? > 0 && job.server.locks(MACHINE)? == 0)
-                .then_some(()))
+            Ok((server.snapshots(MACHINE)? > 0 && server.locks(MACHINE)? == 0).then_some(()))
         })
         .await?;
 

@@ -71,6 +71,8 @@ test('a machine is added, backed up and restored by keys', async ({ page, stage 
     await expect(page.getByLabel('What is the machine called?')).toBeFocused();
     await page.keyboard.type('tabby');
     await type(page, /^Folders and files/, source);
+    await press(page, /^This computer/, 'ArrowDown');
+    expect(await focused(page), 'the next choice').toMatch(/^A new repository/);
     await type(page, /^Location/, url);
     await type(page, /^User/, 'tabby');
     await type(page, /^Password for the rest-server/, credential);

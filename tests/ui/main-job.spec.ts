@@ -20,6 +20,11 @@ test('a machine is added, backed up, browsed and restored', async ({ page, stage
   await test.step('where to and what is asked for, and tested', async () => {
     await page.getByLabel('What is the machine called?').fill('web-1');
     await page.getByLabel('Folders and files').fill(source);
+    await expect(main.getByLabel('This computer'), 'for a new user').toBeChecked();
+    await expect(page.getByLabel('Folder', { exact: true })).toHaveValue(/^\//);
+    await expect(main).toContainText('are free there');
+    await expectAccessible(page, 'this computer, offered first');
+    await main.getByLabel('A new repository').check();
     await page.getByLabel('Location').fill(stage.opening.rest_url.replace('USER', 'web-1'));
     await page.getByLabel('User').fill('web-1');
     await page.getByText('Certificate of the server, if it is its own').click();

@@ -278,7 +278,7 @@ test('the activity lists every run and can be narrowed', async ({ page }) => {
   await expect(heading(page)).toContainText('Initialise on probe succeeded');
 });
 
-test('the store gets a folder, takes a machine in, and says when it is away', async ({
+test('the store gets a folder, takes machines in, limits them, and says when it is away', async ({
   page,
   stage,
 }) => {
@@ -286,8 +286,10 @@ test('the store gets a folder, takes a machine in, and says when it is away', as
   const folder = join(base, 'store');
   await page.goto('/#/store');
   await expect(heading(page)).toHaveText('Backups can lie on this computer.');
+  await expect(main(page)).toContainText('are free there');
   await expectAccessible(page, 'a store without a folder');
   await main(page).getByLabel('Folder').fill('somewhere');
+  await expect(main(page)).not.toContainText('are free there');
   await main(page).getByRole('button', { name: 'Use this folder' }).click();
   await expect(main(page).getByLabel('Folder')).toHaveAttribute('aria-invalid', 'true');
 
@@ -303,13 +305,40 @@ test('the store gets a folder, takes a machine in, and says when it is away', as
   await page.goto('/#/store');
   await expect(heading(page)).toHaveText(/^0.B of backups on this computer\.$/);
   await expect(main(page)).toContainText(folder);
+  await expect(main(page)).toContainText('No machine backs up to here yet');
+  await expect(main(page)).toContainText('Its size is noted once a day.');
   await expectAccessible(page, 'the store');
   const { body } = await stage.call('GET', '/api/plans');
   const plans = body as { id: string; repository_id?: string }[];
   const plan = plans.find((it) => !it.repository_id);
-  await stage.call('PUT', `/api/plans/${plan?.id}`, { host_ids: [nova.host] });
-  await expect(main(page).getByRole('row', { name: /nova/ })).toBeVisible();
-  await expectAccessible(page, 'the store with a machine');
+  const leaver = await stage.puppet('leaver');
+  await stage.call('PUT', `/api/plans/${plan?.id}`, { host_ids: [nova.host, leaver.host] });
+  const rows = main(page).getByRole('table', { name: 'What lies in the store' }).getByRole('row');
+  await expect(rows).toHaveCount(3);
+  await expectAccessible(page, 'the store with machines');
+
+  await main(page).getByRole('button', { name: 'Change limit: nova' }).click();
+  const limit = main(page).getByLabel('How much may it fill?');
+  await expect(limit).toBeFocused();
+  for (const [typed, why] of [
+    ['500', /with its unit/],
+    ['0 GB', /refuse every backup/],
+  ] as const) {
+    await limit.fill(typed);
+    await main(page).getByRole('button', { name: 'Save' }).click();
+    await expect(limit).toHaveAttribute('aria-invalid', 'true');
+    await expect(limit).toHaveAccessibleDescription(why);
+  }
+  await expectAccessible(page, 'a limit that is refused');
+  await limit.fill('500 GB');
+  await main(page).getByRole('button', { name: 'Save' }).click();
+  await expect(rows.filter({ hasText: 'nova' })).toContainText(/500.GB/);
+
+  await stage.call('DELETE', `/api/hosts/${leaver.host}`, { confirm: 'leaver' });
+  await expect(rows).toHaveCount(2);
+  const left = main(page).getByRole('region', { name: 'Kept from machines that left' });
+  await expect(left).toContainText('leaver');
+  await expectAccessible(page, 'the store with what a machine left');
 
   await rename(folder, join(base, 'elsewhere'));
   await page.reload();

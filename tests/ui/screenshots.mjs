@@ -3,7 +3,7 @@
 import { chromium } from '@playwright/test';
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
@@ -33,6 +33,8 @@ const { values: options } = parseArgs({
   },
 });
 const wants = (list, word) => !list || list.includes(String(word));
+/** Whether a picture of this name is asked for. */
+const begins = (name) => !options.only || options.only.some((prefix) => name.startsWith(prefix));
 const sizes = SIZES.filter(({ width, height }) => wants(options.size, `${width}x${height}`));
 const themes = THEMES.filter((theme) => wants(options.theme, theme));
 
@@ -85,22 +87,27 @@ async function stopAll() {
 
 /** A manager with a made fleet, and a page that shows it. */
 class Scene {
-  constructor(machines, folder) {
+  /** @param store The folder of a store that is filled, if there shall be one. */
+  constructor(machines, folder, store) {
     this.machines = machines;
     this.folder = folder;
+    this.store = store;
     this.password = randomBytes(24).toString('base64url');
     this.count = 0;
   }
 
   async open(browser) {
     const data = join(this.folder, 'data');
-    rmSync(data, { recursive: true, force: true });
+    rmSync(this.folder, { recursive: true, force: true });
     mkdirSync(data, { recursive: true });
     const now = new Date().toISOString();
     const fleet = ['--machines', String(this.machines), '--now', now];
     const init = ['init', '--data-dir', data, '--password-stdin'];
     await run('restic-manager-headless', init, this.password);
     await run('made', ['fill', ...fleet, '--data-dir', data]);
+    if (this.store) {
+      await run('made', ['fill-store', ...fleet, '--data-dir', data, '--folder', this.store]);
+    }
     const serve = ['serve', '--data-dir', data, '--ui-dir', options.pages];
     serve.push('--ui-listen', '127.0.0.1:0', '--agent-listen', '127.0.0.1:0');
     serve.push('--agent-address', 'manager.home.arpa:9781');
@@ -116,6 +123,12 @@ class Scene {
     this.page = await context.newPage();
   }
 
+  async close() {
+    await this.page.context().close();
+    await stopAll();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
   /** Goes to a place inside the app. */
   async go(hash) {
     await this.page.goto(`${this.manager.ui}/${hash}`);
@@ -129,7 +142,7 @@ class Scene {
 
   /** The page as it is, in every size and theme. */
   async shoot(name, settle = async () => {}) {
-    if (options.only && !options.only.some((prefix) => name.startsWith(prefix))) return;
+    if (!begins(name)) return;
     for (const size of sizes) {
       await this.page.setViewportSize(size);
       for (const theme of themes) {
@@ -226,6 +239,11 @@ class Scene {
     await this.go('#/settings');
     await this.shows('Addresses');
     await this.shoot('settings');
+    if (this.machines === 0) {
+      await this.go('#/store');
+      await this.shows('are free there');
+      await this.shoot('store-empty');
+    }
     await this.go('#/nowhere');
     await this.page.getByRole('heading', { level: 1 }).waitFor();
     await this.shoot('unknown');
@@ -385,6 +403,34 @@ class Scene {
     await this.shoot('toasts');
   }
 
+  /** The store that was filled, and what its page says when it is away. */
+  async stored() {
+    const { page } = this;
+    const end = (name) => page.getByRole('region', { name }).scrollIntoViewIfNeeded();
+    await this.go('#/store');
+    await this.shows('Kept from machines that left');
+    await page.locator('main svg text').first().waitFor();
+    await this.shoot('store');
+    await this.shoot('store-end', () => end('What it means'));
+    await page
+      .getByRole('button', { name: /^Change limit/ })
+      .first()
+      .click();
+    await page.getByLabel('How much may it fill?').fill('1 GB');
+    await page.getByRole('button', { name: 'Save' }).click();
+    await page.locator('[aria-invalid]').waitFor();
+    await this.shoot('store-limit', () => page.locator('[aria-invalid]').scrollIntoViewIfNeeded());
+    renameSync(this.store, `${this.store}-elsewhere`);
+    await page.reload();
+    await this.shows('The store is away.');
+    await this.shoot('store-away');
+    renameSync(`${this.store}-elsewhere`, this.store);
+    await this.go('#/add');
+    await this.shows('are free');
+    const submit = page.getByRole('button', { name: 'Make the install line' });
+    await this.shoot('store-add', () => submit.scrollIntoViewIfNeeded());
+  }
+
   /** The adding of a machine, step by step. It changes the fleet, so it is the last. */
   async add() {
     const { page } = this;
@@ -472,9 +518,17 @@ async function shootAll() {
       await scene.add();
       count += scene.count;
       console.log(`${scene.count} pictures with ${machines} machines`);
-      await scene.page.context().close();
-      await stopAll();
-      rmSync(scene.folder, { recursive: true, force: true });
+      await scene.close();
+    }
+    if (wants(options.fleet, 3) && begins('store')) {
+      const folder = join(options.out, '.store');
+      const scene = new Scene(3, folder, join(folder, 'backups'));
+      await scene.open(browser);
+      await scene.signIn();
+      await scene.stored();
+      count += scene.count;
+      console.log(`${scene.count} pictures of the store`);
+      await scene.close();
     }
   } finally {
     await browser.close();

@@ -128,6 +128,7 @@ fn resources() -> OpenApiRouter<Manager> {
         .routes(routes!(enrolments::list::list, enrolments::create::create))
         .routes(routes!(enrolments::withdraw::withdraw))
         .routes(routes!(store::show::show, store::choose::choose))
+        .routes(routes!(store::space::space))
         .routes(routes!(store::limit::limit))
         .routes(routes!(store::bring_back::bring_back))
 }

@@ -13,7 +13,7 @@ use crate::{
     store::Refused,
     vault::{KeyStore, Vault, VaultError},
 };
-use protocol::Incarnation;
+use protocol::{Incarnation, RepositoryId};
 use ring::rand::{SecureRandom, SystemRandom};
 use schedule::Clock;
 use std::{
@@ -31,8 +31,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How often waiting runs are looked at whose time is over. Nobody is told to the second.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
-/// How often the store's trash is looked at. It keeps for days.
-const EMPTY_EVERY: Duration = Duration::from_hours(1);
+/// How often the store is tended: its trash keeps for days, and its size is noted by the day.
+const TEND_EVERY: Duration = Duration::from_hours(1);
 
 /// What a server is told.
 #[derive(Clone, Debug)]
@@ -169,8 +169,8 @@ impl Server {
         handle.services.spawn(registry.run(hard.clone()));
         handle.services.spawn(taking_in.run(manager.clone()));
         handle.tasks.spawn(sweep(manager.clone(), soft.clone()));
-        handle.tasks.spawn(empty_trash(manager.clone(), soft.clone()));
         handle.tasks.spawn(keeper.run(soft.clone()));
+        handle.tasks.spawn(tend_store(manager.clone(), soft.clone()));
         let shared = Shared { manager, intake, stop: soft };
         let tasks = handle.tasks.clone();
         let listener = AgentListener { listener, shared, tasks, hard };
@@ -219,9 +219,7 @@ impl ServerHandle {
 
 /// Makes the store ready. A store that is away is no reason not to start.
 async fn tidy_store(manager: &Manager) -> Result<(), DbError> {
-    let all = repositories::list(manager.db().read()).await?;
-    let ours = all.iter().filter(|it| it.store_host_id.is_some()).map(|it| it.id);
-    match manager.store().tidy(&ours.collect::<Vec<_>>()).await {
+    match manager.store().tidy(&stored(manager).await?).await {
         Ok(()) | Err(Refused::Homeless) => Ok(()),
         Err(Refused::Db(error)) => Err(error),
         Err(error) => {
@@ -229,6 +227,12 @@ async fn tidy_store(manager: &Manager) -> Result<(), DbError> {
             Ok(())
         }
     }
+}
+
+/// The repositories in the store.
+async fn stored(manager: &Manager) -> Result<Vec<RepositoryId>, DbError> {
+    let all = repositories::list(manager.db().read()).await?;
+    Ok(all.into_iter().filter(|it| it.store_host_id.is_some()).map(|it| it.id).collect())
 }
 
 /// Makes the data folder, for its owner only, if it is missing. [`Server::start`] does it; whoever
@@ -312,23 +316,28 @@ async fn sweep(manager: Manager, stop: CancellationToken) {
     }
 }
 
-/// Removes for good what lay in the store's trash too long.
-async fn empty_trash(manager: Manager, stop: CancellationToken) {
+/// Removes for good what lay in the store's trash too long, and notes how large the store is.
+async fn tend_store(manager: Manager, stop: CancellationToken) {
     loop {
-        match manager.store().purge().await {
+        match tend(&manager).await {
             Ok(()) | Err(Refused::Homeless | Refused::Away) => {}
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "failed to empty the trash"
+                    "failed to tend the store"
                 );
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(EMPTY_EVERY) => {}
+            () = tokio::time::sleep(TEND_EVERY) => {}
             () = stop.cancelled() => return,
         }
     }
+}
+
+async fn tend(manager: &Manager) -> Result<(), Refused> {
+    manager.store().purge().await?;
+    manager.store().note_size(&stored(manager).await?).await
 }
 
 async fn expire(manager: &Manager) -> Result<(), DbError> {

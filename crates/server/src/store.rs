@@ -12,6 +12,7 @@
 mod ledger;
 pub mod object;
 pub mod own;
+mod pass;
 pub mod place;
 pub mod trash;
 mod upload;
@@ -21,7 +22,7 @@ use crate::{
     db::{
         Db,
         error::DbError,
-        store::{self as rows, Access},
+        store::{self as rows, Access, StoredSize},
     },
     events::{Events, Topic},
 };
@@ -30,6 +31,7 @@ use futures_util::Stream;
 use jiff::Timestamp;
 use ledger::{Ledger, OnTheirWay};
 use object::{KINDS, Kind, Name, Object};
+pub use pass::Pass;
 use place::{Place, create_dir, sync_dir};
 use protocol::{RepositoryId, Secret};
 use schedule::Clock;
@@ -139,61 +141,6 @@ impl std::fmt::Debug for Inner {
 struct Issued {
     hash: [u8; 32],
     at: Timestamp,
-}
-
-/// The admin's way into one repository, for one operation. Dropped, it is void, and the locks that
-/// were taken under it mean nothing any more.
-#[derive(Debug)]
-pub struct Pass {
-    store: Store,
-    repository: RepositoryId,
-    /// When the operation began: what it deletes is found under this.
-    pub at: Timestamp,
-    /// What it has to show.
-    pub password: Secret<String>,
-}
-
-impl Pass {
-    /// How much the host has added so far, as a number that grows with it.
-    #[must_use]
-    pub fn host_wrote(&self) -> u64 {
-        self.store.ledger(self.repository).host_wrote()
-    }
-
-    /// All that the host had added, up to this much, was read and found sound.
-    pub fn checked(&self, host_wrote: u64) {
-        self.store.ledger(self.repository).checked(host_wrote);
-    }
-
-    /// Whether all that the host has added was read and found sound, since this process began.
-    #[must_use]
-    pub fn is_checked(&self) -> bool {
-        self.store.ledger(self.repository).is_checked()
-    }
-
-    /// From now on lets this pass delete data only while all that the host has added is checked: what
-    /// was checked must be what is pruned. Says whether it is.
-    #[must_use]
-    pub fn delete_what_was_checked(&self) -> bool {
-        self.store.ledger(self.repository).delete_what_was_checked()
-    }
-
-    /// Ends the operation, and removes the locks that it left in the repository.
-    ///
-    /// # Errors
-    /// When there is no folder, or the disk fails.
-    pub async fn leave(self) -> Result<(), Refused> {
-        let (place, repository) = (self.store.here().await?, self.repository);
-        blocking(move || Ok(place.release_locks(Some(repository))?)).await
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        let mut passes = self.store.0.passes.lock().unwrap_or_else(PoisonError::into_inner);
-        passes.remove(&self.repository);
-        self.store.ledger(self.repository).admin_left();
-    }
 }
 
 impl Store {
@@ -364,7 +311,26 @@ impl Store {
         Ok(())
     }
 
-    async fn here(&self) -> Result<Place, Refused> {
+    /// Notes how large these repositories are together, for the line of the days.
+    ///
+    /// # Errors
+    /// When the store is away, or the disk or the database fails.
+    pub async fn note_size(&self, repositories: &[RepositoryId]) -> Result<(), Refused> {
+        let place = self.here().await?;
+        let mut bytes = 0;
+        for &repository in repositories {
+            bytes += self.used(&place, repository).await?;
+        }
+        let mut tx = self.0.db.begin().await?;
+        rows::note_size(&mut tx, StoredSize { taken_at: self.0.clock.now(), bytes }).await?;
+        Ok(tx.commit().await.map_err(DbError::from)?)
+    }
+
+    /// Its folder, which is there.
+    ///
+    /// # Errors
+    /// When it is not, or none was chosen.
+    pub async fn here(&self) -> Result<Place, Refused> {
         let place = self.place().await?;
         if is_here(&place).await { Ok(place) } else { Err(Refused::Away) }
     }

@@ -1,7 +1,8 @@
-//! The main job, for real, on this machine and in the app's own window: a rest-server with TLS and a
-//! password file, an agent that enrols by the install line that the window shows, a repository, a
-//! backup of a real tree watched to its end, and a restore that is compared byte for byte. Then the
-//! agent loses the right to read one file, and the window says so.
+//! The main job, for real, on this machine and in the app's own window: an agent that enrols by the
+//! install line that the window shows, a repository in the app's store, a backup of a real tree watched
+//! to its end, and a restore that is compared byte for byte. Then the agent loses the right to read one
+//! file, and the window says so. With `--rest-server` the repository lies on a rest-server with TLS and
+//! a password file instead.
 //!
 //! Run by `cargo xtask demo`. Everything lies below one folder; the last line is a JSON object.
 #![expect(clippy::print_stdout, reason = "printing is what a demo does")]
@@ -19,7 +20,7 @@ use std::{
 use testkit::{
     agent::Rights,
     arguments::ArgumentWatch,
-    desktop::{App, Desktop, Keyring, Launch, MainJob, Record},
+    desktop::{App, Desktop, Destination, Entered, Keyring, Launch, MainJob, Record},
     fleet::MACHINE,
     planted::escaped_from_window,
     process::Process,
@@ -39,6 +40,9 @@ struct Options {
     /// Uses a screen of its own although there is one.
     #[arg(long)]
     unseen: bool,
+    /// Backs up to a rest-server in place of the app's own store.
+    #[arg(long)]
+    rest_server: bool,
 }
 
 #[tokio::main]
@@ -61,7 +65,7 @@ fn say(text: &str) {
     println!("• {text}");
 }
 
-async fn demo(Options { root, tools, unseen }: &Options) -> Result<Value> {
+async fn demo(Options { root, tools, unseen, rest_server }: &Options) -> Result<Value> {
     let tools = &Tools::new(tools);
     if root.exists() {
         fs::remove_dir_all(root).with_context(|| format!("failed to clear {}", root.display()))?;
@@ -88,9 +92,8 @@ async fn demo(Options { root, tools, unseen }: &Options) -> Result<Value> {
         Desktop::start(&desktop, Keyring::Open).await?
     };
     let launch = Launch::new(&root.join("app"))?;
-    let mut job = MainJob::prepare(root, tools).await?;
-    job.location = job.server.direct_url(MACHINE);
-    say(&format!("rest-server listens with TLS at {}.", job.location));
+    let to = if *rest_server { at_rest_server(root, tools).await? } else { Destination::Store };
+    let mut job = MainJob::prepare(root, tools, to)?;
     let app = App::start(&desktop, tools, &launch).await?;
     say("The app is open. Its one key lies in a keyring; nobody could read the passwords without.");
 
@@ -108,6 +111,10 @@ async fn demo(Options { root, tools, unseen }: &Options) -> Result<Value> {
     ensure!(differences.is_empty(), "the restored tree differs:\n{}", differences.join("\n"));
     say(&format!("The snapshot was browsed and restored into {}:", target.display()));
     say("names, contents, modes, owners, times and links are the same.");
+    if matches!(job.to, Destination::Store) {
+        job.look_at_store(&app, &mut record).await?;
+        say("The backups lie in the app's own store: its page shows what the machine has there.");
+    }
     partial(&app, &mut job, &source, &mut record).await?;
 
     app.signal(Signal::TERM)?;
@@ -123,16 +130,24 @@ async fn demo(Options { root, tools, unseen }: &Options) -> Result<Value> {
     say("use: each lies in its own place and nowhere else.");
     if is_seen {
         leave_open(desktop, &launch, job)?;
-        say("The app is open again, and its agent and rest-server run: look around, and quit it");
-        say("by Settings, Quit.");
+        say("The app is open again, and its agent runs: look around, and quit by Settings, Quit.");
     } else {
         say(&format!("The pictures are in {}.", root.display()));
     }
     Ok(json!({
-        "ok": true, "restic": host["restic_version"], "host": host["name"], "snapshot": snapshot,
+        "ok": true, "storage": if *rest_server { "rest-server" } else { "store" },
+        "restic": host["restic_version"], "host": host["name"], "snapshot": snapshot,
         "files": size.files, "bytes": size.bytes, "restored_identical": true,
         "partial_seen": true, "screenshots": record.shots,
     }))
+}
+
+/// A rest-server that can stay when this process ends.
+async fn at_rest_server(root: &Path, tools: &Tools) -> Result<Destination> {
+    let mut entered = Entered::start(root, tools).await?;
+    entered.location = entered.server.direct_url(MACHINE);
+    say(&format!("rest-server listens with TLS at {}.", entered.location));
+    Ok(Destination::RestServer(Box::new(entered)))
 }
 
 /// The same backup without the right to read everything, and with a file that nobody may read.
@@ -167,7 +182,9 @@ fn leave_open(desktop: Desktop, launch: &Launch, mut job: MainJob) -> Result<()>
     Process::spawn("app", launch.command(&desktop)?, desktop.root(), "")?.detach();
     job.agent.start(Rights::Full)?;
     job.agent.detach();
-    job.server.detach();
+    if let Destination::RestServer(entered) = job.to {
+        entered.server.detach();
+    }
     desktop.detach();
     Ok(())
 }

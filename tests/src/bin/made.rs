@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use protocol::Secret;
 use std::{net::SocketAddr, path::PathBuf};
-use testkit::made::{Wanted, fill, player};
+use testkit::made::{Wanted, fill, fill_store, player};
 
 /// A made fleet.
 #[derive(Parser)]
@@ -25,6 +25,17 @@ enum Command {
         /// The manager's data folder, made by `restic-manager-headless init`.
         #[arg(long)]
         data_dir: PathBuf,
+    },
+    /// Give its machines a store, with one that has left. Its files take no room.
+    FillStore {
+        #[command(flatten)]
+        fleet: Fleet,
+        /// The manager's data folder, filled before.
+        #[arg(long)]
+        data_dir: PathBuf,
+        /// The folder of the store.
+        #[arg(long)]
+        folder: PathBuf,
     },
     /// Connect its machines to the running manager, until that ends.
     Play {
@@ -74,6 +85,11 @@ async fn main() -> Result<()> {
         Command::Fill { fleet, data_dir } => {
             fill(&data_dir, &fleet.wanted()).await?;
             println!(r#"{{"ok":true,"machines":{}}}"#, fleet.machines);
+            Ok(())
+        }
+        Command::FillStore { fleet, data_dir, folder } => {
+            fill_store(&data_dir, &folder, fleet.now, fleet.seed).await?;
+            println!(r#"{{"ok":true}}"#);
             Ok(())
         }
         Command::Play { fleet, agent, ca_file } => {

@@ -5,13 +5,13 @@ use super::App;
 use crate::{
     agent::{Agent, Rights},
     canary::Answer,
-    fleet::{CRAWLING, ENROLMENTS, MACHINE, UPLOADING},
+    fleet::{CRAWLING, ENROLMENTS, MACHINE, Secrets, UPLOADING},
     planted_secret,
     rest_server::{Deletes, RestServer},
     tools::Tools,
     wait_for,
 };
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -51,37 +51,87 @@ impl Record {
     }
 }
 
-/// What the job needs beside the app: somewhere to back up to, and an agent on a machine.
+/// Where the backups of the job go.
 #[derive(Debug)]
-pub struct MainJob {
+pub enum Destination {
+    /// Into the store of the app, in the folder that it offers. Its passwords are minted and never
+    /// shown.
+    Store,
+    /// To a rest-server that is entered by hand.
+    RestServer(Box<Entered>),
+}
+
+/// A rest-server, and what is typed of it.
+#[derive(Debug)]
+pub struct Entered {
     /// The rest-server.
     pub server: RestServer,
-    /// The agent, enrolled once [`MainJob::add_machine`] is through.
-    pub agent: Agent,
-    /// Where backups go.
+    /// The location of the repository there.
     pub location: String,
     /// The password for the rest-server.
     pub credential: String,
     /// The repository's password.
     pub password: String,
+}
+
+impl Entered {
+    /// Starts the rest-server below `root`. Its network can be slowed; a location that outlives this
+    /// process is [`RestServer::direct_url`].
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start(root: &Path, tools: &Tools) -> Result<Self> {
+        let credential = planted_secret("rest credential");
+        let users = [(MACHINE, credential.as_str())];
+        let server =
+            RestServer::start(tools, &root.join("rest-server"), Deletes::Allowed, &users).await?;
+        let password = planted_secret("repository password");
+        Ok(Self { location: server.url(MACHINE), server, credential, password })
+    }
+
+    async fn fill(&self, app: &App) -> Result<()> {
+        app.element("//label[contains(., 'A new repository')]").await?.click().await?;
+        app.fill("url", &self.location).await?;
+        app.fill("username", MACHINE).await?;
+        app.fill("credential", &self.credential).await?;
+        app.element("//summary[contains(., 'Certificate of the server')]").await?.click().await?;
+        app.paste("ca_pem", &self.server.ca_pem).await?;
+        app.press("Test the connection").await?;
+        app.sees("The server answers, and the place is free.").await?;
+        app.fill("password", &self.password).await
+    }
+}
+
+/// What the job needs beside the app: somewhere to back up to, and an agent on a machine.
+#[derive(Debug)]
+pub struct MainJob {
+    /// Where backups go.
+    pub to: Destination,
+    /// The agent, enrolled once [`MainJob::add_machine`] is through.
+    pub agent: Agent,
     /// The install block that the app showed.
     install: String,
 }
 
 impl MainJob {
-    /// Starts the rest-server below `root`.
+    /// With an agent below `root` that is not enrolled yet.
     ///
     /// # Errors
-    /// When it does not start.
-    pub async fn prepare(root: &Path, tools: &Tools) -> Result<Self> {
-        let credential = planted_secret("rest credential");
-        let users = [(MACHINE, credential.as_str())];
-        let server =
-            RestServer::start(tools, &root.join("rest-server"), Deletes::Allowed, &users).await?;
+    /// When there is no restic.
+    pub fn prepare(root: &Path, tools: &Tools, to: Destination) -> Result<Self> {
         let agent = Agent::new(&root.join("agent"), tools.restic()?);
-        let password = planted_secret("repository password");
-        let (location, install) = (server.url(MACHINE), String::new());
-        Ok(Self { server, agent, location, credential, password, install })
+        Ok(Self { to, agent, install: String::new() })
+    }
+
+    /// The rest-server.
+    ///
+    /// # Errors
+    /// When backups go elsewhere.
+    pub fn server(&self) -> Result<&RestServer> {
+        match &self.to {
+            Destination::RestServer(entered) => Ok(&entered.server),
+            Destination::Store => bail!("there is no rest-server in this job"),
+        }
     }
 
     /// Adds this machine with `source` to be backed up, pastes the install block, and starts the
@@ -100,14 +150,15 @@ impl MainJob {
         app.press("Add machine").await?;
         app.fill("name", MACHINE).await?;
         app.fill("paths", &source.display().to_string()).await?;
-        app.fill("url", &self.location).await?;
-        app.fill("username", MACHINE).await?;
-        app.fill("credential", &self.credential).await?;
-        app.element("//summary[contains(., 'Certificate of the server')]").await?.click().await?;
-        app.paste("ca_pem", &self.server.ca_pem).await?;
-        app.press("Test the connection").await?;
-        app.sees("The server answers, and the place is free.").await?;
-        app.fill("password", &self.password).await?;
+        match &self.to {
+            // Chosen for a new user, with a folder.
+            Destination::Store => {
+                app.element("//label[contains(@class, 'on') and contains(., 'This computer')]")
+                    .await?;
+                app.sees("are free there").await?;
+            }
+            Destination::RestServer(entered) => entered.fill(app).await?,
+        }
         record.keep(app, "add-machine").await?;
         app.press("Make the install line").await?;
         app.sees("On the machine, as root").await?;
@@ -117,12 +168,17 @@ impl MainJob {
         self.agent.start(Rights::Full)
     }
 
-    /// The one-time token that the install block carried.
+    /// What must not be seen anywhere.
     ///
     /// # Errors
     /// When no machine was added yet.
-    pub fn token(&self) -> Result<&str> {
-        self.install.lines().nth(1).context("there was no install block yet")
+    pub fn secrets(&self) -> Result<Secrets> {
+        let token = self.install.lines().nth(1).context("there was no install block yet")?;
+        let (repository, credential) = match &self.to {
+            Destination::RestServer(it) => (it.password.clone(), it.credential.clone()),
+            Destination::Store => self.agent.repository_secrets()?,
+        };
+        Ok(Secrets { credential, repository, token: token.to_owned() })
     }
 
     /// Starts a backup from the page of the machine and waits until it is in the middle, as
@@ -131,7 +187,8 @@ impl MainJob {
     /// # Errors
     /// When it does not get there, or is done before.
     pub async fn in_the_middle(&self, app: &App) -> Result<String> {
-        self.server.network.set(UPLOADING);
+        let server = self.server()?;
+        server.network.set(UPLOADING);
         self.open_machine(app).await?;
         app.press(&format!("Run now: {MACHINE}")).await?;
         app.press(&format!("View the run on {MACHINE}")).await?;
@@ -140,11 +197,11 @@ impl MainJob {
             let run = app.get(&format!("/api/runs/{id}")).await?;
             ensure!(run["finished_at"].is_null(), "the backup was too fast: {run:#}");
             let counts_bytes = run["progress"]["bytes_done"].as_u64().is_some_and(|n| n > 0);
-            let has_data = self.server.packs(MACHINE)? > 0;
+            let has_data = server.packs(MACHINE)? > 0;
             Ok((counts_bytes && has_data).then_some(()))
         })
         .await?;
-        self.server.network.set(CRAWLING);
+        server.network.set(CRAWLING);
         Ok(id)
     }
 
@@ -237,6 +294,18 @@ impl MainJob {
         let run = self.ended(app).await?;
         ensure!(run["status"] == "succeeded", "the restore ended otherwise: {run}");
         Ok(PathBuf::from(app.block("folder").await?))
+    }
+
+    /// Opens the page of the store, and waits until it tells of the machine and of its backups.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn look_at_store(&self, app: &App, record: &mut Record) -> Result<()> {
+        app.press("Store").await?;
+        app.sees("of backups on this computer.").await?;
+        let row = format!("//*[@aria-label='What lies in the store']//a[.='{MACHINE}']");
+        app.element(&row).await?;
+        record.keep(app, "store").await
     }
 
     /// Waits until the agent that was started again is connected, as the page of its machine tells.

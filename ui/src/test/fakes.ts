@@ -1,7 +1,16 @@
 // Things to test with: views as the server makes them, and a transport that is played by hand.
 import type { Answer, StreamEvent, Transport } from '$lib/api/transport';
 import { Refused } from '$lib/api/transport';
-import type { LastRun, Machine, Notice, Plan, Repository, Run } from '$lib/api/types';
+import type {
+  LastRun,
+  Machine,
+  Notice,
+  Plan,
+  Repository,
+  Run,
+  Store,
+  StoredRepository,
+} from '$lib/api/types';
 import type { Platform } from '$lib/platform';
 
 /** The point in time of the tests. */
@@ -126,6 +135,37 @@ export function plan(more: Partial<Plan> = {}): Plan {
     host_ids: ['m1'],
     created_at: ago(1000),
     updated_at: ago(1000),
+    ...more,
+  };
+}
+
+/** A store without a folder. */
+export function store(more: Partial<Store> = {}): Store {
+  return {
+    state: 'homeless',
+    folder: null,
+    default_folder: '/home/admin/store',
+    total_bytes: null,
+    free_bytes: null,
+    repositories: [],
+    sizes: [],
+    ...more,
+  };
+}
+
+/** What a machine has in the store. */
+export function stored(more: Partial<StoredRepository> = {}): StoredRepository {
+  return {
+    repository_id: 's1',
+    name: 'atlas on this computer',
+    host_id: 'm1',
+    host_name: 'atlas',
+    has_left: false,
+    folder: '/mnt/backups/s1',
+    used_bytes: 12_000_000_000,
+    quota_bytes: null,
+    last_arrival_at: ago(3),
+    deletions: [],
     ...more,
   };
 }

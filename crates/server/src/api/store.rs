@@ -4,6 +4,7 @@ pub mod bring_back;
 pub mod choose;
 pub mod limit;
 pub mod show;
+pub mod space;
 
 use super::error::ApiError;
 use crate::store::Refused;

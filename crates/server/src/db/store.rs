@@ -101,6 +101,60 @@ pub async fn hosts_without_repository(db: impl SqliteExecutor<'_>) -> Result<Vec
     ids.iter().map(|id| Row { table: "plan_targets", id }.parse("host_id", id)).collect()
 }
 
+/// How large the store was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredSize {
+    /// When.
+    pub taken_at: Timestamp,
+    /// The bytes of all its repositories.
+    pub bytes: u64,
+}
+
+const SECONDS_OF_DAY: i64 = 24 * 60 * 60;
+
+/// Notes how large the store is; the last note of a day stays.
+///
+/// # Errors
+/// When the database fails.
+pub async fn note_size(tx: &mut Tx, size: StoredSize) -> Result<(), DbError> {
+    let day = size.taken_at.as_second().div_euclid(SECONDS_OF_DAY);
+    let (taken_at, bytes) = (millis(size.taken_at), count(size.bytes));
+    sqlx::query!(
+        "INSERT INTO store_sizes (day, taken_at, bytes) VALUES (?1, ?2, ?3)
+         ON CONFLICT (day) DO UPDATE SET taken_at = ?2, bytes = ?3",
+        day,
+        taken_at,
+        bytes
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// How large the store was on each of its last days, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn sizes(db: impl SqliteExecutor<'_>, days: u32) -> Result<Vec<StoredSize>, DbError> {
+    let mut rows = sqlx::query!(
+        "SELECT day, taken_at, bytes FROM store_sizes ORDER BY day DESC LIMIT ?",
+        days
+    )
+    .fetch_all(db)
+    .await?;
+    rows.reverse();
+    rows.into_iter()
+        .map(|row| {
+            let id = row.day.to_string();
+            let at = Row { table: "store_sizes", id: &id };
+            Ok(StoredSize {
+                taken_at: at.time("taken_at", row.taken_at)?,
+                bytes: uncount(row.bytes),
+            })
+        })
+        .collect()
+}
+
 /// Who may come to this repository; none when it is not in the store.
 ///
 /// # Errors

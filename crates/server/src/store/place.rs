@@ -189,6 +189,24 @@ fn gone(removed: io::Result<()>) -> io::Result<()> {
     removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
+/// What a disk has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// All its bytes.
+    pub total: u64,
+    /// Those that are free.
+    pub free: u64,
+}
+
+/// What the disk has that a folder lies on, or would lie on once it is made. Nothing for what is no
+/// whole path, and where no disk tells.
+#[must_use]
+pub fn room(folder: &Path) -> Option<Room> {
+    let there = folder.ancestors().filter(|_| folder.is_absolute()).find(|it| it.is_dir())?;
+    let space = fs4::statvfs(there).ok()?;
+    Some(Room { total: space.total_space(), free: space.available_space() })
+}
+
 /// Makes a folder for its owner only, with those above it, unless it is there.
 ///
 /// # Errors
@@ -236,6 +254,15 @@ mod tests {
         Place::make(base.path(), Uuid::from_u128(2)).unwrap();
         assert!(matches!(Place::make(base.path(), OURS), Err(PlaceError::Foreign)));
         assert!(matches!(Place::make(Path::new("store"), OURS), Err(PlaceError::Relative)));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_made_yet_has_the_room_of_its_disk() {
+        let base = tempfile::tempdir().unwrap();
+        let total = |folder: &Path| room(folder).map(|room| room.total);
+        assert!(total(base.path()).is_some());
+        assert_eq!(total(&base.path().join("not/made")), total(base.path()));
+        assert_eq!(room(Path::new("not/whole")), None);
     }
 
     #[test]

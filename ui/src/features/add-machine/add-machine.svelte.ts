@@ -57,7 +57,7 @@ const emptyRepository = (): RepositoryDraft => ({
 /** The adding of one machine. */
 export class AddMachine {
   name = $state('');
-  /** As chosen; until then the store, if there is one. */
+  /** As chosen; until then what {@link where} says. */
   chosen = $state<'store' | 'new' | 'existing'>();
   /** The folder of a store that has none yet. */
   folder = $state('');
@@ -87,16 +87,22 @@ export class AddMachine {
     return this.what === 'existing' && (this.app.fleet.plans.data ?? []).length > 0;
   }
 
-  /** Where its backups go. */
+  /** Whether it is known where backups can go. Before, nothing can be offered first. */
+  get knowsPlaces(): boolean {
+    const { store, repositories } = this.app.fleet;
+    return !store.isLoading && !repositories.isLoading;
+  }
+
+  /**
+   * Where its backups go. The store comes first where there is one, and for who has entered no other
+   * place yet: it needs nothing else.
+   */
   get where(): 'store' | 'new' | 'existing' {
     const state = this.app.fleet.store.data?.state;
-    const isThere = {
-      store: state !== undefined,
-      existing: this.app.fleet.enteredRepositories.length > 0,
-      new: true,
-    };
+    const hasEntered = this.app.fleet.enteredRepositories.length > 0;
+    const isThere = { store: state !== undefined, existing: hasEntered, new: true };
     if (this.chosen && isThere[this.chosen]) return this.chosen;
-    return state === 'here' ? 'store' : 'new';
+    return state === 'here' || (state === 'homeless' && !hasEntered) ? 'store' : 'new';
   }
 
   /** The name of the new plan: as typed, or after the machine. */

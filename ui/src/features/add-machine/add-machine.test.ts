@@ -1,9 +1,18 @@
 // Adding a machine: nothing typed is lost, nothing is stored in part, secrets are shown once.
-import { screen, within } from '@testing-library/svelte';
+import { screen, waitFor, within } from '@testing-library/svelte';
 import userEvent from '@testing-library/user-event';
 import { describe, expect, it } from 'vitest';
 import { emptyServer, show } from '../../test/app';
-import { ago, backupRun, goodBackup, machine, plan, refusal, repository } from '../../test/fakes';
+import {
+  ago,
+  backupRun,
+  goodBackup,
+  machine,
+  plan,
+  refusal,
+  repository,
+  store,
+} from '../../test/fakes';
 import AddMachineView from '../../views/AddMachineView.svelte';
 import { steps } from './steps';
 
@@ -32,7 +41,12 @@ const taking = (more: object = {}) =>
       { ...enrolment, name: 'atlas', state: 'waiting', created_at: ago(0), ...more },
     ]);
 
+/** For who has chosen nothing, backups go to this computer. */
+const elsewhere = async () =>
+  userEvent.click(await screen.findByRole('radio', { name: /A new repository/ }));
+
 async function fill() {
+  await elsewhere();
   await userEvent.type(screen.getByLabelText(/What is the machine called/), 'atlas');
   await userEvent.type(screen.getByLabelText(/Folders and files/), '/etc\n/home');
   await userEvent.type(screen.getByLabelText(/Location/), 'rest:http://box:8000/atlas/');
@@ -92,9 +106,36 @@ describe('adding a machine', () => {
     expect(url).toBeValid();
   });
 
+  it('offers this computer first, with a folder and what is free, and says what that means', async () => {
+    const transport = taking().on('PUT', '/api/store', store({ state: 'here', folder: '/mnt/b' }));
+    show(AddMachineView, transport);
+    expect(await screen.findByRole('radio', { name: /This computer/ })).toBeChecked();
+    const folder = screen.getByLabelText('Folder');
+    expect(folder).toHaveValue('/home/admin/store');
+    await waitFor(() => expect(folder).toHaveAccessibleDescription(/1\.2.TB are free there/));
+    expect(screen.getByText(/The agents keep trying to reach it/)).toBeVisible();
+    await userEvent.type(screen.getByLabelText(/What is the machine called/), 'atlas');
+    await userEvent.type(screen.getByLabelText(/Folders and files/), '/etc');
+    await userEvent.clear(folder);
+    await submit();
+    expect(folder).toBeInvalid();
+    await userEvent.type(folder, '/mnt/b');
+    await submit();
+    expect(transport.sent('PUT', '/api/store')).toEqual([{ folder: '/mnt/b' }]);
+    const [sent] = transport.sent('POST', '/api/enrolments');
+    expect(sent).toMatchObject({ name: 'atlas', plan: { paths: ['/etc'] } });
+    expect(sent).not.toHaveProperty('plan.repository');
+  });
+
+  it('leaves who has entered a repository with that', async () => {
+    show(AddMachineView, taking().on('GET', '/api/repositories', [repository()]));
+    expect(await screen.findByRole('radio', { name: /A new repository/ })).toBeChecked();
+  });
+
   it('says all that is missing at once, and asks for nothing', async () => {
     const transport = taking();
     show(AddMachineView, transport);
+    await elsewhere();
     await submit();
     for (const label of [/What is the machine called/, /Folders and files/, /Location/]) {
       expect(screen.getByLabelText(label)).toBeInvalid();

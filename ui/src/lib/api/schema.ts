@@ -526,7 +526,10 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        /** Limits what a machine may fill of the store. What it has already stays. */
+        /**
+         * Limits what a machine may fill of the store. A limit deletes nothing, so one below what is there is
+         *     refused: it would only refuse every backup, and is more often a slip than meant.
+         */
         put: operations["limit_store"];
         post?: never;
         delete?: never;
@@ -549,6 +552,26 @@ export interface paths {
          *     written since stays.
          */
         post: operations["bring_back"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/store/space": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is free on the disk of a folder that the store could get. Nothing is refused here, since
+         *     whoever asks is in the middle of typing.
+         */
+        get: operations["show_space"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1040,7 +1063,7 @@ export interface components {
         LimitForm: {
             /**
              * Format: int64
-             * @description Bytes; `null` for no limit.
+             * @description Bytes, and no fewer than the machine has already; `null` for no limit.
              */
             quota_bytes?: number | null;
         };
@@ -1645,6 +1668,19 @@ export interface components {
             /** @description How many there are in all. */
             total: number;
         };
+        /** @description What its disk has; nothing of it is known for what is no whole path. */
+        SpaceView: {
+            /**
+             * Format: int64
+             * @description Bytes that are free on it.
+             */
+            free_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Bytes that the disk has.
+             */
+            total_bytes?: number | null;
+        };
         /** @description A run that is asked for. */
         StartRunForm: components["schemas"]["RunRequest"] & {
             /** @description The host's name; `forget` and `prune` want it unless they are a `dry_run`. */
@@ -1655,6 +1691,19 @@ export interface components {
              *     started by then never is.
              */
             expires_in_seconds?: number | null;
+        };
+        /** @description How large the store was. */
+        StoreSizeView: {
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /**
+             * Format: int64
+             * @description The bytes of all its repositories, without what was deleted and can be brought back.
+             */
+            bytes: number;
         };
         /**
          * @description How the store stands.
@@ -1674,6 +1723,8 @@ export interface components {
             free_bytes?: number | null;
             /** @description Its repositories, by name. */
             repositories: components["schemas"]["StoredRepositoryView"][];
+            /** @description How large they were together, a value for each day on which the store was there, oldest first. */
+            sizes: components["schemas"]["StoreSizeView"][];
             /** @description How it stands. */
             state: components["schemas"]["StoreState"];
             /**
@@ -1688,9 +1739,11 @@ export interface components {
             deletions: components["schemas"]["DeletionView"][];
             /** @description Its folder. */
             folder: string;
+            /** @description Whether that machine was removed from the fleet; its repository stays. */
+            has_left: boolean;
             /**
              * Format: uuid
-             * @description The machine whose it is, also when it has left the fleet.
+             * @description The machine whose it is.
              */
             host_id: string;
             /** @description The name of that machine. */
@@ -3152,6 +3205,36 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["BroughtBackView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    show_space: {
+        parameters: {
+            query: {
+                /** @description A folder of the computer that runs this manager, whether or not it is there yet. */
+                folder: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SpaceView"];
                 };
             };
             default: {

@@ -1,7 +1,7 @@
 // Growth out of snapshots, and retention out of fields.
 import type { Snapshot } from '$lib/api/types';
 import { describe, expect, it } from 'vitest';
-import { fileCount, growth, perMonth } from './growth';
+import { fileCount, growth, monthsUntilFull, perMonth, storeGrowth } from './growth';
 import { lines, readRetention, retentionWords } from './retention';
 
 const snapshot = (day: number, plan: string, size?: number): Snapshot => ({
@@ -34,6 +34,26 @@ describe('growth', () => {
       growth(Array.from({ length: n }, (_, i) => snapshot(i + 1, 'a', 1000 + i * 10)));
     expect(perMonth(days(5))).toBeUndefined();
     expect(perMonth(days(10))).toBeCloseTo(304.4, 1);
+  });
+});
+
+describe('the growth of the store', () => {
+  const sizes = [
+    { at: '2026-01-01T23:00:00Z', bytes: 10 },
+    { at: '2026-01-02T08:00:00Z', bytes: 20 },
+  ];
+  const now = Date.parse('2026-01-02T09:00:00Z');
+  const drawn = (used?: number) => storeGrowth(sizes, used, now).map((point) => point.bytes);
+
+  it('ends with what is in it now, and away with what was noted last', () => {
+    expect(drawn(25)).toEqual([10, 25]);
+    expect(drawn()).toEqual([10, 20]);
+  });
+
+  it('says when the disk is full only while it grows', () => {
+    expect(monthsUntilFull(50, 200)).toBe(4);
+    for (const rate of [undefined, 0, -5]) expect(monthsUntilFull(rate, 200)).toBeUndefined();
+    expect(monthsUntilFull(50, null)).toBeUndefined();
   });
 });
 

@@ -1,5 +1,5 @@
-// How a machine's data grew, out of its snapshots. Pure.
-import type { Snapshot } from '$lib/api/types';
+// How a machine's data grew, out of its snapshots, and how the store did, out of its noted sizes. Pure.
+import type { Snapshot, Store } from '$lib/api/types';
 import { parse } from '$lib/format/time';
 
 /** A point of the line. */
@@ -9,6 +9,8 @@ export interface GrowthPoint {
 }
 
 const DAY = 86_400_000;
+/** Days of a month, on average. */
+const MONTH = 30.44;
 
 /** What each snapshot series is told apart by: its plan, or its paths where it has none. */
 function series(snapshot: Snapshot): string {
@@ -67,5 +69,29 @@ export function perMonth(points: GrowthPoint[]): number | undefined {
     over += dx * (point.bytes - meanY);
     under += dx * dx;
   });
-  return under === 0 ? undefined : (over / under) * 30.44;
+  return under === 0 ? undefined : (over / under) * MONTH;
+}
+
+/** The noted sizes of the store, and what is in it now in place of what was noted today. */
+export function storeGrowth(
+  sizes: Store['sizes'],
+  used: number | undefined,
+  now: number,
+): GrowthPoint[] {
+  const noted = sizes
+    .map((it) => ({ at: parse(it.at), bytes: it.bytes }))
+    .filter((it): it is { at: number; bytes: number } => it.at !== undefined);
+  const today = Math.floor(now / DAY);
+  const past = used === undefined ? noted : noted.filter((it) => Math.floor(it.at / DAY) < today);
+  const points = past.map((it) => ({ at: new Date(it.at), bytes: it.bytes }));
+  return used === undefined ? points : [...points, { at: new Date(now), bytes: used }];
+}
+
+/** When so much room is filled at this rate; nothing for what does not grow. */
+export function monthsUntilFull(
+  perMonth: number | undefined,
+  free: number | null | undefined,
+): number | undefined {
+  if (perMonth === undefined || perMonth <= 0 || typeof free !== 'number') return undefined;
+  return free / perMonth;
 }

@@ -1,6 +1,6 @@
 // Numbers, times and texts as a person reads them.
 import { describe, expect, it } from 'vitest';
-import { bytes, percent, plural, THIN } from './number';
+import { bytes, percent, plural, readBytes, THIN } from './number';
 import { clean, few, pathItems } from './text';
 import { absolute, left, parse, relative, span } from './time';
 
@@ -23,6 +23,23 @@ describe('bytes', () => {
     expect(bytes(null)).toBe('—');
     expect(bytes(undefined)).toBe('—');
   });
+});
+
+describe('a typed size', () => {
+  it.each([
+    ['500 GB', 500_000_000_000],
+    [' 1.5tb ', 1_500_000_000_000],
+    ['1,5 TB', 1_500_000_000_000],
+    [`88.4${THIN}GB`, 88_400_000_000],
+    ['2 GiB', 2_147_483_648],
+    ['12 B', 12],
+    ['0 MB', 0],
+  ])('%s is %d', (text, value) => expect(readBytes(text)).toBe(value));
+
+  it.each(['', '500', 'GB', '5 XB', '-1 GB', '1e3 GB', '1.2.3 GB', '9999999 PB'])(
+    '%s is none',
+    (text) => expect(readBytes(text)).toBeUndefined(),
+  );
 });
 
 describe('a share', () => {

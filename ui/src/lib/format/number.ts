@@ -25,6 +25,16 @@ export function bytes(value: number | null | undefined): string {
   return `${sign}${unit === 0 ? Math.round(rest) : short(rest)}${THIN}${UNITS[unit]}`;
 }
 
+/** Bytes out of what a person types, such as `500 GB` or `1.5 TiB`; nothing for what is no size. */
+export function readBytes(text: string): number | undefined {
+  const found = /^(\d+(?:[.,]\d+)?)\s*(k|m|g|t|p)?(i)?b$/i.exec(text.trim());
+  if (!found) return undefined;
+  const [, amount = '', prefix = '', binary] = found;
+  const power = prefix === '' ? 0 : 'kmgtp'.indexOf(prefix.toLowerCase()) + 1;
+  const value = Number(amount.replace(',', '.')) * (binary ? 1024 : 1000) ** power;
+  return Number.isSafeInteger(Math.round(value)) ? Math.round(value) : undefined;
+}
+
 /** Bytes a second. */
 export function speed(perSecond: number): string {
   return `${bytes(perSecond)}/s`;

@@ -3,9 +3,17 @@
 use crate::{
     api::error::{ApiResult, ProblemView},
     auth::Principal,
-    db::{hosts, repositories, repositories::Repository, store as rows},
+    db::{
+        hosts::{self, HostState},
+        repositories::{self, Repository},
+        store as rows,
+    },
     manager::Manager,
-    store::{Refused, place::Place, trash},
+    store::{
+        Refused,
+        place::{Place, room},
+        trash,
+    },
 };
 use anyhow::Context as _;
 use axum::{Json, extract::State};
@@ -13,6 +21,9 @@ use jiff::Timestamp;
 use protocol::{HostId, RepositoryId};
 use serde::Serialize;
 use utoipa::ToSchema;
+
+/// So many days of its size are told.
+const DAYS: u32 = 366;
 
 /// The store.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,6 +40,18 @@ pub struct StoreView {
     pub free_bytes: Option<u64>,
     /// Its repositories, by name.
     pub repositories: Vec<StoredRepositoryView>,
+    /// How large they were together, a value for each day on which the store was there, oldest first.
+    pub sizes: Vec<StoreSizeView>,
+}
+
+/// How large the store was.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StoreSizeView {
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// The bytes of all its repositories, without what was deleted and can be brought back.
+    pub bytes: u64,
 }
 
 /// How the store stands.
@@ -51,11 +74,13 @@ pub struct StoredRepositoryView {
     pub repository_id: RepositoryId,
     /// Its name.
     pub name: String,
-    /// The machine whose it is, also when it has left the fleet.
+    /// The machine whose it is.
     #[schema(value_type = String, format = Uuid)]
     pub host_id: HostId,
     /// The name of that machine.
     pub host_name: String,
+    /// Whether that machine was removed from the fleet; its repository stays.
+    pub has_left: bool,
     /// Its folder.
     pub folder: String,
     /// Bytes in it; absent while the store is away.
@@ -108,6 +133,7 @@ pub(super) async fn view(manager: &Manager) -> ApiResult<StoreView> {
         total_bytes: None,
         free_bytes: None,
         repositories: Vec::new(),
+        sizes: Vec::new(),
     };
     let place = match manager.store().place().await {
         Ok(place) => place,
@@ -117,18 +143,21 @@ pub(super) async fn view(manager: &Manager) -> ApiResult<StoreView> {
     view.folder = Some(place.folder().display().to_string());
     let looking = place.clone();
     let space = tokio::task::spawn_blocking(move || {
-        looking.is_here().then(|| fs4::statvfs(looking.folder()).ok()).flatten()
+        looking.is_here().then(|| room(looking.folder())).flatten()
     });
     let space = space.await.context("failed to look at the disk of the store")?;
     view.state = if space.is_some() { StoreState::Here } else { StoreState::Away };
-    view.total_bytes = space.as_ref().map(fs4::FsStats::total_space);
-    view.free_bytes = space.as_ref().map(fs4::FsStats::available_space);
+    view.total_bytes = space.map(|room| room.total);
+    view.free_bytes = space.map(|room| room.free);
     let is_here = view.state == StoreState::Here;
     for repository in repositories::list(manager.db().read()).await? {
         if let Some(host) = repository.store_host_id {
             view.repositories.push(stored(manager, &place, repository, host, is_here).await?);
         }
     }
+    let sizes = rows::sizes(manager.db().read(), DAYS).await?;
+    view.sizes =
+        sizes.into_iter().map(|it| StoreSizeView { at: it.taken_at, bytes: it.bytes }).collect();
     Ok(view)
 }
 
@@ -141,12 +170,14 @@ async fn stored(
 ) -> ApiResult<StoredRepositoryView> {
     let (db, id) = (manager.db().read(), repository.id);
     let access = rows::access(db, id).await?;
+    let owner = hosts::find(db, host).await?;
     let deletions = if is_here { manager.store().deletions(place, id).await? } else { Vec::new() };
     Ok(StoredRepositoryView {
         repository_id: id,
         name: repository.name,
         host_id: host,
-        host_name: hosts::find(db, host).await?.map(|host| host.name).unwrap_or_default(),
+        has_left: owner.as_ref().is_none_or(|host| host.state == HostState::Removed),
+        host_name: owner.map(|host| host.name).unwrap_or_default(),
         folder: place.repository(id).display().to_string(),
         used_bytes: if is_here { Some(manager.store().used(place, id).await?) } else { None },
         quota_bytes: access.and_then(|access| access.quota),

@@ -8,15 +8,20 @@ use crate::{
     },
     desired::Sources,
     store::{
+        Refused,
         object::{Kind, Name, Object},
         trash,
     },
 };
+use bytes::Bytes;
+use futures_util::stream;
+use jiff::SignedDuration;
 use protocol::{
     HostId, JobFinished, JobKind, JobStarted, JobStatus, LogLine, LogStream, RepositoryId, RunId,
 };
+use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
-use std::fs;
+use std::{convert::Infallible, fs};
 
 /// A fleet with a store, a plan that goes there, and a host that has it.
 async fn stored() -> (Fleet, HostId, RepositoryId) {
@@ -29,6 +34,18 @@ async fn stored() -> (Fleet, HostId, RepositoryId) {
     let store = fleet.get("/api/store").await.ok(200);
     let repository = store["repositories"][0]["repository_id"].as_str().unwrap().parse().unwrap();
     (fleet, host, repository)
+}
+
+/// Puts a file into the repository.
+async fn upload(fleet: &Fleet, repository: RepositoryId, content: &'static str) {
+    let pass = fleet.manager.store().issue(repository).unwrap().unwrap();
+    let visitor = fleet.manager.store().let_in(repository, &pass.password, true).await.unwrap();
+    let visitor = visitor.unwrap();
+    visitor.create().await.unwrap();
+    let hash = data_encoding::HEXLOWER.encode(digest(&SHA256, content.as_bytes()).as_ref());
+    let object = Object::File(Kind::Index, Name::parse(&hash).unwrap());
+    let body = stream::iter([Ok::<_, Infallible>(Bytes::from_static(content.as_bytes()))]);
+    visitor.put(object, None, body).await.unwrap();
 }
 
 #[tokio::test]
@@ -147,6 +164,68 @@ async fn what_was_deleted_is_listed_and_comes_back() {
     assert_eq!(fs::read_to_string(file).unwrap(), "a snapshot");
     fleet.post(&path, body).await.is_refused(404, "not_found", None);
     assert_eq!(fleet.audited().await[0], "store.bring_back");
+}
+
+#[tokio::test]
+async fn a_limit_that_what_is_there_exceeds_is_refused() {
+    let (fleet, _, repository) = stored().await;
+    upload(&fleet, repository, "12345678").await;
+    let path = format!("/api/store/repositories/{repository}");
+    for wrong in [0, 7] {
+        let refused = fleet.put(&path, json!({ "quota_bytes": wrong })).await;
+        refused.is_refused(422, "invalid_input", Some("quota_bytes"));
+    }
+    let store = fleet.put(&path, json!({ "quota_bytes": 8 })).await.ok(200);
+    assert_eq!(store["repositories"][0]["quota_bytes"], 8);
+    // Nobody knows what a store that is away holds, and a limit may be set all the same.
+    let folder = fleet.dir.path().join("store");
+    fs::rename(&folder, folder.with_extension("away")).unwrap();
+    fleet.put(&path, json!({ "quota_bytes": 7 })).await.ok(200);
+}
+
+#[tokio::test]
+async fn what_is_free_is_told_before_a_folder_is_chosen() {
+    let fleet = Fleet::new().await;
+    let space =
+        async |folder: &str| fleet.get(&format!("/api/store/space?folder={folder}")).await.ok(200);
+    let there = space(&fleet.dir.path().display().to_string()).await;
+    assert!(there["free_bytes"].as_u64().unwrap() <= there["total_bytes"].as_u64().unwrap());
+    let not_made = space(&fleet.dir.path().join("not/made").display().to_string()).await;
+    assert_eq!(not_made["total_bytes"], there["total_bytes"]);
+    for typing in ["", "not/whole"] {
+        assert_eq!(space(typing).await, json!({ "total_bytes": null, "free_bytes": null }));
+    }
+}
+
+#[tokio::test]
+async fn each_day_has_one_size_of_the_store() {
+    let (fleet, _, repository) = stored().await;
+    let store = fleet.manager.store();
+    store.note_size(&[repository]).await.unwrap();
+    fleet.clock.advance(SignedDuration::from_hours(11));
+    upload(&fleet, repository, "12345678").await;
+    store.note_size(&[repository]).await.unwrap();
+    let shown = fleet.get("/api/store").await.ok(200);
+    assert_eq!(shown["sizes"], json!([{ "at": "2026-11-23T23:00:00Z", "bytes": 8 }]));
+    fleet.clock.advance(SignedDuration::from_hours(11));
+    store.note_size(&[repository]).await.unwrap();
+    let shown = fleet.get("/api/store").await.ok(200);
+    assert_eq!(shown["sizes"].as_array().unwrap().len(), 2, "{shown}");
+    assert_eq!(shown["sizes"][1]["at"], "2026-11-24T10:00:00Z");
+
+    let folder = fleet.dir.path().join("store");
+    fs::rename(&folder, folder.with_extension("away")).unwrap();
+    assert!(matches!(store.note_size(&[repository]).await, Err(Refused::Away)));
+}
+
+#[tokio::test]
+async fn what_a_machine_that_left_has_stays_and_is_told() {
+    let (fleet, host, repository) = stored().await;
+    fleet.delete(&format!("/api/hosts/{host}"), json!({ "confirm": "atlas" })).await.ok(200);
+    let store = fleet.get("/api/store").await.ok(200);
+    let kept = &store["repositories"][0];
+    assert_eq!(kept["repository_id"], json!(repository));
+    assert_eq!((&kept["host_name"], &kept["has_left"]), (&json!("atlas"), &json!(true)));
 }
 
 #[tokio::test]
