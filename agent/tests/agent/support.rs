@@ -6,6 +6,7 @@ use agent::{
     daemon::{Daemon, Options},
     enrol::{EnrolOptions, enrol},
     identity::{Enrolment, Settings},
+    join::Joining,
     paths::StateDir,
     status::{self, Status},
     tls::{MANAGER_NAME, ManagerKey, ROOT_NAME},
@@ -217,10 +218,16 @@ impl FakeManager {
 
     pub fn enrol_options(&self, state: &StateDir) -> EnrolOptions {
         EnrolOptions {
-            state: state.clone(),
-            addresses: vec![self.address()],
+            joining: self.joining(state),
             manager_key: self.key,
             token: Secret::new("canary-token".to_owned()),
+        }
+    }
+
+    pub fn joining(&self, state: &StateDir) -> Joining {
+        Joining {
+            state: state.clone(),
+            addresses: vec![self.address()],
             hostname: "web-1".to_owned(),
             restore_root: None,
             again: false,
