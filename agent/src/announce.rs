@@ -10,7 +10,7 @@ use crate::{
     hooks,
     identity::{Enrolment, Identity},
     join::{Answer, Joining, post},
-    tls::{self, Epoch, ManagerKey},
+    tls::{self, Epoch},
 };
 use anyhow::{Context, Result, bail};
 use hyper::StatusCode;
