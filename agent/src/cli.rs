@@ -210,7 +210,9 @@ fn ask_for_code(hostname: &str, code: ShortCode) -> Result<String> {
     let mut typed = String::new();
     std::io::stdin().read_line(&mut typed).context("Failed to read the code")?;
     if typed.trim().is_empty() {
-        bail!("No code was typed. Nothing was written. Announce the machine again to try once more.");
+        bail!(
+            "No code was typed. Nothing was written. Announce the machine again to try once more."
+        );
     }
     Ok(typed)
 }

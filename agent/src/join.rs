@@ -122,8 +122,9 @@ impl Answer {
     /// With the manager's [`Problem`] when it refused.
     pub fn granted<T: DeserializeOwned>(&self) -> Result<T> {
         self.check()?;
-        serde_json::from_slice(&self.body)
-            .context("The manager's answer cannot be read. Update the agent to the manager's version")
+        serde_json::from_slice(&self.body).context(
+            "The manager's answer cannot be read. Update the agent to the manager's version",
+        )
     }
 
     /// Whether the manager granted it, where its answer says no more.

@@ -3,8 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected should stop")]
 
 use reqwest::Method;
+use schedule::ManualClock;
 use serde_json::{Value, json};
-use std::path::Path;
+use server::{
+    announcements::VALID,
+    server::{Config, Deps, Server},
+    vault::FileKeyStore,
+};
+use std::{path::Path, sync::Arc};
 use testkit::{
     agent::{Agent, Announcing, Rights},
     api::Api,
@@ -146,6 +152,37 @@ async fn a_machine_that_is_refused_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_announcement_that_nobody_approves_is_over_after_a_quarter_of_an_hour() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new("2026-11-23T12:00:00Z".parse().unwrap()));
+    let config = Config {
+        data_dir: dir.path().join("manager"),
+        agent_listen: "127.0.0.1:0".parse().unwrap(),
+        agent_addresses: Vec::new(),
+        found_addresses: Vec::new(),
+    };
+    let key_store = Arc::new(FileKeyStore::new(dir.path().join("vault.key")));
+    let deps = Deps { clock: clock.clone(), key_store };
+    let server = Server::start(config, deps).await.unwrap();
+    let announcements = server.manager().announcements();
+    let machine = agent(&dir.path().join("agent"));
+    let mut announcing = machine.announce(&server.agent_addr().to_string()).unwrap();
+    let code = announcing.code().await.unwrap();
+    announcing.type_code(&code).unwrap();
+    let now = || server.manager().now();
+    wait_for("the machine to be confirmed", async || {
+        Ok(announcements.list(now()).iter().any(|it| it.is_confirmed).then_some(()))
+    })
+    .await
+    .unwrap();
+    clock.advance(VALID);
+    announcements.sweep(now());
+    let words = ["announcement is over", "quarter of an hour", "Announce the machine again"];
+    came_to_nothing(announcing, &machine, &words).await;
+    assert!(server::db::hosts::list(server.manager().db().read()).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_announcement_ends_with_the_manager_and_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let mut manager = Manager::create(&dir.path().join("manager")).await.unwrap();
@@ -168,8 +205,9 @@ async fn no_address_may_ask_for_more_than_three_machines_at_once() {
     let api = manager.api().await.unwrap();
     let mut waiting = Vec::new();
     for at in 0..3 {
-        let mut announcing =
-            agent(&dir.path().join(format!("agent {at}"))).announce(&manager.ready().agent).unwrap();
+        let mut announcing = agent(&dir.path().join(format!("agent {at}")))
+            .announce(&manager.ready().agent)
+            .unwrap();
         announcing.code().await.unwrap();
         waiting.push(announcing);
     }
@@ -197,7 +235,8 @@ async fn somebody_in_the_middle_makes_the_codes_differ() {
     assert_ne!(in_app, on_machine);
     // Root types what the app shows, as it is told to.
     announcing.type_code(in_app).unwrap();
-    came_to_nothing(announcing, &machine, &["somebody may be between", "use an install line"]).await;
+    came_to_nothing(announcing, &machine, &["somebody may be between", "use an install line"])
+        .await;
     assert_eq!(asking(&api, 1).await[0]["is_confirmed"], false);
     assert!(hosts(&api).await.is_empty());
 }

@@ -154,7 +154,8 @@ impl fmt::Debug for ShortCode {
 impl FromStr for ShortCode {
     type Err = NotACode;
     fn from_str(text: &str) -> Result<Self, NotACode> {
-        let typed = text.bytes().filter(|byte| !matches!(byte, b'-' | b' ' | b'\t' | b'\r' | b'\n'));
+        let typed =
+            text.bytes().filter(|byte| !matches!(byte, b'-' | b' ' | b'\t' | b'\r' | b'\n'));
         let letters: Vec<u8> = typed.map(|byte| byte.to_ascii_uppercase()).collect();
         if letters.iter().any(|letter| !LETTERS.contains(letter)) {
             return Err(NotACode);

@@ -38,7 +38,8 @@ mod version;
 pub use absent::absent_when_year_one;
 pub use address::{MAX_ADDRESSES, is_address};
 pub use announce::{
-    AnnounceRequest, AnnounceResponse, Commitment, Meeting, Nonce, NotACode, RevealRequest, ShortCode,
+    AnnounceRequest, AnnounceResponse, Commitment, Meeting, Nonce, NotACode, RevealRequest,
+    ShortCode,
 };
 pub use code::{Code, Problem};
 pub use desired::{

@@ -11,8 +11,8 @@
 //! address. Whoever came first stays: a flood keeps later ones out, and removes nobody.
 
 use crate::{
-    events::{Events, Topic},
     db::hosts::Fingerprint,
+    events::{Events, Topic},
     newcomer::Newcomer,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -135,7 +135,8 @@ pub struct Announcements {
     held: Mutex<BTreeMap<Uuid, Held>>,
     /// One decision at a time: what is approved must not be refused meanwhile.
     deciding: tokio::sync::Mutex<()>,
-    decided: watch::Sender<()>,
+    /// Changes whenever one is decided or over.
+    ended: watch::Sender<()>,
     events: Events,
 }
 
@@ -144,7 +145,7 @@ impl Announcements {
     #[must_use]
     pub fn new(events: Events) -> Self {
         let (held, deciding) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { held, deciding, decided: watch::Sender::new(()), events }
+        Self { held, deciding, ended: watch::Sender::new(()), events }
     }
 
     /// Takes note of a machine that asks.
@@ -217,10 +218,10 @@ impl Announcements {
         }
     }
 
-    /// Tells of each decision from now on.
+    /// Tells from now on when an announcement was decided or is over.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<()> {
-        self.decided.subscribe()
+        self.ended.subscribe()
     }
 
     /// The announcements that wait for the admin, oldest first.
@@ -254,7 +255,7 @@ impl Announcements {
         let before = held.len();
         held.retain(|_, it| it.expires_at > now);
         if held.len() < before {
-            self.events.publish(Topic::Announcements);
+            self.tell();
         }
         held
     }
@@ -265,8 +266,12 @@ impl Announcements {
             (it.stage, it.expires_at) = (stage, now + VALID);
         }
         drop(held);
+        self.tell();
+    }
+
+    fn tell(&self) {
         self.events.publish(Topic::Announcements);
-        self.decided.send_replace(());
+        self.ended.send_replace(());
     }
 }
 

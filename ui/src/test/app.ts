@@ -16,6 +16,7 @@ export function emptyServer(): FakeTransport {
     .on('GET', '/api/plans', [])
     .on('GET', '/api/repositories', [])
     .on('GET', '/api/enrolments', [])
+    .on('GET', '/api/announcements', [])
     .on('GET', '/api/system', system);
 }
 

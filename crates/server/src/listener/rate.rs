@@ -44,8 +44,7 @@ impl Attempts {
         if attempts.len() >= REMEMBERED {
             attempts.clear();
         }
-        let tries =
-            attempts.entry(network(address)).or_insert(Tries { since: now, count: 0 });
+        let tries = attempts.entry(network(address)).or_insert(Tries { since: now, count: 0 });
         if is_over(tries, now) {
             *tries = Tries { since: now, count: 0 };
         }

@@ -154,7 +154,8 @@ async fn a_machine_that_is_refused_hears_so_and_frees_its_place() {
         announce(&Agent::new(&fleet)).await;
     }
     let one_more = Agent::new(&fleet);
-    let (status, body) = one_more.http(true, "POST /agent/announce", &request(&one_more, "x")).await;
+    let (status, body) =
+        one_more.http(true, "POST /agent/announce", &request(&one_more, "x")).await;
     assert_eq!((status, code(&body)), (429, Code::TooManyAttempts));
 }
 

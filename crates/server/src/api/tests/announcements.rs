@@ -72,7 +72,10 @@ async fn who_asks_is_listed_with_its_code_until_its_time_is_over() {
         "announced_at": "2026-11-23T12:00:00Z", "expires_at": "2026-11-23T12:15:00Z",
         "is_confirmed": false, "is_name_taken": true});
     assert_eq!(list[0], said);
-    assert_eq!((&list[1]["is_confirmed"], &list[1]["is_name_taken"]), (&json!(true), &json!(false)));
+    assert_eq!(
+        (&list[1]["is_confirmed"], &list[1]["is_name_taken"]),
+        (&json!(true), &json!(false))
+    );
     let mut events = fleet.manager.events().subscribe();
     fleet.clock.advance(VALID - SignedDuration::from_secs(1));
     fleet.manager.announcements().sweep(fleet.manager.now());
@@ -168,10 +171,8 @@ async fn of_two_decisions_at_once_one_counts() {
     let fleet = Fleet::new().await;
     let machine = asking(&fleet, 1, "web-1", true);
     let (approve, refuse) = (machine.path("approve"), machine.path("refuse"));
-    let (approved, refused) = tokio::join!(
-        fleet.post(&approve, machine.form("web-1")),
-        fleet.post(&refuse, Value::Null)
-    );
+    let (approved, refused) =
+        tokio::join!(fleet.post(&approve, machine.form("web-1")), fleet.post(&refuse, Value::Null));
     let hosts = fleet.get("/api/hosts").await.ok(200).as_array().unwrap().len();
     assert_eq!(approved.status.is_success(), hosts == 1);
     assert_ne!(approved.status.is_success(), refused.status.is_success());
