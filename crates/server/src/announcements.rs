@@ -79,7 +79,7 @@ pub struct TooMany;
 pub enum Unheard {
     /// There is no such announcement of this key, or not any more.
     Over,
-    /// What was revealed is not what was committed to; the announcement is gone.
+    /// What was revealed is not what was committed to; the announcement is over.
     CommitmentBroken,
     /// The admin refused.
     Refused,
@@ -97,9 +97,15 @@ pub enum Answer {
 #[derive(Debug)]
 enum Stage {
     Announced,
-    Shown { code: ShortCode, is_confirmed: bool },
+    Shown {
+        code: ShortCode,
+        is_confirmed: bool,
+    },
     Approved(HostId),
     Refused,
+    /// What was revealed was not what was committed to. It keeps its place to its end: else whoever
+    /// looks for a code that fits could try as often as it likes.
+    Broken,
 }
 
 #[derive(Debug)]
@@ -111,8 +117,9 @@ struct Held {
 }
 
 impl Held {
+    /// Whether it takes a place.
     fn waits(&self) -> bool {
-        matches!(self.stage, Stage::Announced | Stage::Shown { .. })
+        matches!(self.stage, Stage::Announced | Stage::Shown { .. } | Stage::Broken)
     }
 
     fn shown(&self) -> Option<Announcement> {
@@ -180,11 +187,13 @@ impl Announcements {
     ) -> Result<Option<Announcement>, Unheard> {
         let mut held = self.current(now);
         let it = find(&mut held, id, key)?;
-        if !matches!(it.stage, Stage::Announced) {
-            return Ok(None);
+        match it.stage {
+            Stage::Announced => {}
+            Stage::Broken => return Err(Unheard::Over),
+            Stage::Shown { .. } | Stage::Approved(_) | Stage::Refused => return Ok(None),
         }
         if Commitment::to(key, nonce) != it.new.commitment {
-            held.remove(&id);
+            it.stage = Stage::Broken;
             return Err(Unheard::CommitmentBroken);
         }
         let meeting = Meeting {
@@ -206,7 +215,7 @@ impl Announcements {
         let mut held = self.current(now);
         match &mut find(&mut held, id, key)?.stage {
             // Nobody can have confirmed a code that does not exist.
-            Stage::Announced => Err(Unheard::Over),
+            Stage::Announced | Stage::Broken => Err(Unheard::Over),
             Stage::Shown { is_confirmed, .. } => {
                 if !std::mem::replace(is_confirmed, true) {
                     self.events.publish(Topic::Announcements);

@@ -10,7 +10,6 @@ use crate::{
     },
     desired::{self, DesiredError},
     manager::Manager,
-    text,
 };
 use protocol::{EnrolResponse, HostArch, HostId, HostOs, PlanId, ProtocolVersion};
 
@@ -29,18 +28,6 @@ pub struct Newcomer {
     pub agent_version: String,
     /// The protocol that its agent speaks.
     pub protocol_version: ProtocolVersion,
-}
-
-impl Newcomer {
-    /// The same with its texts cleaned of what could paint over a screen.
-    #[must_use]
-    pub fn cleaned(self) -> Self {
-        Self {
-            hostname: text::name(&self.hostname),
-            agent_version: text::name(&self.agent_version),
-            ..self
-        }
-    }
 }
 
 /// Makes a host of a machine, under the name that the admin chose for it and with this plan.

@@ -16,6 +16,7 @@ use crate::{
     manager::Manager,
     newcomer::{Newcomer, answer},
     session::handshake::too_old,
+    text,
 };
 use axum::{
     Extension, Json,
@@ -58,17 +59,17 @@ pub(super) async fn announce(
     })?;
     let newcomer = Newcomer {
         key,
-        hostname: request.hostname,
+        hostname: text::label(&request.hostname),
         os: request.os,
         arch: request.arch,
-        agent_version: request.agent_version,
+        agent_version: text::label(&request.agent_version),
         protocol_version: request.protocol_version,
     };
     let new = NewAnnouncement {
         id: manager.new_id(),
         commitment: request.commitment,
         manager_nonce: nonce,
-        newcomer: newcomer.cleaned(),
+        newcomer,
         address: address.to_canonical(),
         network: network(address),
     };

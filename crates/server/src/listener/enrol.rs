@@ -122,15 +122,14 @@ async fn let_in(
 }
 
 fn newcomer(request: &EnrolRequest, key: Fingerprint) -> Newcomer {
-    let newcomer = Newcomer {
+    Newcomer {
         key,
-        hostname: request.hostname.clone(),
+        hostname: text::name(&request.hostname),
         os: request.os,
         arch: request.arch,
-        agent_version: request.agent_version.clone(),
+        agent_version: text::name(&request.agent_version),
         protocol_version: request.protocol_version,
-    };
-    newcomer.cleaned()
+    }
 }
 
 /// A token comes a second time. From the machine that has it, the first answer was lost; from any

@@ -103,10 +103,15 @@ async fn what_was_not_committed_to_ends_the_announcement() {
     let to = announce(&agent).await;
     let (status, body) = reveal(&agent, &to, Nonce::from([6; 32])).await;
     assert_eq!((status, code(&body)), (403, Code::CommitmentBroken));
-    // There is no second try at a nonce that fits.
+    // There is no second try at a nonce that fits, and as few at all as when people see them.
     let (status, body) = reveal(&agent, &to, nonce()).await;
     assert_eq!((status, code(&body)), (404, Code::AnnouncementOver));
     assert!(listed(&fleet).is_empty());
+    for _ in 1..MOST_OF_ADDRESS {
+        announce(&Agent::new(&fleet)).await;
+    }
+    let (status, _) = agent.http(true, "POST /agent/announce", &request(&agent, "box")).await;
+    assert_eq!(status, 429);
 }
 
 #[tokio::test]
@@ -176,11 +181,11 @@ async fn an_address_announces_ten_times_a_minute_at_most() {
 async fn what_a_machine_calls_itself_is_made_safe_to_show() {
     let fleet = Fleet::start().await;
     let agent = Agent::new(&fleet);
-    let body = request(&agent, "we\u{202e}b\u{1b}[31m-1\n");
+    let body = request(&agent, "We\u{202e}b\u{1b}[31m-1: code ABCD-EFGH\n");
     let (_, body) = agent.http(true, "POST /agent/announce", &body).await;
     let to: AnnounceResponse = serde_json::from_str(&body).unwrap();
     reveal(&agent, &to, nonce()).await;
-    assert_eq!(listed(&fleet)[0].newcomer.hostname, "web-1 ");
+    assert_eq!(listed(&fleet)[0].newcomer.hostname, "web-1--code-abcd-efgh");
 }
 
 #[tokio::test]
