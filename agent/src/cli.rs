@@ -1,10 +1,13 @@
 //! The command line.
 
 use crate::{
+    announce::announce,
     daemon::{Daemon, Options},
     doctor,
     enrol::{EnrolOptions, enrol},
     helper,
+    identity::Enrolment,
+    join::Joining,
     logging::{self, LogFormat},
     machine,
     paths::StateDir,
@@ -13,7 +16,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use protocol::Secret;
+use protocol::{Secret, ShortCode};
 use schedule::{Clock, SystemClock};
 use std::{
     io::{IsTerminal, Read, Write},
@@ -38,6 +41,8 @@ struct Cli {
 enum Command {
     /// Make this machine one of a manager's.
     Enroll(Enroll),
+    /// Ask a manager to take this machine in, without a token.
+    Announce(Announce),
     /// Run the agent in the foreground; this is what the service does.
     Run(State),
     /// Say how the agent stands.
@@ -71,13 +76,44 @@ struct Report {
     json: bool,
 }
 
+/// What both ways into a fleet take.
 #[derive(Debug, Args)]
-struct Enroll {
+struct Join {
     #[command(flatten)]
     state: State,
     /// Where the manager is, host:port; may be given more than once, best first.
     #[arg(long = "address", required = true)]
     addresses: Vec<String>,
+    /// Where restores go, instead of the state folder.
+    #[arg(long)]
+    restore_root: Option<PathBuf>,
+    /// Replace an enrolment: new key, new journal; the old state is kept aside.
+    #[arg(long)]
+    again: bool,
+}
+
+impl Join {
+    fn joining(self) -> Joining {
+        Joining {
+            state: self.state.dir(),
+            addresses: self.addresses,
+            hostname: machine::hostname(),
+            restore_root: self.restore_root,
+            again: self.again,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct Announce {
+    #[command(flatten)]
+    join: Join,
+}
+
+#[derive(Debug, Args)]
+struct Enroll {
+    #[command(flatten)]
+    join: Join,
     /// The manager's key, as the manager shows it.
     // Its alphabet has a hyphen, which may come first.
     #[arg(long, allow_hyphen_values = true)]
@@ -85,12 +121,6 @@ struct Enroll {
     /// Read the one-time token from this file instead of standard input.
     #[arg(long)]
     token_file: Option<PathBuf>,
-    /// Where restores go, instead of the state folder.
-    #[arg(long)]
-    restore_root: Option<PathBuf>,
-    /// Replace an enrolment: new key, new journal; the old state is kept aside.
-    #[arg(long)]
-    again: bool,
 }
 
 /// The whole program.
@@ -121,6 +151,7 @@ fn in_words(error: &anyhow::Error) -> String {
 async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Enroll(arguments) => enroll(arguments).await,
+        Command::Announce(arguments) => announce_machine(arguments).await,
         Command::Run(state) => serve(state.dir()).await,
         Command::Status(report) => {
             let status = status::gather(&report.state.dir()).await?;
@@ -152,17 +183,41 @@ async fn run(command: Command) -> Result<ExitCode> {
 
 async fn enroll(arguments: Enroll) -> Result<ExitCode> {
     let token = read_token(arguments.token_file.as_ref())?;
-    let state = arguments.state.dir();
-    let options = EnrolOptions {
-        state: state.clone(),
-        addresses: arguments.addresses,
-        manager_key: arguments.manager_key,
-        token,
-        hostname: machine::hostname(),
-        restore_root: arguments.restore_root,
-        again: arguments.again,
-    };
+    let joining = arguments.join.joining();
+    let state = joining.state.clone();
+    let options = EnrolOptions { joining, manager_key: arguments.manager_key, token };
     let enrolment = enrol(options, SystemClock.now()).await?;
+    enrolled(&enrolment, &state)
+}
+
+async fn announce_machine(arguments: Announce) -> Result<ExitCode> {
+    let joining = arguments.join.joining();
+    let (state, hostname) = (joining.state.clone(), joining.hostname.clone());
+    let ask = |code| ask_for_code(&hostname, code);
+    let enrolment = announce(joining, SystemClock.now(), ask).await?;
+    enrolled(&enrolment, &state)
+}
+
+/// Shows root the code of this machine, and reads the one that the manager's app shows.
+fn ask_for_code(hostname: &str, code: ShortCode) -> Result<String> {
+    print(&format!(
+        "This machine asks to join. Its code is\n\n    {code}\n\n\
+         In the app, {hostname} asks to join under a code too. Only if both are the same is it the\n\
+         manager that answers here, with nobody between.\n\n\
+         Type the code that the app shows: "
+    ))?;
+    std::io::stdout().flush().context("Failed to write the question")?;
+    let mut typed = String::new();
+    std::io::stdin().read_line(&mut typed).context("Failed to read the code")?;
+    if typed.trim().is_empty() {
+        bail!(
+            "No code was typed. Nothing was written. Announce the machine again to try once more."
+        );
+    }
+    Ok(typed)
+}
+
+fn enrolled(enrolment: &Enrolment, state: &StateDir) -> Result<ExitCode> {
     print(&format!(
         "This machine is enrolled as host {}. Start the agent: restic-manager-agent run --state-dir '{}'\n",
         enrolment.host_id,

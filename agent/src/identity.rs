@@ -14,6 +14,7 @@ use protocol::{HostId, ManagerIdentity};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::{fmt, fs, io::ErrorKind, path::PathBuf};
 
 /// The agent's key pair and the certificate that shows it.
@@ -70,6 +71,16 @@ impl Identity {
         replace_file(&state.certificate(), certificate.as_bytes())
             .context("Failed to write the agent's certificate")?;
         Ok(())
+    }
+
+    /// The SHA-256 of the key's SPKI, by which the manager knows it.
+    ///
+    /// # Errors
+    /// When the certificate cannot be read.
+    pub fn fingerprint(&self) -> Result<[u8; 32]> {
+        let certificate = webpki::EndEntityCert::try_from(&self.certificate)
+            .context("Failed to read the agent's certificate")?;
+        Ok(Sha256::digest(certificate.subject_public_key_info()).into())
     }
 
     /// The certificate chain for TLS.
@@ -249,6 +260,7 @@ mod tests {
         identity.save(&state).unwrap();
         let again = Identity::load(&state).unwrap();
         assert_eq!(again.certificate, identity.certificate);
+        assert_eq!(again.fingerprint().unwrap(), identity.fingerprint().unwrap());
         assert_eq!(again.key.secret_pkcs8_der(), identity.key.secret_pkcs8_der());
         assert_eq!(format!("{identity:?}"), "Identity([secret])");
     }

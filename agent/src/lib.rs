@@ -10,6 +10,7 @@
 //!
 //! [`core`] decides and touches nothing; [`daemon`] carries out and decides nothing.
 
+pub mod announce;
 pub mod cli;
 pub mod connection;
 pub mod core;
@@ -20,6 +21,7 @@ pub mod enrol;
 pub mod helper;
 pub mod hooks;
 pub mod identity;
+pub mod join;
 pub mod journal;
 pub mod logging;
 pub mod machine;

@@ -4,17 +4,21 @@
 //! only trust anchor that the ordinary verifier knows, so everything else about the chain (dates,
 //! names, constraints) is verified as always. The name is fixed and never an address.
 //!
+//! A machine that announces itself knows no key yet: it takes the one that the chain of its first
+//! connection ends in, and a person compares a code that covers it.
+//!
 //! The instance certificate also names its manager's epoch. A manager whose key was stolen and
 //! replaced continues under a higher epoch; an agent refuses a lower one than it has seen.
 
 use crate::identity::Identity;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error as TlsError,
+    RootCertStore, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, ring},
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
 };
 use rustls_pki_types::{
     CertificateDer, Der, InvalidDnsNameError, ServerName, TrustAnchor, UnixTime,
@@ -53,6 +57,20 @@ impl ManagerKey {
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// The raw bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The key of a manager's root certificate.
+    fn of_root(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let anchor = webpki::anchor_from_trusted_cert(certificate).ok()?;
+        let info: &[u8] = &anchor.subject_public_key_info;
+        let key = Self(info.get(info.len().checked_sub(32)?..)?.try_into().ok()?);
+        (key.public_key_info() == info).then_some(key)
     }
 
     /// The content of the key's SubjectPublicKeyInfo: the algorithm's name, then the key as a bit
@@ -149,11 +167,36 @@ pub fn client_config(
     epoch: Epoch,
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = PinnedManager::new(manager, epoch, provider.clone())?;
+    let verifier = Arc::new(PinnedManager::new(manager, epoch, provider.clone())?);
+    config(provider, verifier, identity)
+}
+
+/// The configuration for the connection to a manager whose key is not known yet: any root key will do,
+/// as long as the chain up to it is in order. [`proven_root`] says which it was.
+///
+/// # Errors
+/// When rustls does not take the key.
+pub fn introduction_config(identity: &Identity) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    config(provider.clone(), Arc::new(AnyManager { provider }), identity)
+}
+
+/// The root key up to which the chain of this connection was verified; none before the handshake is
+/// done.
+#[must_use]
+pub fn proven_root(connection: &ClientConnection) -> Option<ManagerKey> {
+    ManagerKey::of_root(connection.peer_certificates()?.get(1..)?.last()?)
+}
+
+fn config(
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    identity: &Identity,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(verifier)
         .with_client_auth_cert(identity.chain(), identity.private_key())?;
     Ok(Arc::new(config))
 }
@@ -234,6 +277,54 @@ impl ServerCertVerifier for PinnedManager {
     }
 }
 
+/// The verifier of a connection to a manager that is not known yet: that of a pinned manager, pinned to
+/// the root which the server itself shows.
+#[derive(Debug)]
+struct AnyManager {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AnyManager {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        // The same certificate from which the key is read once the handshake is done.
+        let root = intermediates.last().and_then(ManagerKey::of_root);
+        let root = root.ok_or(CertificateError::UnknownIssuer)?;
+        let pinned = PinnedManager::new(root, Epoch::default(), self.provider.clone())?;
+        pinned.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
 /// The epoch that a certificate names; a certificate without one is of epoch 0.
 fn epoch_of(certificate: &CertificateDer<'_>) -> Result<u64, TlsError> {
     let certificate = webpki::EndEntityCert::try_from(certificate)
@@ -299,6 +390,7 @@ mod tests {
         let expected = webpki::anchor_from_trusted_cert(root.der()).unwrap().to_owned();
         let raw: [u8; 32] = key.der_bytes().try_into().unwrap();
         assert_eq!(ManagerKey::from_bytes(raw).trust_anchor(), expected);
+        assert_eq!(ManagerKey::of_root(root.der()), Some(ManagerKey::from_bytes(raw)));
     }
 
     #[test]

@@ -5,8 +5,10 @@ use crate::{
     manager::Ready,
     process::{Process, run_to_end},
     tools::built,
+    wait_for,
 };
 use anyhow::{Context as _, Result, ensure};
+use protocol::ShortCode;
 use serde_json::Value;
 use std::{
     ffi::OsString,
@@ -88,6 +90,17 @@ impl Agent {
         let (status, printed) = self.try_enrol(ready, token, &[])?;
         ensure!(status.success(), "enrolment ended with {status}:\n{printed}");
         Ok(())
+    }
+
+    /// Begins to announce this machine to the manager at this address.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn announce(&self, address: &str) -> Result<Announcing> {
+        let mut command = Command::new(built("restic-manager-agent")?);
+        command.arg("announce").arg("--state-dir").arg(self.state()).args(["--address", address]);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        Ok(Announcing(Process::spawn_asking("announce", command, &self.root)?))
     }
 
     /// Enrols by an install block, as it is pasted into a shell.
@@ -223,6 +236,44 @@ impl Agent {
     /// When it was never started.
     pub fn printed(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.root.join("agent.log"))?)
+    }
+}
+
+/// An agent that announces its machine. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Announcing(Process);
+
+impl Announcing {
+    /// The code that it shows.
+    ///
+    /// # Errors
+    /// When it ends without one.
+    pub async fn code(&mut self) -> Result<String> {
+        wait_for("the code on the machine", async || {
+            let is_running = self.0.is_running()?;
+            let printed = self.0.printed();
+            let shown = printed.lines().find_map(|line| line.trim().parse::<ShortCode>().ok());
+            ensure!(shown.is_some() || is_running, "it ended without a code:\n{printed}");
+            Ok(shown.map(|code| code.to_string()))
+        })
+        .await
+    }
+
+    /// Types a code, as root does.
+    ///
+    /// # Errors
+    /// When it does not ask for one.
+    pub fn type_code(&mut self, code: &str) -> Result<()> {
+        self.0.type_line(code)
+    }
+
+    /// Waits for its end, and returns how it ended and all it has printed.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn ended(mut self) -> Result<(ExitStatus, String)> {
+        let status = self.0.ended().await?;
+        Ok((status, self.0.printed()))
     }
 }
 

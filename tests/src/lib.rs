@@ -16,6 +16,7 @@ pub mod planted;
 pub mod process;
 pub mod proxy;
 pub mod puppet;
+pub mod relay;
 pub mod rest_server;
 pub mod thief;
 pub mod tools;

@@ -31,12 +31,29 @@ impl Process {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn spawn(name: &str, mut command: Command, logs: &Path, stdin: &str) -> Result<Self> {
+    pub fn spawn(name: &str, command: Command, logs: &Path, stdin: &str) -> Result<Self> {
+        let input = if stdin.is_empty() { Stdio::null() } else { Stdio::piped() };
+        let mut process = Self::start(name, command, logs, input)?;
+        if let Some(mut pipe) = process.child.stdin.take() {
+            pipe.write_all(stdin.as_bytes())?;
+        }
+        Ok(process)
+    }
+
+    /// The same for a program that asks its person something, for [`Process::type_line`].
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_asking(name: &str, command: Command, logs: &Path) -> Result<Self> {
+        Self::start(name, command, logs, Stdio::piped())
+    }
+
+    fn start(name: &str, mut command: Command, logs: &Path, input: Stdio) -> Result<Self> {
         std::fs::create_dir_all(logs)?;
         let log = logs.join(format!("{name}.log"));
         let out = append(&log)?;
-        let mut child = command
-            .stdin(if stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
+        let child = command
+            .stdin(input)
             .stdout(out.try_clone()?)
             .stderr(out)
             .process_group(0)
@@ -44,10 +61,17 @@ impl Process {
             .with_context(|| {
                 format!("failed to start {name} ({})", command.get_program().display())
             })?;
-        if let Some(mut pipe) = child.stdin.take() {
-            pipe.write_all(stdin.as_bytes())?;
-        }
         Ok(Self { child, name: name.to_owned(), log, reaped: None, is_detached: false })
+    }
+
+    /// Types a line, as the person in front of it would.
+    ///
+    /// # Errors
+    /// When it does not take any.
+    pub fn type_line(&mut self, line: &str) -> Result<()> {
+        let pipe = self.child.stdin.as_mut().context("nobody can type there")?;
+        pipe.write_all(format!("{line}\n").as_bytes())?;
+        Ok(())
     }
 
     /// Everything it has printed so far, and whatever ran before under this name.

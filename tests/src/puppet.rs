@@ -13,6 +13,7 @@ use protocol::{
     JobFinished, JobKind, JobProgress, JobStarted, JournalId, JournalState, LogLine, LogStream,
     PROTOCOL_VERSION, RunId, ScheduleAck, Secret, TicketConfirm, ToAgent, journal::ChainHash,
 };
+use rcgen::PublicKeyData as _;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{
@@ -20,6 +21,7 @@ use rustls::{
     },
 };
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, OnceLock},
@@ -67,16 +69,7 @@ impl Puppet {
     /// # Errors
     /// When the manager refuses.
     pub async fn connect(ready: &Ready, token: &str, hostname: &str) -> Result<Self> {
-        let key = rcgen::KeyPair::generate()?;
-        let cert = rcgen::CertificateParams::new(Vec::new())?.self_signed(&key)?;
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(ready.ca_pem.as_bytes())?)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![cert.der().clone()], key)?;
+        let (tls, _) = stranger(ready)?;
         let dial = Dial { tls: TlsConnector::from(Arc::new(tls)), address: ready.agent.clone() };
         let host = dial.enrol(token, hostname).await?;
         let mut stage = OnStage::new(dial.socket().await?);
@@ -106,6 +99,22 @@ impl Puppet {
         self.asks.send((run, words, told)).await.ok().with_context(gone)?;
         was_told.await.ok().with_context(gone)
     }
+}
+
+/// TLS to this manager with a key that nobody has seen before, and the SHA-256 of its SPKI.
+pub(crate) fn stranger(ready: &Ready) -> Result<(ClientConfig, [u8; 32])> {
+    let key = rcgen::KeyPair::generate()?;
+    let fingerprint = Sha256::digest(key.subject_public_key_info()).into();
+    let cert = rcgen::CertificateParams::new(Vec::new())?.self_signed(&key)?;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ready.ca_pem.as_bytes())?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![cert.der().clone()], key)?;
+    Ok((tls, fingerprint))
 }
 
 struct Dial {

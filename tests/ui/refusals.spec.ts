@@ -231,6 +231,37 @@ test('a plan that somebody deleted meanwhile is told', async ({ page, stage, com
   expectOnlyBroken(complaints);
 });
 
+test('a machine that does not ask any more is not approved', async ({
+  page,
+  stage,
+  complaints,
+}) => {
+  const code = await stage.announce('vega');
+  await stage.typeCode('vega', code);
+  const asking = async () => {
+    const { body } = await stage.call('GET', '/api/announcements');
+    return (body as { id: string; is_confirmed: boolean }[]).find((it) => it.is_confirmed);
+  };
+  await expect.poll(asking).toBeDefined();
+  const id = (await asking())?.id ?? '';
+  await makeStale(page);
+  await page.goto(`/#/announcements/${id}`);
+  const name = page.getByLabel('What is the machine called?');
+  await name.fill('atlas');
+  await main(page).getByRole('button', { name: 'Approve' }).click();
+  await expectRefused(name, /has this name already/);
+  await name.fill('vega');
+  await stage.call('POST', `/api/announcements/${id}/refuse`);
+  await main(page).getByRole('button', { name: 'Approve' }).click();
+  await expect(main(page).getByRole('alert')).toContainText('does not ask any more');
+  await expect(name).toHaveValue('vega');
+  await expectAccessible(page, 'a machine that does not ask any more');
+  const { host, printed } = await stage.announced('vega');
+  expect(host).toBeNull();
+  expect(printed).toContain('admin refused this machine');
+  expectOnlyBroken(complaints);
+});
+
 test('the name, plan and addresses of what is there are refused at their fields', async ({
   page,
 }) => {
@@ -498,6 +529,8 @@ const ELSEWHERE: Record<string, string[]> = {
     'host_unknown',
     'client_key_missing',
     'key_already_enrolled',
+    'commitment_broken',
+    'announcement_refused',
     'agent_too_old',
     'capability_missing',
     'clone_suspected',
@@ -523,6 +556,7 @@ const ELSEWHERE: Record<string, string[]> = {
     'wrong_password',
     'repository_locked',
     'repository_damaged',
+    'snapshots_suspect',
     'source_missing',
     'disk_full',
     'files_unreadable',

@@ -451,3 +451,56 @@ test('a page outlives its manager and shows what happened meanwhile', async ({
   const others = complaints.splice(0).filter((it) => !it.includes('net::ERR_'));
   expect(others).toEqual([]);
 });
+
+test('a machine that asks is compared, confirmed and approved', async ({ page, stage }) => {
+  const approve = main(page).getByRole('button', { name: 'Approve' });
+  const name = page.getByLabel('What is the machine called?');
+  await page.goto('/#/add');
+  const command = main(page).getByLabel('announce command', { exact: true });
+  await expect(command).toContainText(
+    `restic-manager-agent announce --address='${stage.opening.agent_address}'`,
+  );
+  await expectAccessible(page, 'the second way to add a machine');
+  const code = await stage.announce('vega');
+  await expect(main(page)).toContainText(`asks to join — code ${code}`);
+  await page.goto('/');
+  const needs = main(page).getByRole('list', { name: 'What needs you' });
+  await expect(needs).toContainText(`asks to join — code ${code}`);
+  await expectAccessible(page, 'a fleet that a machine asks to join');
+  await needs.getByRole('link', { name: 'Decide' }).click();
+
+  await expect(heading(page)).toContainText('asks to join');
+  await expect(main(page).getByText(code, { exact: true })).toBeVisible();
+  await expect(main(page)).toContainText('Not confirmed on the machine yet.');
+  await expect(approve).toBeDisabled();
+  await expectAccessible(page, 'a machine that asks to join');
+  await stage.typeCode('vega', code.toLowerCase());
+  await expect(main(page)).toContainText('Confirmed on the machine.');
+  await expectAccessible(page, 'a machine that was confirmed');
+  await name.fill('atlas');
+  await page.keyboard.press('Enter');
+  await expect(name).toHaveAttribute('aria-invalid', 'true');
+  await expect(name).toHaveAccessibleDescription(/has this name already/);
+  await name.fill('vega');
+  await main(page).getByLabel('Plan').selectOption('atlas files');
+  await approve.click();
+  await expect(heading(page)).toContainText('Not backed up yet.');
+  const { host } = await stage.announced('vega');
+  await expect(page).toHaveURL(new RegExp(`#/machines/${host}$`));
+  await stage.agent('vega', 'stop');
+
+  const other = await stage.announce('mira');
+  await stage.typeCode('mira', other);
+  await page.goto('/#/add');
+  await main(page)
+    .getByRole('link', { name: `code ${other}` })
+    .click();
+  await main(page).getByRole('button', { name: 'Refuse' }).click();
+  await expect(page).toHaveURL(/#\/$/);
+  const { host: none, printed } = await stage.announced('mira');
+  expect(none).toBeNull();
+  expect(printed).toContain('admin refused this machine');
+  await page.goBack();
+  await expect(heading(page)).toHaveText('This machine does not ask any more.');
+  await expectAccessible(page, 'a machine that does not ask any more');
+});

@@ -81,7 +81,7 @@ async fn a_machine_is_enrolled_anew_only_on_request_and_the_old_state_is_kept() 
     assert!(words.contains("--again"), "{words}");
 
     let mut options = manager.enrol_options(&bench.state);
-    options.again = true;
+    options.joining.again = true;
     let answer = manager.welcome_to_the_fleet();
     let (_, enrolled) = tokio::join!(
         manager.answer_enrolment("200 OK", &answer),

@@ -9,6 +9,7 @@
 )]
 #![expect(clippy::wildcard_enum_match_arm, reason = "tests wait for one thing among many")]
 
+mod announce;
 mod cancel;
 mod commands;
 #[cfg(feature = "test-hooks")]

@@ -6,6 +6,7 @@ use agent::{
     daemon::{Daemon, Options},
     enrol::{EnrolOptions, enrol},
     identity::{Enrolment, Settings},
+    join::Joining,
     paths::StateDir,
     status::{self, Status},
     tls::{MANAGER_NAME, ManagerKey, ROOT_NAME},
@@ -171,7 +172,14 @@ impl FakeManager {
 
     /// Answers one enrolment, and gives back what was asked.
     pub async fn answer_enrolment(&self, status: &str, answer: &Value) -> EnrolRequest {
-        let mut stream = BufReader::new(self.accept_tls().await.expect("the handshake failed"));
+        serde_json::from_value(self.answer(status, answer).await.1).unwrap()
+    }
+
+    /// Answers one request, and gives back its first line and its body.
+    pub async fn answer(&self, status: &str, answer: &Value) -> (String, Value) {
+        let (mut first, mut stream) =
+            (None, self.accept_tls().await.expect("the handshake failed"));
+        let mut stream = BufReader::new(&mut stream);
         let mut length = 0;
         loop {
             let mut line = String::new();
@@ -182,6 +190,7 @@ impl FakeManager {
             if line.trim().is_empty() {
                 break;
             }
+            first.get_or_insert(line);
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await.unwrap();
@@ -193,7 +202,12 @@ impl FakeManager {
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
-        serde_json::from_slice(&body).unwrap()
+        (first.unwrap(), serde_json::from_slice(&body).unwrap())
+    }
+
+    /// From now on it has the keys of another authority.
+    pub fn becomes(&mut self, authority: &Authority) {
+        self.config = authority.server_config(vec![MANAGER_NAME.to_owned()]);
     }
 
     pub fn welcome_to_the_fleet(&self) -> Value {
@@ -217,10 +231,16 @@ impl FakeManager {
 
     pub fn enrol_options(&self, state: &StateDir) -> EnrolOptions {
         EnrolOptions {
-            state: state.clone(),
-            addresses: vec![self.address()],
+            joining: self.joining(state),
             manager_key: self.key,
             token: Secret::new("canary-token".to_owned()),
+        }
+    }
+
+    pub fn joining(&self, state: &StateDir) -> Joining {
+        Joining {
+            state: state.clone(),
+            addresses: vec![self.address()],
             hostname: "web-1".to_owned(),
             restore_root: None,
             again: false,

@@ -50,6 +50,13 @@ codes! {
     ClientKeyMissing = "client_key_missing",
     /// This key already belongs to an enrolled host.
     KeyAlreadyEnrolled = "key_already_enrolled",
+    /// What the agent reveals is not what it committed to.
+    CommitmentBroken = "commitment_broken",
+    /// The machine's announcement is not known here: its quarter of an hour is over, or the manager
+    /// was started anew.
+    AnnouncementOver = "announcement_over",
+    /// The admin refused the machine.
+    AnnouncementRefused = "announcement_refused",
     /// The agent speaks a protocol that the manager no longer understands.
     AgentTooOld = "agent_too_old",
     /// The agent requires something that the manager cannot do.

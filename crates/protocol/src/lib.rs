@@ -18,6 +18,7 @@
 
 mod absent;
 mod address;
+mod announce;
 mod code;
 mod desired;
 mod enrol;
@@ -36,6 +37,10 @@ mod version;
 
 pub use absent::absent_when_year_one;
 pub use address::{MAX_ADDRESSES, is_address};
+pub use announce::{
+    AnnounceRequest, AnnounceResponse, Commitment, Meeting, Nonce, NotACode, RevealRequest,
+    ShortCode,
+};
 pub use code::{Code, Problem};
 pub use desired::{
     ConfigUpdate, Generation, RepositoryConfig, Retention, Schedule, ScheduleAck, ScheduleSet,

@@ -7,6 +7,7 @@
 //! [`Principal::LocalUser`]: crate::auth::Principal::LocalUser
 //! [`network`]: crate::auth::network
 
+pub mod announcements;
 pub mod audit;
 pub mod change;
 pub mod check;
@@ -127,6 +128,9 @@ fn resources() -> OpenApiRouter<Manager> {
         .routes(routes!(plans::show::show, plans::update::update, plans::delete::delete))
         .routes(routes!(enrolments::list::list, enrolments::create::create))
         .routes(routes!(enrolments::withdraw::withdraw))
+        .routes(routes!(announcements::list::list))
+        .routes(routes!(announcements::approve::approve))
+        .routes(routes!(announcements::refuse::refuse))
         .routes(routes!(store::show::show, store::choose::choose))
         .routes(routes!(store::space::space))
         .routes(routes!(store::limit::limit))

@@ -48,6 +48,8 @@ pub enum Topic {
     Notices,
     /// The enrolments that wait for a machine.
     Enrolments,
+    /// The machines that ask to join.
+    Announcements,
     /// The store: its folder, what is in it, or what can be brought back.
     Store,
 }

@@ -145,6 +145,12 @@ impl Identity {
         pem
     }
 
+    /// The root certificate.
+    #[must_use]
+    pub fn root_cert(&self) -> CertificateDer<'static> {
+        self.root_cert.clone()
+    }
+
     /// The certificate and key with which this manager serves TLS.
     #[must_use]
     pub fn instance(&self) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {

@@ -1,6 +1,7 @@
 //! The coordinating server, as a library: the desktop app embeds it, `restic-manager-headless` runs
 //! it by itself.
 
+pub mod announcements;
 pub mod api;
 pub mod auth;
 pub mod db;
@@ -16,6 +17,7 @@ pub mod links;
 mod listener;
 pub mod log;
 pub mod manager;
+pub mod newcomer;
 pub mod server;
 pub mod session;
 pub mod store;

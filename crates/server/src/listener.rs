@@ -5,6 +5,7 @@
 //! and shows a password instead, makes many requests on one connection, and moves much: so the name in
 //! the TLS handshake decides which of the two kinds a connection is.
 
+mod announce;
 mod connect;
 mod enrol;
 mod rate;
@@ -72,7 +73,10 @@ pub(crate) struct Peer {
 #[derive(Clone, Debug)]
 pub(crate) struct AgentState {
     shared: Shared,
+    /// Wrong tokens.
     attempts: Attempts,
+    /// Announcements.
+    announced: Attempts,
     sockets: Sockets,
     /// Upgraded connections live on as their own tasks.
     tasks: TaskTracker,
@@ -89,6 +93,9 @@ impl AgentState {
 fn agent_routes() -> Router<AgentState> {
     Router::new()
         .route("/agent/enrol", post(enrol::enrol))
+        .route("/agent/announce", post(announce::announce))
+        .route("/agent/announce/{id}/reveal", post(announce::reveal))
+        .route("/agent/announce/{id}/confirm", post(announce::confirm))
         .route("/agent/connect", get(connect::connect))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
@@ -137,6 +144,7 @@ impl AgentListener {
         let state = AgentState {
             shared: self.shared.clone(),
             attempts: Attempts::default(),
+            announced: Attempts::default(),
             sockets: Sockets::default(),
             tasks: self.tasks.clone(),
             hard: self.hard.clone(),

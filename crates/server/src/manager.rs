@@ -1,6 +1,7 @@
 //! What every part of the server shares, and the few acts that need more than one part.
 
 use crate::{
+    announcements::Announcements,
     db::{Db, error::DbError, hosts, manager as identity_rows, notices, store as store_rows},
     events::{Events, Topic},
     identity::Identity,
@@ -38,6 +39,7 @@ struct Inner {
     events: Events,
     links: LinksHandle,
     trees: Trees,
+    announcements: Announcements,
     store: Store,
     random: SystemRandom,
     ids: AtomicU64,
@@ -70,6 +72,7 @@ impl Manager {
             (parts.db.clone(), Arc::clone(&parts.clock), parts.events.clone());
         Self(Arc::new(Inner {
             store: Store::new(db, clock, events, parts.store_folder),
+            announcements: Announcements::new(parts.events.clone()),
             db: parts.db,
             vault: parts.vault,
             identity: parts.identity,
@@ -128,6 +131,12 @@ impl Manager {
     #[must_use]
     pub fn trees(&self) -> &Trees {
         &self.0.trees
+    }
+
+    /// The machines that ask to join.
+    #[must_use]
+    pub fn announcements(&self) -> &Announcements {
+        &self.0.announcements
     }
 
     /// The built-in store.

@@ -302,10 +302,11 @@ pub fn machine_name() -> Option<String> {
     std::env::var("COMPUTERNAME").ok()
 }
 
-/// Ends runs whose machine did not come in time. Looks by itself: a host that is away has no
+/// Ends runs whose machine did not come in time, and announcements that nobody decided. Looks by itself: a host that is away has no
 /// session that could.
 async fn sweep(manager: Manager, stop: CancellationToken) {
     loop {
+        manager.announcements().sweep(manager.now());
         if let Err(error) = expire(&manager).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "failed to end expired runs");
         }

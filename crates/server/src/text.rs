@@ -5,6 +5,8 @@ use protocol::cut_text;
 
 /// The longest error or guidance that is stored, in bytes.
 const MAX_SENTENCE_BYTES: usize = 4 * 1024;
+/// The longest label.
+const MAX_LABEL: usize = 63;
 /// The longest name that is stored, in bytes.
 const MAX_NAME_BYTES: usize = 256;
 
@@ -43,6 +45,19 @@ pub fn sentence(text: &str) -> String {
 #[must_use]
 pub fn name(text: &str) -> String {
     cut_text(&clean(text), MAX_NAME_BYTES)
+}
+
+/// A name of a machine that nobody knows yet, which is shown beside a code: lower-case letters, digits
+/// and `-._`, and a dash for anything else. Codes have capitals, so it cannot look like one.
+#[must_use]
+pub fn label(text: &str) -> String {
+    let plain = |c: char| match c {
+        'a'..='z' | '0'..='9' | '-' | '.' | '_' => c,
+        _ => '-',
+    };
+    let text = clean(text);
+    let text = if text.trim().is_empty() { "unnamed" } else { text.trim() };
+    text.chars().take(MAX_LABEL).map(|c| plain(c.to_ascii_lowercase())).collect()
 }
 
 type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
@@ -109,6 +124,16 @@ mod tests {
         assert_eq!(clean("a\tb\nc\rd\0e"), "a b cde");
         assert_eq!(clean("Grüße, 世界 🎉"), "Grüße, 世界 🎉");
         assert_eq!(clean("\u{1b}"), "");
+    }
+
+    #[test]
+    fn a_label_cannot_look_like_a_code_or_a_sentence() {
+        assert_eq!(label(" Web-1.example.org\n"), "web-1.example.org");
+        assert_eq!(label("\u{202e} "), "unnamed");
+        assert_eq!(label("ABCD-EFGH"), "abcd-efgh");
+        assert_eq!(label("web-1 asks to join — code ABCD"), "web-1-asks-to-join---code-abcd");
+        assert_eq!(label("\u{1d00}\u{202e}B"), "-b");
+        assert_eq!(label(&"x".repeat(1_000)).len(), MAX_LABEL);
     }
 
     proptest! {

@@ -20,7 +20,7 @@ use std::{
     process::ExitCode,
 };
 use testkit::{
-    agent::{Agent, Rights},
+    agent::{Agent, Announcing, Rights},
     api::{Api, Flow},
     canary::{Canary, find},
     fleet::{enrolment_token, text},
@@ -57,6 +57,12 @@ enum Ask {
     Machine { name: String, source: Source, until: Until },
     /// Runs an install block as on the machine, and starts the agent.
     Install { name: String, block: String },
+    /// Announces a machine, and answers with the code that it shows.
+    Announce { name: String },
+    /// Types a code on a machine that announces itself.
+    TypeCode { name: String, code: String },
+    /// Waits until the announcing of a machine has ended, and starts its agent if it came in.
+    Announced { name: String },
     /// Makes a folder with files to back up.
     Files { name: String, source: Source },
     /// A new user of the rest-server, with this password or a planted one.
@@ -176,6 +182,8 @@ async fn perform(options: Options) -> Result<()> {
     Ok(())
 }
 
+const NOT_ANNOUNCING: &str = "there is no such machine that announces itself";
+
 struct Machine {
     agent: Agent,
     host: String,
@@ -189,6 +197,8 @@ struct Stage {
     rest: RestServer,
     machines: BTreeMap<String, Machine>,
     puppets: BTreeMap<String, Puppet>,
+    /// Machines that ask to join.
+    announcing: BTreeMap<String, (Agent, Announcing)>,
     planted: Vec<Canary>,
 }
 
@@ -202,8 +212,9 @@ impl Stage {
         manager.start().await?;
         let api = manager.api().await?;
         let rest = RestServer::start(&tools, &root.join("rest"), Deletes::Allowed, &[]).await?;
-        let (machines, puppets) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { root, tools, manager, api, rest, machines, puppets, planted: Vec::new() })
+        let (machines, puppets, announcing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let planted = Vec::new();
+        Ok(Self { root, tools, manager, api, rest, machines, puppets, announcing, planted })
     }
 
     /// What the one who started this must know.
@@ -226,6 +237,12 @@ impl Stage {
         match ask {
             Ask::Machine { name, source, until } => self.machine(&name, source, until).await,
             Ask::Install { name, block } => self.install(name, &block).await,
+            Ask::Announce { name } => self.announce(name).await,
+            Ask::TypeCode { name, code } => {
+                let (_, announcing) = self.announcing.get_mut(&name).context(NOT_ANNOUNCING)?;
+                done(announcing.type_code(&code))
+            }
+            Ask::Announced { name } => self.announced(name).await,
             Ask::Files { name, source } => Ok(json!({ "source": self.files(&name, source)? })),
             Ask::User { name, credential } => {
                 let credential = match credential {
@@ -336,6 +353,24 @@ impl Stage {
         let agent = Agent::new(&self.root.join("agents").join(&name), self.tools.restic()?);
         agent.install(block)?;
         Ok(json!({ "host": self.started(name, agent).await? }))
+    }
+
+    async fn announce(&mut self, name: String) -> Result<Value> {
+        let agent = Agent::new(&self.root.join("agents").join(&name), self.tools.restic()?);
+        let mut announcing = agent.announce(&self.manager.ready().agent)?;
+        let code = announcing.code().await?;
+        self.announcing.insert(name, (agent, announcing));
+        Ok(json!({ "code": code }))
+    }
+
+    async fn announced(&mut self, name: String) -> Result<Value> {
+        let (agent, announcing) = self.announcing.remove(&name).context(NOT_ANNOUNCING)?;
+        let (status, printed) = announcing.ended().await?;
+        let host = match status.success() {
+            true => Some(self.started(name, agent).await?),
+            false => None,
+        };
+        Ok(json!({ "host": host, "printed": printed }))
     }
 
     /// Starts an agent, and waits until its machine is connected and knows its plans.

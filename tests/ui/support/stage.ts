@@ -128,6 +128,21 @@ export class Stage {
     return this.#ask('install', { name, block });
   }
 
+  /** Announces a machine, and returns the code that it shows. */
+  async announce(name: string): Promise<string> {
+    return (await this.#ask<{ code: string }>('announce', { name })).code;
+  }
+
+  /** Types a code on a machine that announces itself. */
+  typeCode(name: string, code: string): Promise<void> {
+    return this.#ask('type_code', { name, code });
+  }
+
+  /** Waits until the announcing has ended; the agent of a machine that came in is started. */
+  announced(name: string): Promise<{ host: string | null; printed: string }> {
+    return this.#ask('announced', { name });
+  }
+
   /** Makes files to back up, and returns their folder. */
   async files(name: string, source: 'small' | 'big' = 'small'): Promise<string> {
     return (await this.#ask<{ source: string }>('files', { name, source })).source;

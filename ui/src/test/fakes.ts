@@ -2,6 +2,7 @@
 import type { Answer, StreamEvent, Transport } from '$lib/api/transport';
 import { Refused } from '$lib/api/transport';
 import type {
+  Announcement,
   LastRun,
   Machine,
   Notice,
@@ -100,6 +101,24 @@ export function notice(more: Partial<Notice> = {}): Notice {
     opened_at: ago(2),
     last_at: ago(1),
     times: 1,
+    ...more,
+  };
+}
+
+/** A machine that asks to join, confirmed by its root. */
+export function announcement(more: Partial<Announcement> = {}): Announcement {
+  return {
+    id: 'a1',
+    code: 'ABCD-EFGH',
+    hostname: 'web-1',
+    os: 'linux',
+    arch: 'amd64',
+    agent_version: '0.1.0',
+    address: '192.0.2.7',
+    announced_at: ago(0),
+    expires_at: new Date(NOW + 900_000).toISOString(),
+    is_confirmed: true,
+    is_name_taken: false,
     ...more,
   };
 }

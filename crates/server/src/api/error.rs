@@ -180,11 +180,16 @@ pub fn status(code: Code) -> StatusCode {
         | Code::SnapshotUnknown
         | Code::StoreHomeless
         | Code::KindUnknown => StatusCode::UNPROCESSABLE_ENTITY,
-        Code::NotFound | Code::HostUnknown | Code::TokenUnknown => StatusCode::NOT_FOUND,
-        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::SignInFailed | Code::ForeignOrigin | Code::PolicyForbids | Code::HostRevoked => {
-            StatusCode::FORBIDDEN
+        Code::NotFound | Code::HostUnknown | Code::TokenUnknown | Code::AnnouncementOver => {
+            StatusCode::NOT_FOUND
         }
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::SignInFailed
+        | Code::ForeignOrigin
+        | Code::PolicyForbids
+        | Code::HostRevoked
+        | Code::CommitmentBroken
+        | Code::AnnouncementRefused => StatusCode::FORBIDDEN,
         Code::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
         Code::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
         Code::KeyringMissing

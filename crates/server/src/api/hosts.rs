@@ -209,13 +209,17 @@ pub(super) async fn host_name_is_free(
     name: &str,
     own: Option<HostId>,
 ) -> ApiResult<()> {
-    let others = hosts::list(&mut *change.tx).await?;
-    let lower = name.to_lowercase();
-    if others.iter().any(|host| Some(host.id) != own && host.name.to_lowercase() == lower) {
+    if is_taken(&hosts::list(&mut *change.tx).await?, name, own) {
         let problem = Problem::new(Code::Conflict, "Another machine has this name already.");
         return Err(problem.field("name").into());
     }
     Ok(())
+}
+
+/// Whether another of these machines has this name.
+pub(super) fn is_taken(hosts: &[Host], name: &str, own: Option<HostId>) -> bool {
+    let lower = name.to_lowercase();
+    hosts.iter().any(|host| Some(host.id) != own && host.name.to_lowercase() == lower)
 }
 
 /// Ends a host's place in the fleet: its state, its open runs, and the list of what it knows.

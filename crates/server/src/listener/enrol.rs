@@ -7,24 +7,23 @@ use crate::{
         Tx, audit,
         enrolments::{self, Enrolment, EnrolmentState},
         error::DbError,
-        hosts::{self, Fingerprint, Host, HostState, NewHost},
-        manager as identity_rows,
+        hosts::{self, Fingerprint, Host, HostState},
         notices::{self, NewNotice},
-        plans,
     },
-    desired::{self, DesiredError},
+    desired::DesiredError,
     events::Topic,
     manager::Manager,
+    newcomer::{Newcomer, answer, take_in},
     session::{greet::hash, handshake::too_old},
     text,
 };
 use axum::{
     Extension, Json,
-    body::Bytes,
     extract::{Request, State},
     http::StatusCode,
 };
 use protocol::{Code, EnrolRequest, EnrolResponse, Hold, HostId, Problem};
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 
 /// How long the body may take.
@@ -43,8 +42,7 @@ pub(super) async fn enrol(
     if !state.attempts.may_try(peer.address.ip(), now) {
         return Err(too_many());
     }
-    let body = body(request).await?;
-    let request: EnrolRequest = serde_json::from_slice(&body).map_err(|_| invalid())?;
+    let request: EnrolRequest = read(request).await?;
     if !request.protocol_version.is_supported() {
         return Err(Refusal(StatusCode::BAD_REQUEST, too_old(request.protocol_version)));
     }
@@ -55,31 +53,32 @@ pub(super) async fn enrol(
                 manager.events().publish(Topic::Enrolments);
                 manager.announce(host).await;
             }
-            answer(manager, host).await.map(Json).map_err(|error| failed(&error))
+            answer(manager, host).await.map(Json).map_err(|error| failed(&error.into()))
         }
         Outcome::Refused { problem, suspect } => {
             if let Some(host) = suspect {
                 manager.announce(host).await;
             }
             if problem.code == Code::TokenUnknown {
-                state.attempts.failed(peer.address.ip(), now);
+                state.attempts.note(peer.address.ip(), now);
             }
             Err(Refusal(StatusCode::UNAUTHORIZED, problem))
         }
     }
 }
 
-async fn body(request: Request) -> Result<Bytes, Refusal> {
+/// Reads the JSON of a stranger's request.
+pub(super) async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
     let reading = axum::body::to_bytes(request.into_body(), BODY_BYTES);
     match tokio::time::timeout(BODY_WITHIN, reading).await {
-        Ok(Ok(body)) => Ok(body),
+        Ok(Ok(body)) => serde_json::from_slice(&body).map_err(|_| invalid()),
         Ok(Err(_)) => Err(Refusal(
             StatusCode::PAYLOAD_TOO_LARGE,
-            Problem::new(Code::TooLarge, "The enrolment is too large."),
+            Problem::new(Code::TooLarge, "The request is too large."),
         )),
         Err(_) => Err(Refusal(
             StatusCode::REQUEST_TIMEOUT,
-            Problem::new(Code::InvalidInput, "The enrolment did not come in time."),
+            Problem::new(Code::InvalidInput, "The request did not come in time."),
         )),
     }
 }
@@ -110,10 +109,27 @@ async fn let_in(
         EnrolmentState::Expired => Outcome::refused(token_expired()),
         EnrolmentState::Used => used(manager, &mut tx, &enrolment, known.as_ref()).await?,
         EnrolmentState::Waiting if known.is_some() => Outcome::refused(already_enrolled()),
-        EnrolmentState::Waiting => take_in(manager, &mut tx, &enrolment, request, key).await?,
+        EnrolmentState::Waiting => {
+            let newcomer = newcomer(request, key);
+            let plan = enrolment.plan_id;
+            let host = take_in(manager, &mut tx, &enrolment.name, &newcomer, plan).await?;
+            enrolments::mark_used(&mut tx, enrolment.id, host, manager.now()).await?;
+            Outcome::In { host, is_new: true }
+        }
     };
     tx.commit().await.map_err(DbError::from)?;
     Ok(outcome)
+}
+
+fn newcomer(request: &EnrolRequest, key: Fingerprint) -> Newcomer {
+    Newcomer {
+        key,
+        hostname: text::name(&request.hostname),
+        os: request.os,
+        arch: request.arch,
+        agent_version: text::name(&request.agent_version),
+        protocol_version: request.protocol_version,
+    }
 }
 
 /// A token comes a second time. From the machine that has it, the first answer was lost; from any
@@ -145,50 +161,12 @@ async fn used(
     Ok(Outcome::Refused { problem: token_used(), suspect: Some(first) })
 }
 
-async fn take_in(
-    manager: &Manager,
-    tx: &mut Tx,
-    enrolment: &Enrolment,
-    request: &EnrolRequest,
-    key: Fingerprint,
-) -> Result<Outcome, DesiredError> {
-    let (host, now) = (manager.new_id::<HostId>(), manager.now());
-    let new = NewHost {
-        id: host,
-        name: &enrolment.name,
-        hostname: &text::name(&request.hostname),
-        os: request.os,
-        arch: request.arch,
-        agent_version: &text::name(&request.agent_version),
-        protocol_version: request.protocol_version,
-        key_fingerprint: key,
-        enrolled_at: now,
-    };
-    hosts::insert(tx, &new).await?;
-    enrolments::mark_used(tx, enrolment.id, host, now).await?;
-    let subject = format!("host:{host}");
-    audit::insert(tx, now, "agent", "host.enrol", &subject, &enrolment.name).await?;
-    if let Some(plan) = enrolment.plan_id {
-        plans::assign(tx, plan, host).await?;
-    }
-    desired::touch_hosts(manager, tx, &[host]).await?;
-    Ok(Outcome::In { host, is_new: true })
-}
-
-async fn answer(manager: &Manager, host_id: HostId) -> Result<EnrolResponse, DesiredError> {
-    Ok(EnrolResponse {
-        host_id,
-        manager: manager.identity().manager(),
-        addresses: identity_rows::addresses(manager.db().read()).await?,
-    })
-}
-
 fn invalid() -> Refusal {
-    let problem = Problem::new(Code::InvalidInput, "The enrolment is no valid JSON document.");
+    let problem = Problem::new(Code::InvalidInput, "The request is no valid JSON document.");
     Refusal(StatusCode::BAD_REQUEST, problem)
 }
 
-fn failed(error: &DesiredError) -> Refusal {
+pub(super) fn failed(error: &DesiredError) -> Refusal {
     tracing::error!(error = error as &dyn std::error::Error, "failed to enrol a machine");
     Refusal(
         StatusCode::INTERNAL_SERVER_ERROR,
@@ -200,7 +178,7 @@ fn failed(error: &DesiredError) -> Refusal {
     )
 }
 
-fn key_missing() -> Refusal {
+pub(super) fn key_missing() -> Refusal {
     let problem = Problem::new(
         Code::ClientKeyMissing,
         "The connection shows no client certificate, so nothing says who the agent is.",
@@ -232,7 +210,7 @@ fn token_used() -> Problem {
     .guidance("Make a new install line for this machine in the manager, and look at its notices.")
 }
 
-fn already_enrolled() -> Problem {
+pub(super) fn already_enrolled() -> Problem {
     Problem::new(Code::KeyAlreadyEnrolled, "The agent's key already belongs to a machine.")
         .guidance("Remove the agent's state folder on this machine, so that it makes a new key, and enrol again.")
 }

@@ -27,7 +27,8 @@ pub(super) fn server_config(identity: &Identity) -> Result<ServerConfig, Error> 
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(AnyKey { provider }))
-        .with_single_cert(vec![cert], key)?;
+        // With the root, from which a machine that knows no manager yet learns whose key it is.
+        .with_single_cert(vec![cert, identity.root_cert()], key)?;
     // Each connection proves the key anew, so there is nothing to resume.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -8,6 +8,7 @@ use protocol::{
     Problem, ProtocolVersion, RepositoryId, RunId, RunSpec, Secret, SeenManager, TicketConfirm,
     ToAgent, TreeWant, Welcome, journal::ChainHash,
 };
+use rcgen::PublicKeyData as _;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject,
@@ -386,6 +387,16 @@ impl Agent {
 
     pub fn host(&self) -> HostId {
         self.host_id.unwrap()
+    }
+
+    /// The SHA-256 of its key's SPKI.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        Sha256::digest(self.key.subject_public_key_info()).into()
+    }
+
+    /// It was let in as this host.
+    pub fn came_in(&mut self, host: HostId) {
+        self.host_id = Some(host);
     }
 
     /// Finds the manager again after it was restarted.

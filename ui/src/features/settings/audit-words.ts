@@ -1,6 +1,9 @@
 // What the audit log's actions are called. Pure.
 
 const WORDS: Record<string, string> = {
+  'announcement.approve': 'Approved a machine',
+  'announcement.create': 'Asked to join',
+  'announcement.refuse': 'Refused a machine',
   'enrolment.create': 'Made an install line',
   'enrolment.withdraw': 'Took an install line back',
   'host.adopt': 'Went on from an older copy',

@@ -5,7 +5,8 @@ import { Problem } from './problem';
 import { Refused, type StreamEvent, type Transport } from './transport';
 
 /** What an event is about. */
-export type Topic = 'host' | 'run' | 'plan' | 'repository' | 'notices' | 'enrolments';
+export type Topic =
+  'host' | 'run' | 'plan' | 'repository' | 'notices' | 'enrolments' | 'announcements';
 
 /** Something changed: one thing, or, after a gap, possibly everything. */
 export type Change = { topic: Topic; id?: string; revision: number } | { topic: 'resync' };

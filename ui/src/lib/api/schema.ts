@@ -4,6 +4,61 @@
  */
 
 export interface paths {
+    "/api/announcements": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The machines that ask to join, oldest first. */
+        get: operations["list_announcements"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/announcements/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Lets a machine in that asked to join, once root has confirmed its code there. What the form
+         *     describes of a plan and a repository is made with it; where anything is refused, nothing is kept and
+         *     the machine waits on.
+         */
+        post: operations["approve_announcement"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/announcements/{id}/refuse": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Refuses a machine that asks to join; its agent is told so. */
+        post: operations["refuse_announcement"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/audit": {
         parameters: {
             query?: never;
@@ -625,6 +680,63 @@ export interface components {
             /** @description Each `host:port`, best first. */
             addresses: string[];
         };
+        /** @description A machine that asks to join. */
+        AnnouncementView: {
+            /** @description From where it dialled. */
+            address: string;
+            /** @description The agent's version. */
+            agent_version: string;
+            /**
+             * Format: date-time
+             * @description When it asked.
+             */
+            announced_at: string;
+            /** @description `amd64`, `arm64` or `unknown`. */
+            arch: string;
+            /** @description The code; the machine shows the same, unless somebody stands between. */
+            code: string;
+            /**
+             * Format: date-time
+             * @description When the announcement is over.
+             */
+            expires_at: string;
+            /** @description What the machine calls itself. */
+            hostname: string;
+            /**
+             * Format: uuid
+             * @description The announcement's id.
+             */
+            id: string;
+            /** @description Whether root has typed the code on the machine. */
+            is_confirmed: boolean;
+            /** @description Whether a machine of the fleet has the name that this one calls itself. */
+            is_name_taken: boolean;
+            /** @description `linux`, `windows`, `darwin` or `unknown`. */
+            os: string;
+        };
+        /** @description What becomes of a machine that asked to join. */
+        ApproveForm: {
+            /** @description The code that the admin compared: what is approved is the machine that shows it, and no other. */
+            code: string;
+            /** @description The name that the machine gets. */
+            name: string;
+            plan?: components["schemas"]["PlanForMachineForm"] | null;
+            /**
+             * Format: uuid
+             * @description The plan that the machine gets.
+             */
+            plan_id?: string | null;
+        };
+        /** @description A machine that was approved. */
+        ApprovedView: {
+            /**
+             * Format: uuid
+             * @description The host that it is.
+             */
+            host_id: string;
+            plan?: components["schemas"]["PlanView"] | null;
+            repository?: components["schemas"]["CreatedRepositoryView"] | null;
+        };
         /** @description An entry of the audit log. */
         AuditEntryView: {
             /** @description What, such as `host.revoke`. */
@@ -668,7 +780,7 @@ export interface components {
             folder: string;
         };
         /** @enum {string} */
-        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "store_homeless" | "store_away" | "snapshots_suspect" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "not_confirmed" | "too_large" | "keyring_missing" | "keyring_locked" | "keyring_failed" | "vault_key_missing" | "vault_key_wrong" | "database_too_new" | "data_unusable" | "listen_failed" | "stopping" | "internal";
+        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "commitment_broken" | "announcement_over" | "announcement_refused" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "store_homeless" | "store_away" | "snapshots_suspect" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "not_confirmed" | "too_large" | "keyring_missing" | "keyring_locked" | "keyring_failed" | "vault_key_missing" | "vault_key_wrong" | "database_too_new" | "data_unusable" | "listen_failed" | "stopping" | "internal";
         /** @description What an act that cannot be undone wants to hear. */
         ConfirmForm: {
             /** @description The name of the thing, exactly. */
@@ -1837,6 +1949,9 @@ export interface components {
             topic: "enrolments";
         } | {
             /** @enum {string} */
+            topic: "announcements";
+        } | {
+            /** @enum {string} */
             topic: "store";
         };
         /** @description Something in a folder of a snapshot. */
@@ -1928,6 +2043,94 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    list_announcements: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnnouncementView"][];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    approve_announcement: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApproveForm"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApprovedView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    refuse_announcement: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Refused */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
     list_audit: {
         parameters: {
             query?: {

@@ -3,6 +3,7 @@ import type { components } from './schema';
 
 type Schemas = components['schemas'];
 
+export type Announcement = Schemas['AnnouncementView'];
 export type Code = Schemas['Code'];
 export type CreatedEnrolment = Schemas['CreatedEnrolmentView'];
 export type CreatedRepository = Schemas['CreatedRepositoryView'];

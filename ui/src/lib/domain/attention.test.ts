@@ -1,5 +1,5 @@
 // The sentence, the line below it and the cards: never greener than the facts.
-import { ago, backupRun, goodBackup, machine, notice, NOW } from '../../test/fakes';
+import { ago, announcement, backupRun, goodBackup, machine, notice, NOW } from '../../test/fakes';
 import type { Machine, Notice } from '$lib/api/types';
 import { describe, expect, it } from 'vitest';
 import { attention, lede, sentence, type Standings } from './attention';
@@ -177,6 +177,26 @@ describe('the cards', () => {
       machine({ id: 'h', hold: { code: 'clone_suspected', message: 'Two of one.' } }),
     );
     expect(attention([held], [notice({ host_id: 'h' })], NOW).cards).toHaveLength(1);
+  });
+
+  it('tell of a machine that asks with its code, and lead to the decision', () => {
+    const cards = (more: object) => attention([good('a')], [], NOW, [announcement(more)]).cards;
+    expect(cards({})).toMatchObject([
+      {
+        title: 'web-1 asks to join — code ABCD-EFGH',
+        act: { words: 'Decide', href: '#/announcements/a1' },
+      },
+    ]);
+    expect(cards({ is_name_taken: true })[0]?.evidence).toContain('has this name already');
+    expect(cards({ hostname: 'we\u202eb' })[0]?.title).toContain('web asks');
+  });
+
+  it('give all who ask one card, so that strangers hide nothing', () => {
+    const asking = ['a', 'b', 'c', 'd', 'e'].map((id) => announcement({ id, hostname: id }));
+    const { cards } = attention([failed('x'), failed('y')], [], NOW, asking);
+    expect(cards.map((it) => it.key)).toEqual(['asking', 'machine:x', 'machine:y']);
+    expect(cards[0]?.title).toBe('5 machines ask to join');
+    expect(cards[0]?.act).toMatchObject({ href: '#/add' });
   });
 
   it('put a calm notice after what is not protected, and any other before it', () => {

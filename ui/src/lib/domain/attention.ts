@@ -1,7 +1,8 @@
 // What the Fleet page says first: the sentence, the line below it, and at most three cards. Pure, so
 // that it can be tested that it never says more good than is known.
-import type { Machine, Notice } from '$lib/api/types';
+import type { Announcement, Machine, Notice } from '$lib/api/types';
 import { plural } from '$lib/format/number';
+import { clean, few } from '$lib/format/text';
 import { age, parse, relative } from '$lib/format/time';
 import {
   failedRun,
@@ -89,14 +90,25 @@ export function lede(all: Standings[]): string {
   return `${first}${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
+/** What a machine asks, with the code by which it is told from any other. */
+export function asks(it: Announcement): string {
+  return `${clean(it.hostname)} asks to join — code ${it.code}`;
+}
+
 /** Notices that explain what is already dealt with: a person should know, and has nothing to hurry. */
 const CALM: readonly string[] = ['agent_behind', 'frame_invalid', 'manager_behind'];
 
 /**
  * The cards, worst first. A machine has one at most. A notice ranks right after the machines that wait
- * for a decision, and a calm one after those that are not protected.
+ * for a decision, and a calm one after those that are not protected. Machines that ask to join wait
+ * for a decision too; whoever asks is not of the fleet, so all of them have one card together.
  */
-export function attention(all: Standings[], notices: Notice[], now: number): Attention {
+export function attention(
+  all: Standings[],
+  notices: Notice[],
+  now: number,
+  asking: Announcement[] = [],
+): Attention {
   const names = new Map(all.map((it) => [it.machine.id, it.machine.name]));
   const held = new Set(all.filter((it) => it.machine.hold).map((it) => it.machine.id));
   const ranked: { rank: number; at: number; card: Card }[] = [];
@@ -112,9 +124,32 @@ export function attention(all: Standings[], notices: Notice[], now: number): Att
     const rank = URGENCY.indexOf(above) + 0.5;
     ranked.push({ rank, at: 0, card: noticeCard(notice, names) });
   }
+  const asked = askingCard(asking);
+  if (asked) ranked.push({ rank: URGENCY.indexOf('held') + 0.25, at: 0, card: asked });
   ranked.sort((a, b) => a.rank - b.rank || a.at - b.at);
   const cards = ranked.map((it) => it.card);
   return { cards: cards.slice(0, 3), more: Math.max(0, cards.length - 3) };
+}
+
+function askingCard(asking: Announcement[]): Card | undefined {
+  const [first] = asking;
+  if (!first) return undefined;
+  const base = { key: 'asking', glyph: 'waiting' as const };
+  if (asking.length > 1) {
+    const evidence = `${few(
+      asking.map((it) => `${it.hostname} (${it.code})`),
+      3,
+    )}.`;
+    const act = { words: 'Look', do: 'open' as const, href: '#/add' };
+    return { ...base, title: `${asking.length} machines ask to join`, evidence, act };
+  }
+  const confirmed = first.is_confirmed
+    ? 'Confirmed on the machine. Approve it if the code there is the same.'
+    : 'Compare the code with the one on the machine, and type it there.';
+  const taken = first.is_name_taken ? ' Another machine has this name already.' : '';
+  const href = `#/announcements/${first.id}`;
+  const act = { words: 'Decide', do: 'open' as const, href };
+  return { ...base, title: asks(first), evidence: `${confirmed}${taken}`, act };
 }
 
 function noticeCard(notice: Notice, names: Map<string, string>): Card {

@@ -144,7 +144,7 @@ function standing(machine: Machine, now: number): Stand {
 }
 
 /** The system of a machine in words: `linux · arm64`. */
-export function systemWords(machine: Machine): string {
+export function systemWords(machine: Pick<Machine, 'os' | 'arch'>): string {
   const os = { linux: 'linux', windows: 'windows', darwin: 'mac' }[machine.os] ?? '';
   const arch = machine.arch === 'amd64' || machine.arch === 'unknown' ? '' : machine.arch;
   return [os, arch].filter(Boolean).join(' · ');

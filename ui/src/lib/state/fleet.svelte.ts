@@ -2,7 +2,16 @@
 // backups go.
 import { granted, type Client } from '$lib/api/client';
 import type { EventHub } from '$lib/api/events';
-import type { Machine, Notice, Plan, Repository, Run, Store, System } from '$lib/api/types';
+import type {
+  Announcement,
+  Machine,
+  Notice,
+  Plan,
+  Repository,
+  Run,
+  Store,
+  System,
+} from '$lib/api/types';
 import type { Standings } from '$lib/domain/attention';
 import { lastGoodOf, machineState } from '$lib/domain/machine';
 import type { Clock } from './clock.svelte';
@@ -15,6 +24,7 @@ const PROGRESS_EVERY_MS = 2000;
 export class Fleet {
   readonly machines: Live<Machine[]>;
   readonly notices: Live<Notice[]>;
+  readonly announcements: Live<Announcement[]>;
   readonly openRuns: Live<Run[]>;
   readonly plans: Live<Plan[]>;
   readonly repositories: Live<Repository[]>;
@@ -38,6 +48,9 @@ export class Fleet {
       800,
     );
     this.notices = live(['notices'], () => granted(client.GET('/api/notices')));
+    this.announcements = live(['announcements', 'host'], () =>
+      granted(client.GET('/api/announcements')),
+    );
     this.openRuns = live(['run', 'host'], () =>
       granted(client.GET('/api/runs', { params: { query: { open: true, limit: 200 } } })),
     );
@@ -58,6 +71,11 @@ export class Fleet {
       });
     });
     this.runsById = $derived(new Map((this.openRuns.data ?? []).map((run) => [run.id, run])));
+  }
+
+  /** The machines that ask to join. */
+  get asking(): Announcement[] {
+    return this.announcements.data ?? [];
   }
 
   /** The machine of this id. */
@@ -104,7 +122,8 @@ export class Fleet {
   /** Keeps everything fresh until the returned function is called. Call it inside an effect. */
   start(): () => void {
     const all = [this.machines, this.notices, this.openRuns, this.plans, this.repositories];
-    const stops = [...all.map((live) => live.start()), this.system.start()];
+    const others = [this.announcements, this.system];
+    const stops = [...all, ...others].map((live) => live.start());
     const timer = setInterval(() => {
       const isRunning = this.openRuns.data?.some((run) => run.status === 'running');
       if (isRunning && document.visibilityState === 'visible') this.openRuns.refresh();

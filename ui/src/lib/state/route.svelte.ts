@@ -5,6 +5,7 @@
 export type Route =
   | { view: 'fleet' }
   | { view: 'add' }
+  | { view: 'announcement'; id: string }
   | { view: 'machine'; id: string; tab: MachineTab; rest: string[] }
   | { view: 'activity' }
   | { view: 'run'; id: string }
@@ -25,6 +26,7 @@ export function parseRoute(hash: string): Route {
   if (view === 'add' || view === 'activity' || view === 'store' || view === 'settings') {
     return { view };
   }
+  if (view === 'announcements' && id) return { view: 'announcement', id };
   if (view === 'runs' && id) return { view: 'run', id };
   if (view === 'machines' && id && TABS.includes(tab)) {
     return { view: 'machine', id, tab: tab as MachineTab, rest };

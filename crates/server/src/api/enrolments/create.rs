@@ -112,15 +112,15 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-/// A plan that was made with the enrolment, and the repository that was entered with that.
-struct Made {
+/// A plan that was made with a machine's coming, and the repository that was entered with that.
+pub(in crate::api) struct Made {
     plan: Plan,
     entered: Option<Entered>,
 }
 
 impl Made {
     /// Tells everyone about both, once they are committed, and the answer what they are.
-    async fn tell(
+    pub(in crate::api) async fn tell(
         self,
         manager: &Manager,
     ) -> ApiResult<(Option<PlanView>, Option<CreatedRepositoryView>)> {
@@ -138,7 +138,7 @@ impl Made {
 }
 
 /// The plan that the machine will get: one that is there, one that is made for it, or none.
-async fn ensure_plan(
+pub(in crate::api) async fn ensure_plan(
     manager: &Manager,
     change: &mut Change,
     known: Option<PlanId>,
