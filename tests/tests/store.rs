@@ -233,6 +233,8 @@ async fn a_flood_of_locks_ends_before_it_hurts() {
     let large = vec![0; 128 * 1024];
     let path = format!("locks/{}", hash(&large));
     assert_eq!(thief.send(Method::POST, &path, &large).await, StatusCode::PAYLOAD_TOO_LARGE);
+    // That connection ends with its answer, and a client may learn it only with its next request.
+    let thief = Thief::of(&fleet);
     for path in taken {
         assert_eq!(thief.send(Method::DELETE, &path, b"").await, StatusCode::OK);
     }
@@ -292,7 +294,11 @@ async fn a_quota_and_a_disk_that_is_away_are_told_as_what_they_are() {
     backup(&fleet).await;
     let thief = Thief::of(&fleet);
     let limit = format!("/api/store/repositories/{}", fleet.repository);
-    fleet.api.put(&limit, &json!({ "quota_bytes": 1 })).await.unwrap();
+    let used = fleet.api.get("/api/store").await.unwrap()["repositories"][0]["used_bytes"].clone();
+    let less = json!({ "quota_bytes": used.as_u64().unwrap() - 1 });
+    let refused = fleet.api.refused(Method::PUT, &limit, &less).await.unwrap();
+    assert_eq!(refused["field"], "quota_bytes", "{refused}");
+    fleet.api.put(&limit, &json!({ "quota_bytes": used })).await.unwrap();
     let content = b"more than nothing";
     let path = format!("data/{}", hash(content));
     assert_eq!(thief.send(Method::POST, &path, content).await, StatusCode::INSUFFICIENT_STORAGE);
