@@ -255,7 +255,11 @@ async fn a_quota_and_a_disk_that_is_away_are_told_as_what_they_are() {
     backup(&fleet).await;
     let thief = Thief::of(&fleet).unwrap();
     let limit = format!("/api/store/repositories/{}", fleet.repository);
-    fleet.api.put(&limit, &json!({ "quota_bytes": 1 })).await.unwrap();
+    let used = fleet.api.get("/api/store").await.unwrap()["repositories"][0]["used_bytes"].clone();
+    let less = json!({ "quota_bytes": used.as_u64().unwrap() - 1 });
+    let refused = fleet.api.refused(Method::PUT, &limit, &less).await.unwrap();
+    assert_eq!(refused["field"], "quota_bytes", "{refused}");
+    fleet.api.put(&limit, &json!({ "quota_bytes": used })).await.unwrap();
     let content = b"more than nothing";
     let path = format!("data/{}", hash(content));
     assert_eq!(
