@@ -166,7 +166,12 @@ async fn a_locked_keyring_starts_nothing_and_the_next_request_tries_again() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was written");
     // Who asks together is refused together: a person is asked once.
     let asked = keyring.asked.load(Ordering::Relaxed);
-    let (first, second) = tokio::join!(app.bridge(), app.bridge());
+    let held = app.server.lock().await;
+    let once_both_wait = async {
+        tokio::task::yield_now().await;
+        drop(held);
+    };
+    let (first, second, ()) = tokio::join!(app.bridge(), app.bridge(), once_both_wait);
     assert_eq!([code(&first.unwrap_err()), code(&second.unwrap_err())], ["keyring_locked"; 2]);
     assert_eq!(keyring.asked.load(Ordering::Relaxed), asked + 1);
 

@@ -85,12 +85,18 @@ impl Tray {
         let (menu, id) = wait_for(&what, async || {
             let item = self.items.lock().unwrap_or_else(PoisonError::into_inner).last().cloned();
             let Some(item) = item else { return Ok(None) };
-            let menu = self.menu(&item).await?;
-            Ok(entry(&menu, label).await?.map(|id| (menu, id)))
+            // An icon is registered before its menu answers.
+            Ok(self.find(&item, label).await.ok().flatten())
         })
         .await?;
         let (nothing, now) = (Value::from(""), 0_u32);
         Ok(menu.call("Event", &(id, "clicked", nothing, now)).await?)
+    }
+
+    /// The menu of an icon, and the id of its entry of this label.
+    async fn find(&self, item: &Item, label: &str) -> Result<Option<(Proxy<'static>, i32)>> {
+        let menu = self.menu(item).await?;
+        Ok(entry(&menu, label).await?.map(|id| (menu, id)))
     }
 
     async fn menu(&self, item: &Item) -> Result<Proxy<'static>> {
