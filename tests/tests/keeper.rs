@@ -203,20 +203,27 @@ async fn snapshots_from_the_future_or_of_others_stop_a_forget_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn snapshots_dated_back_do_not_push_the_genuine_ones_out() {
+async fn when_a_snapshot_arrived_decides_and_not_what_it_says() {
     let dir = tempfile::tempdir().unwrap();
     let fleet = fleet(dir.path(), json!({ "keep_daily": 3 })).await;
-    // By their own dates these three are of three days, and the genuine one would be of a fourth.
-    for day in 1..=3 {
+    let write = |time: &str| {
         let mut stolen = fleet.stolen(&restic()).unwrap();
         let tags = format!("plan:{},host:{}", fleet.plan, fleet.host);
-        let time = format!("{}-01-0{day} 00:00:00", "2025");
-        stolen.args(["backup", "--time", &time, "--tag", &tags]).arg(dir.path().join("source"));
+        stolen.args(["backup", "--time", time, "--tag", &tags]).arg(dir.path().join("source"));
         succeed(stolen);
+    };
+    // By their own dates these three are the newest of three days, and the last one is years older.
+    for hours in [25, 49, 73] {
+        let time = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours);
+        write(&time.strftime("%Y-%m-%d %H:%M:%S").to_string());
     }
-    let genuine = backup(&fleet).await;
+    let before = names(&fleet, "snapshots");
+    write("2020-01-01 00:00:00");
+    let mut last = names(&fleet, "snapshots");
+    last.retain(|name| !before.contains(name));
     done(&fleet, &forget(&fleet, false)).await;
-    assert!(names(&fleet, "snapshots").contains(&genuine));
+    let stayed = names(&fleet, "snapshots");
+    assert!(stayed.contains(&last[0]), "{stayed:?} without {last:?}");
 }
 
 /// Waits until the manager's restic holds a lock, and says which; none when its run ended before.

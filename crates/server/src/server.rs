@@ -302,8 +302,8 @@ pub fn machine_name() -> Option<String> {
     std::env::var("COMPUTERNAME").ok()
 }
 
-/// Ends runs whose machine did not come in time, and announcements that nobody decided. Looks by itself: a host that is away has no
-/// session that could.
+/// Ends runs whose machine did not come in time, and announcements that nobody decided. Looks by
+/// itself: a host that is away has no session that could.
 async fn sweep(manager: Manager, stop: CancellationToken) {
     loop {
         manager.announcements().sweep(manager.now());
