@@ -5,10 +5,14 @@
 //! they are: restic itself speaks TLS with the manager, whose certificate names `localhost` too, and
 //! shows the repository's password. Whoever else on this machine dials the port gets no further.
 
+#[cfg(target_os = "linux")]
+mod splice;
+
 use protocol::RepositoryConfig;
+#[cfg(target_os = "linux")]
+use splice::pass_on;
 use std::{io, net::Ipv4Addr, sync::Arc, time::Duration};
 use tokio::{
-    io::copy_bidirectional_with_sizes,
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -20,9 +24,6 @@ const SCHEME: &str = "store:";
 
 /// How long dialling one address may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How much of each direction may lie here.
-const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Connections at once: restic has five, and a few of it may be at work.
 const CONNECTIONS: usize = 64;
@@ -108,12 +109,20 @@ async fn pass(mut near: TcpStream, addresses: Vec<String>) {
         };
         let _ = (near.set_nodelay(true), far.set_nodelay(true));
         // How it ends is the business of the two ends.
-        let _ =
-            copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER_BYTES, BUFFER_BYTES).await;
+        let _ = pass_on(&mut near, &mut far).await;
         return;
     }
     // Closed without a word, as if the port were not there: restic tries again.
     tracing::debug!("The manager's store is not to be reached");
+}
+
+/// Passes bytes on in both directions, until both have ended or one of them fails.
+#[cfg(not(target_os = "linux"))]
+async fn pass_on(near: &mut TcpStream, far: &mut TcpStream) -> io::Result<()> {
+    /// How much of each direction may lie here.
+    const BUFFER_BYTES: usize = 64 * 1024;
+    tokio::io::copy_bidirectional_with_sizes(near, far, BUFFER_BYTES, BUFFER_BYTES).await?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -166,6 +175,37 @@ mod tests {
         let mut back = String::new();
         near.read_to_string(&mut back).await.unwrap();
         assert_eq!(back, "hello");
+    }
+
+    #[tokio::test]
+    async fn much_goes_both_ways_at_once_and_arrives_as_it_was() {
+        let mut tasks = JoinSet::new();
+        let through = PassThrough::start(vec![echo(&mut tasks).await]).await.unwrap();
+        let near = TcpStream::connect(("127.0.0.1", through.port)).await.unwrap();
+        let (mut from, mut to) = near.into_split();
+        let sent: Vec<u8> = (0..8 * 1024 * 1024_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        let copy = sent.clone();
+        tasks.spawn(async move {
+            to.write_all(&copy).await.unwrap();
+            to.shutdown().await.unwrap();
+        });
+        let mut back = Vec::new();
+        from.read_to_end(&mut back).await.unwrap();
+        assert!(back == sent, "{} of {} bytes came back, or other ones", back.len(), sent.len());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_on_one_side_ends_on_the_other() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let through =
+            PassThrough::start(vec![listener.local_addr().unwrap().to_string()]).await.unwrap();
+        let mut near = TcpStream::connect(("127.0.0.1", through.port)).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        // Hung up with bytes unread: the far side answers with a reset.
+        near.write_all(&[0; 4096]).await.unwrap();
+        far.readable().await.unwrap();
+        drop(far);
+        assert_eq!(near.read(&mut [0; 8]).await.unwrap_or(0), 0);
     }
 
     #[tokio::test]

@@ -9,9 +9,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use futures_util::{SinkExt as _, StreamExt as _};
 use jiff::Timestamp;
 use protocol::{
-    CommandResult, EnrolRequest, EnrolResponse, Frame, FromAgent, Hello, HostArch, HostOs,
-    JobFinished, JobKind, JobProgress, JobStarted, JournalId, JournalState, LogLine, LogStream,
-    PROTOCOL_VERSION, RunId, ScheduleAck, Secret, TicketConfirm, ToAgent, journal::ChainHash,
+    CommandResult, EnrolRequest, EnrolResponse, Frame, FromAgent, Heartbeat, Hello, HostArch,
+    HostOs, JobFinished, JobKind, JobProgress, JobStarted, JournalId, JournalState, LogLine,
+    LogStream, PROTOCOL_VERSION, RunId, ScheduleAck, Secret, TicketConfirm, ToAgent,
+    journal::ChainHash,
 };
 use rcgen::PublicKeyData as _;
 use rustls::{
@@ -23,7 +24,7 @@ use rustls::{
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, OnceLock},
 };
 use tokio::{
@@ -34,11 +35,14 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Message, client::IntoClientRequest as _},
+    tungstenite::{Bytes, Message, client::IntoClientRequest as _, protocol::WebSocketConfig},
 };
 
 type Socket = WebSocketStream<TlsStream<TcpStream>>;
 type Told = oneshot::Sender<()>;
+
+/// What a connection reads at once: little is said, and there may be thousands of puppets.
+const READ_BUFFER_BYTES: usize = 4096;
 
 /// What is to be said of a run, in this order.
 #[derive(Clone, Debug, Default)]
@@ -53,27 +57,30 @@ pub struct Words {
     pub finished: Option<Value>,
 }
 
+/// What a puppet is asked.
+enum Ask {
+    /// To say something of a run.
+    Say(RunId, Words),
+    /// To show that it lives.
+    Beat,
+}
+
 /// A connected puppet. Dropped, it hangs up.
 #[derive(Debug)]
 pub struct Puppet {
-    /// The host's id.
-    pub host: String,
-    asks: mpsc::Sender<(RunId, Words, Told)>,
+    asks: mpsc::Sender<(Ask, Told)>,
     /// Why it fell, if it did.
     fell: Arc<OnceLock<String>>,
 }
 
 impl Puppet {
-    /// Enrols with this token as a machine that calls itself `hostname`, and connects.
+    /// Connects this machine, which is enrolled.
     ///
     /// # Errors
     /// When the manager refuses.
-    pub async fn connect(ready: &Ready, token: &str, hostname: &str) -> Result<Self> {
-        let (tls, _) = stranger(ready)?;
-        let dial = Dial { tls: TlsConnector::from(Arc::new(tls)), address: ready.agent.clone() };
-        let host = dial.enrol(token, hostname).await?;
-        let mut stage = OnStage::new(dial.socket().await?);
-        stage.greet(hostname).await?;
+    pub async fn connect(machine: &Machine) -> Result<Self> {
+        let mut stage = OnStage::new(machine.socket().await?);
+        stage.greet(&machine.hostname).await?;
         let (asks, asked) = mpsc::channel(16);
         let fell = Arc::new(OnceLock::new());
         let falls = Arc::clone(&fell);
@@ -83,7 +90,7 @@ impl Puppet {
                 let _ = falls.set(format!("{error:#}"));
             }
         });
-        Ok(Self { host, asks, fell })
+        Ok(Self { asks, fell })
     }
 
     /// Says something of a run that the manager has asked for, once it has.
@@ -91,12 +98,25 @@ impl Puppet {
     /// # Errors
     /// When the connection has ended.
     pub async fn say(&self, run: RunId, words: Words) -> Result<()> {
+        self.ask(Ask::Say(run, words)).await
+    }
+
+    /// Sends a heartbeat, and waits until the manager has heard it and has acknowledged everything
+    /// that was said before.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub async fn beat(&self) -> Result<()> {
+        self.ask(Ask::Beat).await
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<()> {
         let (told, was_told) = oneshot::channel();
         let gone = || match self.fell.get() {
             Some(why) => format!("the puppet fell: {why}"),
             None => "the puppet has hung up".to_owned(),
         };
-        self.asks.send((run, words, told)).await.ok().with_context(gone)?;
+        self.asks.send((ask, told)).await.ok().with_context(gone)?;
         was_told.await.ok().with_context(gone)
     }
 }
@@ -117,23 +137,41 @@ pub(crate) fn stranger(ready: &Ready) -> Result<(ClientConfig, [u8; 32])> {
     Ok((tls, fingerprint))
 }
 
-struct Dial {
+/// A machine with a key of its own that knows its manager.
+pub struct Machine {
     tls: TlsConnector,
     address: String,
+    hostname: String,
+    /// The SHA-256 of its key's SPKI.
+    pub key: [u8; 32],
 }
 
-impl Dial {
+impl Machine {
+    /// A machine that calls itself `hostname`, and that this manager has never seen.
+    ///
+    /// # Errors
+    /// When the manager's certificate cannot be read.
+    pub fn new(ready: &Ready, hostname: &str) -> Result<Self> {
+        let (tls, key) = stranger(ready)?;
+        let tls = TlsConnector::from(Arc::new(tls));
+        Ok(Self { tls, address: ready.agent.clone(), hostname: hostname.to_owned(), key })
+    }
+
     async fn stream(&self) -> Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(server::identity::MANAGER_NAME)?;
         Ok(self.tls.connect(name, TcpStream::connect(&self.address).await?).await?)
     }
 
-    async fn enrol(&self, token: &str, hostname: &str) -> Result<String> {
+    /// Enrols it with this token, and returns the host's id.
+    ///
+    /// # Errors
+    /// When the manager refuses.
+    pub async fn enrol(&self, token: &str) -> Result<String> {
         let request = EnrolRequest {
             token: Secret::new(token.to_owned()),
             protocol_version: PROTOCOL_VERSION,
             agent_version: "0.1.0".to_owned(),
-            hostname: hostname.to_owned(),
+            hostname: self.hostname.clone(),
             os: HostOs::Linux,
             arch: HostArch::Amd64,
         };
@@ -157,7 +195,9 @@ impl Dial {
     async fn socket(&self) -> Result<Socket> {
         let request = format!("wss://{}/agent/connect", server::identity::MANAGER_NAME);
         let stream = self.stream().await?;
-        Ok(tokio_tungstenite::client_async(request.into_client_request()?, stream).await?.0)
+        let request = request.into_client_request()?;
+        let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
+        Ok(tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await?.0)
     }
 }
 
@@ -170,8 +210,12 @@ struct OnStage {
     going: BTreeMap<RunId, u64>,
     /// Words for runs that may not go yet.
     early: Vec<(RunId, Words, Told)>,
+    /// The newest record that the manager has.
+    acked: u64,
     /// Who waits for which record's acknowledgement.
     waiting: Vec<(u64, Told)>,
+    /// Who waits for the answer to a ping, oldest first.
+    pinged: VecDeque<Told>,
     ended: BTreeSet<RunId>,
 }
 
@@ -183,7 +227,9 @@ impl OnStage {
             hash: ChainHash::START,
             going: BTreeMap::new(),
             early: Vec::new(),
+            acked: 0,
             waiting: Vec::new(),
+            pinged: VecDeque::new(),
             ended: BTreeSet::new(),
         }
     }
@@ -225,16 +271,23 @@ impl OnStage {
         self.send(&FromAgent::TicketConfirm(TicketConfirm { ticket }).encode()?).await
     }
 
-    async fn run(&mut self, mut asked: mpsc::Receiver<(RunId, Words, Told)>) -> Result<()> {
+    async fn run(&mut self, mut asked: mpsc::Receiver<(Ask, Told)>) -> Result<()> {
         loop {
             tokio::select! {
                 ask = asked.recv() => match ask {
-                    Some((run, words, told)) => self.say_or_keep(run, words, told).await?,
+                    Some((Ask::Say(run, words), told)) => self.say_or_keep(run, words, told).await?,
+                    Some((Ask::Beat, told)) => self.beat(told).await?,
                     None => return Ok(self.socket.close(None).await?),
                 },
                 message = self.socket.next() => match message {
                     Some(message) => {
-                        if let Some((frame, message)) = read(message?)? {
+                        let message = message?;
+                        if matches!(message, Message::Pong(_))
+                            && let Some(told) = self.pinged.pop_front()
+                        {
+                            self.wait_for_acknowledgement(told);
+                        }
+                        if let Some((frame, message)) = read(message)? {
                             self.hear(&frame, message).await?;
                         }
                     }
@@ -245,9 +298,9 @@ impl OnStage {
     }
 
     async fn hear(&mut self, frame: &Frame, message: ToAgent) -> Result<()> {
-        let acked = frame.ack.unwrap_or(0);
+        self.acked = self.acked.max(frame.ack.unwrap_or(0));
         for (seq, told) in std::mem::take(&mut self.waiting) {
-            if seq <= acked {
+            if seq <= self.acked {
                 // Whoever asked may have gone away.
                 let _ = told.send(());
             } else {
@@ -293,8 +346,26 @@ impl OnStage {
             return Ok(());
         }
         self.say(run, words).await?;
-        self.waiting.push((self.seq, told));
+        self.wait_for_acknowledgement(told);
         Ok(())
+    }
+
+    async fn beat(&mut self, told: Told) -> Result<()> {
+        let heartbeat = Heartbeat { sent_at: Timestamp::now() };
+        self.send(&FromAgent::Heartbeat(heartbeat).encode()?).await?;
+        self.socket.send(Message::Ping(Bytes::new())).await?;
+        self.pinged.push_back(told);
+        Ok(())
+    }
+
+    /// Tells it once the manager has everything that was said so far.
+    fn wait_for_acknowledgement(&mut self, told: Told) {
+        if self.seq <= self.acked {
+            // Whoever asked may have gone away.
+            let _ = told.send(());
+        } else {
+            self.waiting.push((self.seq, told));
+        }
     }
 
     async fn say(&mut self, run: RunId, words: Words) -> Result<()> {

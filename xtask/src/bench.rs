@@ -3,24 +3,45 @@
 //! The benches themselves are a program of the package `restic-manager-tests`; its last line is the JSON
 //! object, and it writes `docs/benchmarks.md`.
 
+use std::fs;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::workspace::Workspace;
 use crate::{exec, tools};
 
-/// Builds the programs in the release profile, and hands over to the benches.
+/// The programs that are measured or measure, by the profile in which they are shipped.
+const PROGRAMS: &[(&str, &[(&str, &str)])] = &[
+    (
+        "release",
+        &[("restic-manager-server", "restic-manager-headless"), ("restic-manager-tests", "bench")],
+    ),
+    ("agent", &[("restic-manager-agent", "restic-manager-agent")]),
+];
+
+/// Builds the programs as they are shipped, and hands over to the benches.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     tools::for_tests(workspace)?;
-    let mut cargo = workspace.cargo();
-    cargo.args(["build", "--locked", "--release", "--bins"]);
-    for package in ["restic-manager-server", "restic-manager-agent", "restic-manager-tests"] {
-        cargo.args(["--package", package]);
+    let folder = workspace.root().join("target/bench");
+    // Side by side: that is where programs of this workspace look for each other.
+    let programs = folder.join("programs");
+    fs::create_dir_all(&programs).context("failed to make a folder for the benches")?;
+    for (profile, built) in PROGRAMS {
+        let mut cargo = workspace.cargo();
+        cargo.args(["build", "--locked", "--profile", profile]);
+        for (package, program) in *built {
+            cargo.args(["--package", package, "--bin", program]);
+        }
+        exec::succeed(&mut cargo)?;
+        for (_, program) in *built {
+            let from = workspace.built_in(profile, program)?;
+            let to = programs.join(from.file_name().context("a program without a name")?);
+            fs::copy(&from, &to).with_context(|| format!("failed to copy {}", from.display()))?;
+        }
     }
-    exec::succeed(&mut cargo)?;
-    let mut bench = workspace.command(workspace.built_for_release("bench")?);
-    bench.arg("--root").arg(workspace.root().join("target/bench"));
+    let mut bench = workspace.command(programs.join("bench"));
+    bench.arg("--root").arg(folder.join("data"));
     bench.arg("--tools").arg(workspace.tools_dir());
     bench.arg("--table").arg(workspace.root().join("docs/benchmarks.md"));
     Ok(exec::exit_code(exec::status(bench.args(args))?))

@@ -63,14 +63,14 @@ impl Workspace {
 
     /// A built program of the dev profile.
     pub(crate) fn built(&self, program: &str) -> Result<PathBuf> {
-        let name = format!("{program}{}", env::consts::EXE_SUFFIX);
-        Ok(self.cargo_target_dir()?.join("debug").join(name))
+        // Cargo's own name for that profile's folder.
+        self.built_in("debug", program)
     }
 
-    /// A built program of the release profile.
-    pub(crate) fn built_for_release(&self, program: &str) -> Result<PathBuf> {
+    /// A built program of any other profile.
+    pub(crate) fn built_in(&self, profile: &str, program: &str) -> Result<PathBuf> {
         let name = format!("{program}{}", env::consts::EXE_SUFFIX);
-        Ok(self.cargo_target_dir()?.join("release").join(name))
+        Ok(self.cargo_target_dir()?.join(profile).join(name))
     }
 
     /// Builds the pages and all programs, with the features that `test` compiles them with, so that

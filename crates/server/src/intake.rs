@@ -2,6 +2,7 @@
 //! acknowledges it. A transaction that is acknowledged is on the disk.
 
 mod apply;
+mod disk;
 
 use crate::{
     db::{Tx, error::DbError, hosts, journals, notices},
@@ -15,8 +16,9 @@ use crate::{
     },
 };
 use apply::Applied;
+use disk::Disk;
 use protocol::{FromAgent, HostId, JournalId, journal::kind};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Records in one transaction.
@@ -46,6 +48,8 @@ pub enum Stopped {
     Forked,
     /// The database failed; nothing was acknowledged.
     Failed,
+    /// The disk of the database is nearly full; the agent keeps what it has to say.
+    Full,
 }
 
 /// What a session brings.
@@ -142,11 +146,16 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Takes records in until the last session and handle are gone.
-    pub async fn run(mut self, manager: Manager) {
+    /// Takes records in until the last session and handle are gone. The database lies in this folder.
+    pub async fn run(mut self, manager: Manager, folder: PathBuf) {
+        let mut disk = Disk::of(folder);
         let mut batch = Vec::with_capacity(BATCH);
         while self.items.recv_many(&mut batch, BATCH).await > 0 {
-            take_in(&manager, &batch).await;
+            if disk.has_room(&manager).await {
+                take_in(&manager, &batch).await;
+            } else {
+                batch.iter().for_each(|item| stop(item, Stopped::Full));
+            }
             batch.clear();
         }
     }

@@ -184,7 +184,7 @@ impl Manager {
         if let Some(next) = next {
             identity_rows::set_incarnation(&mut tx, next).await?;
         }
-        notices::resolve_code(&mut tx, host, Code::ManagerBehind, self.now()).await?;
+        notices::resolve_code(&mut tx, Some(host), Code::ManagerBehind, self.now()).await?;
         tx.commit().await?;
         if let Some(next) = next {
             self.identity().renew(next);
@@ -203,7 +203,7 @@ impl Manager {
         let held = hosts::find(&mut *tx, host).await?.and_then(|host| host.hold);
         let Some(hold) = held else { return Ok(false) };
         hosts::clear_hold(&mut tx, host).await?;
-        notices::resolve_code(&mut tx, host, hold.code, self.now()).await?;
+        notices::resolve_code(&mut tx, Some(host), hold.code, self.now()).await?;
         tx.commit().await?;
         self.announce(host).await;
         Ok(true)

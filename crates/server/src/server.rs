@@ -34,6 +34,11 @@ const SWEEP_EVERY: Duration = Duration::from_secs(15);
 /// How often the store is tended: its trash keeps for days, and its size is noted by the day.
 const TEND_EVERY: Duration = Duration::from_hours(1);
 
+/// Files that this process may have open at most, if the system allows it. macOS refuses more than its
+/// `OPEN_MAX`, though it says that there is no limit.
+#[cfg(unix)]
+const MOST_FILES: u64 = if cfg!(target_os = "macos") { 10_240 } else { 65_536 };
+
 /// What a server is told.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -121,6 +126,7 @@ impl Server {
     /// # Errors
     /// When a part of it cannot be had.
     pub async fn start(config: Config, deps: Deps) -> Result<ServerHandle, StartError> {
+        allow_many_connections();
         prepare(&config.data_dir)?;
         let lock = lock(&config.data_dir)?;
         let db = Db::open(&config.data_dir.join("server.db")).await?;
@@ -167,7 +173,7 @@ impl Server {
         };
         let (soft, hard) = (handle.soft.clone(), handle.hard.clone());
         handle.services.spawn(registry.run(hard.clone()));
-        handle.services.spawn(taking_in.run(manager.clone()));
+        handle.services.spawn(taking_in.run(manager.clone(), config.data_dir.clone()));
         handle.tasks.spawn(sweep(manager.clone(), soft.clone()));
         handle.tasks.spawn(keeper.run(soft.clone()));
         handle.tasks.spawn(tend_store(manager.clone(), soft.clone()));
@@ -215,6 +221,29 @@ impl ServerHandle {
         }
         self.manager.db().close().await;
     }
+}
+
+/// Lets this process have as many connections as the system allows it: desktops begin with 1,024
+/// files, which is fewer than there may be machines.
+#[cfg(unix)]
+fn allow_many_connections() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(MOST_FILES).min(MOST_FILES);
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(wanted);
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to raise the number of files that may be open"
+            );
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn allow_many_connections() {
+    // Windows sets no such limit.
 }
 
 /// Makes the store ready. A store that is away is no reason not to start.
@@ -356,6 +385,19 @@ async fn expire(manager: &Manager) -> Result<(), DbError> {
 #[cfg(test)]
 mod tests {
     use super::host_of;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_low_limit_of_open_files_is_raised_to_what_the_system_allows() {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        let allowed = limit.maximum.unwrap_or(super::MOST_FILES).min(super::MOST_FILES);
+        limit.current = Some(1024);
+        setrlimit(Resource::Nofile, limit).unwrap();
+        super::allow_many_connections();
+        assert!(allowed > 1024, "this system allows {allowed}, so that nothing can be raised");
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(allowed));
+    }
 
     #[test]
     fn the_host_of_an_address_is_what_a_certificate_names() {

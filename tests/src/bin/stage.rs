@@ -28,7 +28,7 @@ use testkit::{
     planted::keys_of_manager,
     planted_secret,
     proxy::Mode,
-    puppet::{Puppet, Words},
+    puppet::{self, Puppet, Words},
     rest_server::{Deletes, RestServer},
     tools::Tools,
     tree, wait_for,
@@ -456,8 +456,9 @@ impl Stage {
         ));
         let plan = self.plan(name, &repository, Path::new("/srv")).await?;
         let token = enrolment_token(&self.api, name, Some(&plan)).await?;
-        let puppet = Puppet::connect(self.manager.ready(), &token, hostname).await?;
-        let host = puppet.host.clone();
+        let machine = puppet::Machine::new(self.manager.ready(), hostname)?;
+        let host = machine.enrol(&token).await?;
+        let puppet = Puppet::connect(&machine).await?;
         let path = format!("/api/hosts/{host}");
         wait_for("the puppet to be in sync", async || {
             let shown = self.api.get(&path).await?;

@@ -181,20 +181,20 @@ pub async fn resolve(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<bool, DbEr
     Ok(done.rows_affected() > 0)
 }
 
-/// Resolves what is open about a host with this code.
+/// Resolves what is open with this code about a host, or about the manager itself.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn resolve_code(
     tx: &mut Tx,
-    host: HostId,
+    host: Option<HostId>,
     code: Code,
     now: Timestamp,
 ) -> Result<bool, DbError> {
-    let (host, code, now) = (host.to_string(), code.as_str(), millis(now));
+    let (host, code, now) = (host.map(|host| host.to_string()), code.as_str(), millis(now));
     let done = sqlx::query!(
         "UPDATE notices SET resolved_at = ? \
-         WHERE host_id = ? AND code = ? AND resolved_at IS NULL",
+         WHERE host_id IS ? AND code = ? AND resolved_at IS NULL",
         now,
         host,
         code

@@ -137,7 +137,7 @@ pub(crate) async fn run(shared: Shared, socket: WebSocket, host: HostId) {
             break ended;
         }
     };
-    connection.end(ended).await;
+    Box::pin(connection.end(ended)).await;
 }
 
 impl Connection {
@@ -156,7 +156,14 @@ impl Connection {
     }
 
     async fn step(&mut self) -> Result<(), Ended> {
-        match self.tick().await {
+        let tick = self.tick().await;
+        // A connection waits nearly all of its life. What it needs while it acts is several times as
+        // large as all the rest of it, and is there only as long as it acts.
+        Box::pin(self.act(tick)).await
+    }
+
+    async fn act(&mut self, tick: Tick) -> Result<(), Ended> {
+        match tick {
             Tick::Message(Some(Ok(message))) => self.handle_message(message).await,
             Tick::Message(Some(Err(error))) => {
                 let effect = self.session.handle_unreadable(is_too_large(&error));
@@ -323,6 +330,7 @@ impl Connection {
             }
             Some(Stopped::Forked) => return Err(Ended::Closed("the journal is held")),
             Some(Stopped::Failed) => return Err(Ended::Closed("the manager's database failed")),
+            Some(Stopped::Full) => return Err(Ended::Closed("the manager's disk is full")),
             None => {}
         }
         let Some(live) = self.live.as_mut().filter(|live| progress.acked > live.acked) else {
