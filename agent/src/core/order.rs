@@ -96,7 +96,7 @@ pub(super) fn resolve(
     };
     let task = match spec {
         RunSpec::Backup { schedule_id } => return resolve_backup(*schedule_id, desired, order),
-        RunSpec::Forget { schedule_id, dry_run } => {
+        RunSpec::Forget { schedule_id, dry_run, .. } => {
             return resolve_forget(*schedule_id, *dry_run, desired, order);
         }
         RunSpec::Init { .. } => Task::Init,

@@ -449,7 +449,8 @@ fn a_policy_with_a_rule_that_is_not_known_removes_nothing() {
         Some(serde_json::json!({ "keep_last": 1, "keep_tags": ["forever"] }));
     world.brain.handle_desired_stored(desired, world.now);
     world.connect();
-    world.command_to(1, RunSpec::Forget { schedule_id: None, dry_run: false });
+    world
+        .command_to(1, RunSpec::Forget { schedule_id: None, dry_run: false, keep_suspects: false });
     let answer = world.wire.iter().find(|frame| frame.kind == "command.result").unwrap();
     let answer: protocol::CommandResult = answer.payload().unwrap();
     assert_eq!((answer.accepted, answer.code), (false, Some(Code::RetentionUnknown)));

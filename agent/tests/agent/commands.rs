@@ -48,7 +48,7 @@ async fn every_kind_of_run_ends_well() {
         RunSpec::Check { repository_id, read_data: true },
         RunSpec::Unlock { repository_id },
         RunSpec::Stats { repository_id },
-        RunSpec::Forget { schedule_id: Some(plan_id()), dry_run: true },
+        RunSpec::Forget { schedule_id: Some(plan_id()), dry_run: true, keep_suspects: false },
     ];
     for (n, spec) in (1..).zip(specs) {
         let kind = spec.kind();

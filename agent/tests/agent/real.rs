@@ -95,7 +95,7 @@ async fn a_real_restic_initialises_backs_up_checks_forgets_and_restores() {
 
     let specs = [
         RunSpec::Check { repository_id, read_data: false },
-        RunSpec::Forget { schedule_id: Some(plan_id()), dry_run: false },
+        RunSpec::Forget { schedule_id: Some(plan_id()), dry_run: false, keep_suspects: false },
         RunSpec::Prune { repository_id, dry_run: false },
         RunSpec::Unlock { repository_id },
         RunSpec::Stats { repository_id },
@@ -137,7 +137,8 @@ async fn retention_removes_nothing_of_another_machine_of_the_same_name() {
         succeed(&two, &mut theirs, n, backup()).await;
     }
     // The plan keeps three.
-    let forget = RunSpec::Forget { schedule_id: Some(plan_id()), dry_run: false };
+    let forget =
+        RunSpec::Forget { schedule_id: Some(plan_id()), dry_run: false, keep_suspects: false };
     let forgot = succeed(&two, &mut theirs, 5, forget.clone()).await.stats.unwrap();
     assert_eq!((&forgot["removed_count"], &forgot["kept_count"]), (&1.into(), &3.into()));
     let forgot = succeed(&one, &mut session, 3, forget).await.stats.unwrap();

@@ -164,6 +164,10 @@ pub enum RunSpec {
         /// Only say what would go.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         dry_run: bool,
+        /// Leave snapshots that cannot be what they say where they are, and go on with the others: in
+        /// the manager's store only, where it knows when each arrived.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        keep_suspects: bool,
     },
     /// Remove data that no snapshot needs.
     Prune {

@@ -43,7 +43,7 @@ impl Keeper {
     /// When the folder cannot be made, or the runs of an earlier process cannot be ended.
     pub async fn new(manager: Manager, folder: PathBuf, port: u16) -> Result<Self, DbError> {
         let mut tx = manager.db().begin().await?;
-        runs::interrupt_own(&mut tx, manager.now()).await?;
+        runs::interrupt_own(&mut tx, &interruption(), manager.now()).await?;
         tx.commit().await?;
         Ok(Self { manager, folder, port })
     }
@@ -216,10 +216,13 @@ async fn news(events: &mut Receiver<Event>, of: Option<RunId>) {
 }
 
 fn interrupted() -> Outcome {
-    let problem = Problem::new(
+    Outcome::plain(JobStatus::Interrupted, Some(interruption()))
+}
+
+fn interruption() -> Problem {
+    Problem::new(
         Code::Interrupted,
         "This computer, or the app on it, was stopped in the middle of this run.",
     )
-    .guidance("The repository is whole; start the run again.");
-    Outcome::plain(JobStatus::Interrupted, Some(problem))
+    .guidance("The repository is whole; start the run again.")
 }

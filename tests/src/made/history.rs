@@ -381,7 +381,14 @@ async fn care(tx: &mut Tx, made: &Made, now: Timestamp, day: i64, dice: &mut Dic
     let repository_id = Some(made.repository);
     let (spec, minutes) = match day % 30 {
         5 | 12 | 19 | 26 => (RunSpec::Check { repository_id, read_data: false }, 4),
-        9 => (RunSpec::Forget { schedule_id: made.plans.first().copied(), dry_run: false }, 1),
+        9 => (
+            RunSpec::Forget {
+                schedule_id: made.plans.first().copied(),
+                dry_run: false,
+                keep_suspects: false,
+            },
+            1,
+        ),
         10 => (RunSpec::Prune { repository_id, dry_run: false }, 22),
         _ => return Ok(()),
     };

@@ -549,7 +549,9 @@ impl Told {
         let (schedule_id, repository_id) = (self.plan_id, self.repository_id);
         match self.kind {
             JobKind::Backup => RunSpec::Backup { schedule_id },
-            JobKind::Forget => RunSpec::Forget { schedule_id, dry_run: false },
+            JobKind::Forget => {
+                RunSpec::Forget { schedule_id, dry_run: false, keep_suspects: false }
+            }
             JobKind::Init => RunSpec::Init { repository_id },
             JobKind::Prune => RunSpec::Prune { repository_id, dry_run: false },
             JobKind::Check => RunSpec::Check { repository_id, read_data: false },

@@ -162,7 +162,9 @@ struct Job<'a> {
 impl Job<'_> {
     async fn carry_out(&mut self) -> Result<Outcome, Stop> {
         match &self.run.spec {
-            RunSpec::Forget { dry_run, .. } => self.forget(*dry_run).await,
+            RunSpec::Forget { dry_run, keep_suspects, .. } => {
+                self.forget(*dry_run, *keep_suspects).await
+            }
             RunSpec::Prune { dry_run, .. } => self.prune(*dry_run).await,
             RunSpec::Check { read_data, .. } => {
                 let done = self.check(*read_data).await?;
@@ -182,7 +184,7 @@ impl Job<'_> {
         }
     }
 
-    async fn forget(&mut self, dry_run: bool) -> Result<Outcome, Stop> {
+    async fn forget(&mut self, dry_run: bool, keep_suspects: bool) -> Result<Outcome, Stop> {
         let (plan, retention) = self.plan().await?;
         self.voice.say(format!(
             "Removing snapshots from {} that the plan does not keep, by the time at which they arrived here.{}",
@@ -197,13 +199,15 @@ impl Job<'_> {
         let db = self.keeper.manager.db().read();
         let arrivals = rows::arrivals(db, self.id).await?;
         let now = self.keeper.manager.now();
-        if let Some(problem) = suspects(&found, &arrivals, self.run.host_id, now) {
-            for line in &problem.lines {
-                self.voice.say(line.clone());
-            }
-            return Err(problem.problem.into());
+        let suspects = Suspects::among(&found, &arrivals, self.run.host_id, now);
+        for line in suspects.0.values().take(NAMED) {
+            self.voice.say(line.clone());
         }
-        let arrived = found.into_iter().map(|snapshot| Arrived {
+        if let Some(problem) = suspects.problem().filter(|_| !keep_suspects) {
+            return Err(problem.into());
+        }
+        let genuine = found.into_iter().filter(|it| !suspects.0.contains_key(&it.id));
+        let arrived = genuine.map(|snapshot| Arrived {
             at: arrivals.get(&snapshot.id).copied().unwrap_or(now),
             id: snapshot.id,
         });
@@ -218,6 +222,12 @@ impl Job<'_> {
         let (verb, stays) = if dry_run { ("would go", "would stay") } else { ("went", "stayed") };
         let sum = count(go.len(), "snapshot");
         self.voice.say(format!("{sum} {verb}, {} {stays}.", stay.len()));
+        if !suspects.0.is_empty() {
+            let kept = count(suspects.0.len(), "snapshot");
+            self.voice.say(format!(
+                "{kept} that cannot be what they say {stays} and counted for nothing."
+            ));
+        }
         if !dry_run && !go.is_empty() {
             self.voice.say("They can be brought back for a week, on the page of the store.");
         }
@@ -227,6 +237,7 @@ impl Job<'_> {
             "removed": listed,
             "removed_count": go.len(),
             "kept_count": stay.len(),
+            "suspect_count": suspects.0.len(),
         })))
     }
 
@@ -346,43 +357,46 @@ fn overtaken() -> Problem {
     .guidance("Start the prune again when no backup of this machine is going on.")
 }
 
-/// Snapshots that a forget must not count.
-struct Suspects {
-    problem: Problem,
-    lines: Vec<String>,
-}
+/// Snapshots that a forget must not count, by id: what is wrong with each.
+struct Suspects(BTreeMap<String, String>);
 
-/// Looks for snapshots that are not what they say: dated after they arrived, or of another host.
-fn suspects(
-    found: &[Snapshot],
-    arrivals: &BTreeMap<String, Timestamp>,
-    host: HostId,
-    now: Timestamp,
-) -> Option<Suspects> {
-    let mut lines = Vec::new();
-    for snapshot in found {
-        let arrived = arrivals.get(&snapshot.id).copied().unwrap_or(now);
-        let id = short(&snapshot.id);
-        if snapshot.time.duration_since(arrived) > AHEAD {
-            lines.push(format!(
-                "Snapshot {id} says that it is of {}, and arrived at {arrived}.",
-                snapshot.time
-            ));
-        } else if !snapshot.tags.contains(&host.tag()) {
-            lines.push(format!("Snapshot {id} is not of this machine, by its tags."));
-        }
+impl Suspects {
+    /// Looks for snapshots that are not what they say: dated after they arrived, or of another host.
+    fn among(
+        found: &[Snapshot],
+        arrivals: &BTreeMap<String, Timestamp>,
+        host: HostId,
+        now: Timestamp,
+    ) -> Self {
+        let suspects = found.iter().filter_map(|snapshot| {
+            let arrived = arrivals.get(&snapshot.id).copied().unwrap_or(now);
+            let id = short(&snapshot.id);
+            let line = if snapshot.time.duration_since(arrived) > AHEAD {
+                let time = snapshot.time;
+                format!("Snapshot {id} says that it is of {time}, and arrived at {arrived}.")
+            } else if !snapshot.tags.contains(&host.tag()) {
+                format!("Snapshot {id} is not of this machine, by its tags.")
+            } else {
+                return None;
+            };
+            Some((snapshot.id.clone(), line))
+        });
+        Self(suspects.collect())
     }
-    let first = lines.first()?;
-    let message = format!(
-        "Nothing was deleted: {} of this plan cannot be what it says. {first}",
-        count(lines.len(), "snapshot")
-    );
-    let problem = Problem::new(Code::SnapshotsSuspect, message).guidance(
-        "If the machine's clock was wrong, delete these snapshots by hand: restic -r <folder of the \
-         repository> forget <id>. If you cannot explain them, somebody else may hold the machine's \
-         credentials: revoke it, and keep what is there.",
-    );
-    Some(Suspects { problem, lines: lines.into_iter().take(NAMED).collect() })
+
+    /// Why nothing is deleted, if there are any.
+    fn problem(&self) -> Option<Problem> {
+        let first = self.0.values().next()?;
+        let message = format!(
+            "Nothing was deleted: {} of this plan cannot be what it says. {first}",
+            count(self.0.len(), "snapshot")
+        );
+        Some(Problem::new(Code::SnapshotsSuspect, message).guidance(
+            "If the machine's clock was wrong, go on without them: they stay, and count for nothing. If \
+             you cannot explain them, somebody else may hold the machine's credentials: revoke it, and \
+             keep what is there.",
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -414,11 +428,15 @@ mod tests {
         let ours = vec![host().tag()];
         let good = snapshot(1, "2026-11-24T10:30:00Z", ours.clone());
         let past = snapshot(2, "2020-01-01T00:00:00Z", ours.clone());
-        assert!(suspects(&[good.clone(), past], &arrivals(&[1, 2]), host(), now).is_none());
+        let code = |found: &[Snapshot], ids: &[u8]| {
+            let suspects = Suspects::among(found, &arrivals(ids), host(), now);
+            assert!(!suspects.0.contains_key(&good.id));
+            suspects.problem().map(|problem| problem.code)
+        };
+        assert_eq!(code(&[good.clone(), past], &[1, 2]), None);
         let ahead = snapshot(3, "2030-01-01T00:00:00Z", ours);
-        let found = suspects(&[good.clone(), ahead], &arrivals(&[1, 3]), host(), now).unwrap();
-        assert_eq!((found.lines.len(), found.problem.code), (1, Code::SnapshotsSuspect));
+        assert_eq!(code(&[good.clone(), ahead], &[1, 3]), Some(Code::SnapshotsSuspect));
         let foreign = snapshot(4, "2026-11-24T09:00:00Z", vec!["host:other".to_owned()]);
-        assert!(suspects(&[good, foreign], &arrivals(&[1, 4]), host(), now).is_some());
+        assert_eq!(code(&[good.clone(), foreign], &[1, 4]), Some(Code::SnapshotsSuspect));
     }
 }

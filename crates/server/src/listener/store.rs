@@ -32,7 +32,7 @@ const V2: &str = "application/vnd.x.restic.rest.v2";
 const V1: &str = "application/vnd.x.restic.rest.v1";
 
 /// Bytes that are read from the disk at once.
-const READ_BYTES: usize = 256 * 1024;
+const READ_BYTES: usize = 64 * 1024;
 
 /// What is read of an upload that is refused, and how long: more than a pack of restic's usual size.
 const DRAINED_BYTES: usize = 64 * 1024 * 1024;

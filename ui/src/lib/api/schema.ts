@@ -1565,6 +1565,11 @@ export interface components {
         } | {
             /** @description Only say what would go. */
             dry_run?: boolean;
+            /**
+             * @description In the store: leave snapshots that cannot be what they say where they are, and go on with
+             *     the others. Without it such snapshots stop the run.
+             */
+            keep_suspects?: boolean;
             /** @enum {string} */
             kind: "forget";
             /**

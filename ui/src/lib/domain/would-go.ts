@@ -25,10 +25,12 @@ export function wouldGoCount(run: Pick<Run, 'stats'>): number | undefined {
   return stat(run, 'removed_count');
 }
 
-/** The sum in a sentence: `3 snapshots would go, 39 would stay.` */
+/** The sum in a sentence or two: `3 snapshots would go, 39 would stay.` */
 export function sum(run: Pick<Run, 'stats'>): string {
   const goes = wouldGoCount(run) ?? 0;
   const stays = stat(run, 'kept_count') ?? 0;
-  if (goes === 0) return `Nothing would go; ${plural(stays, 'snapshot')} would stay.`;
-  return `${plural(goes, 'snapshot')} would go, ${stays} would stay.`;
+  const suspects = stat(run, 'suspect_count') ?? 0;
+  const aside = suspects > 0 ? ` ${suspects} that cannot be what they say would stay too.` : '';
+  if (goes === 0) return `Nothing would go; ${plural(stays, 'snapshot')} would stay.${aside}`;
+  return `${plural(goes, 'snapshot')} would go, ${stays} would stay.${aside}`;
 }

@@ -41,6 +41,10 @@ pub enum RunRequest {
         /// Only say what would go.
         #[serde(default)]
         dry_run: bool,
+        /// In the store: leave snapshots that cannot be what they say where they are, and go on with
+        /// the others. Without it such snapshots stop the run.
+        #[serde(default)]
+        keep_suspects: bool,
     },
     /// Remove data that no snapshot needs.
     Prune {
@@ -118,11 +122,17 @@ pub async fn resolve(tx: &mut Tx, host: HostId, request: RunRequest) -> ApiResul
             let plan = scope.plan(plan_id).await?;
             scope.by_plan(plan, |id| RunSpec::Backup { schedule_id: Some(id) }, Power::Add).await
         }
-        RunRequest::Forget { plan_id, dry_run } => {
+        RunRequest::Forget { plan_id, dry_run, keep_suspects } => {
             let plan = scope.plan(plan_id).await?;
             check_retention(&plan)?;
-            let spec = |id| RunSpec::Forget { schedule_id: Some(id), dry_run };
+            let spec = |id| RunSpec::Forget { schedule_id: Some(id), dry_run, keep_suspects };
             let resolved = scope.by_plan(plan, spec, Power::Delete).await?;
+            if keep_suspects && resolved.dispatch != Dispatch::Manager {
+                return Err(ApiError::invalid(
+                    "keep_suspects",
+                    "Only in the store is it known when a snapshot arrived.",
+                ));
+            }
             Ok(Resolved { is_destructive: !dry_run, ..resolved })
         }
         RunRequest::Init { repository_id } => {

@@ -3,7 +3,7 @@
 use super::{Run, RunRow, end};
 use crate::db::{Tx, error::DbError, row::millis};
 use jiff::Timestamp;
-use protocol::{JobFinished, RunId};
+use protocol::{JobFinished, Problem, RunId};
 use sqlx::SqliteExecutor;
 
 /// The next run that waits for the manager itself, if there is one.
@@ -45,18 +45,21 @@ pub async fn finish_own(tx: &mut Tx, finished: &JobFinished) -> Result<bool, DbE
     Ok(end(tx, finished).await? > 0)
 }
 
-/// Ends the runs that an earlier process of the manager had begun and that nobody goes on with.
+/// Ends the runs that an earlier process of the manager had begun and that nobody goes on with, for
+/// this reason.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn interrupt_own(tx: &mut Tx, now: Timestamp) -> Result<(), DbError> {
-    let now = millis(now);
+pub async fn interrupt_own(tx: &mut Tx, why: &Problem, now: Timestamp) -> Result<(), DbError> {
+    let (now, code) = (millis(now), why.code.as_str());
     sqlx::query!(
-        "UPDATE runs SET status = 'interrupted', code = 'interrupted', finished_at = ?, \
-         error = 'This computer, or the app on it, was stopped in the middle of this run.', \
-         guidance = 'The repository is whole; start the run again.', revision = revision + 1 \
+        "UPDATE runs SET status = 'interrupted', code = ?, finished_at = ?, error = ?, guidance = ?, \
+         revision = revision + 1 \
          WHERE dispatch = 'manager' AND status = 'running' AND finished_at IS NULL",
-        now
+        code,
+        now,
+        why.message,
+        why.guidance
     )
     .execute(&mut **tx)
     .await?;
