@@ -14,6 +14,7 @@ pub mod object;
 pub mod own;
 mod pass;
 pub mod place;
+mod put;
 pub mod trash;
 mod upload;
 
@@ -24,10 +25,8 @@ use crate::{
         error::DbError,
         store::{self as rows, Access, StoredSize},
     },
-    events::{Events, Topic},
+    events::Events,
 };
-use bytes::Bytes;
-use futures_util::Stream;
 use jiff::Timestamp;
 use ledger::{Ledger, OnTheirWay};
 use object::{KINDS, Kind, Name, Object};
@@ -46,19 +45,6 @@ use thiserror::Error;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use trash::Deletion;
-
-/// Locks that the host of a repository may have at once. restic takes one an operation, and what a
-/// killed one leaves behind goes away with `unlock`.
-const MOST_LOCKS: usize = 64;
-/// Keys that may come before there is a configuration: one from each attempt to initialise.
-const MOST_FIRST_KEYS: usize = 4;
-/// What hosts leave free on the disk, at most: whatever else lies there, this manager's database
-/// maybe, must be able to go on.
-const FREE_FOR_OTHERS: u64 = 1024 * 1024 * 1024;
-/// The same on a small disk, as a part of it.
-const FREE_PART: u64 = 20;
-/// What the admin leaves free: a prune of a full disk has to write before it can delete.
-const FREE_FOR_PRUNE: u64 = 32 * 1024 * 1024;
 
 /// Why the store does not do something.
 #[derive(Debug, Error)]
@@ -81,6 +67,9 @@ pub enum Refused {
     /// The disk or the quota is full.
     #[error("{0}")]
     Full(&'static str),
+    /// More comes at once than any restic sends.
+    #[error("too much comes at once")]
+    Busy,
     /// The sender went away.
     #[error("the file did not come whole")]
     Aborted,
@@ -264,8 +253,9 @@ impl Store {
         blocking(move || Ok(trash::list(&place, repository)?)).await
     }
 
-    /// Brings back what an operation deleted, and says how many files that were; `None` while the
-    /// admin works on the repository.
+    /// Brings back what an operation deleted and all that was deleted after it, and says how many files
+    /// that were; `None` while the admin works on the repository. Snapshots without the data that a
+    /// later prune took would be damaged ones.
     ///
     /// # Errors
     /// When the disk fails.
@@ -281,10 +271,21 @@ impl Store {
         if !is_here(place).await {
             return Err(Refused::Away);
         }
-        let (root, bin) = (place.repository(repository), trash::folder(place, repository, at));
-        let (back, bytes) = blocking(move || Ok(trash::bring_back(&root, &bin)?)).await?;
+        let place = place.clone();
+        let (files, bytes) = blocking(move || {
+            let root = place.repository(repository);
+            let (mut files, mut bytes) = (0, 0);
+            // The newest first, so that data is there before the snapshots that need it.
+            for deletion in trash::list(&place, repository)?.iter().take_while(|it| it.at >= at) {
+                let bin = trash::folder(&place, repository, deletion.at);
+                let (more, size) = trash::bring_back(&root, &bin)?;
+                (files, bytes) = (files + more, bytes + size);
+            }
+            Ok((files, bytes))
+        })
+        .await?;
         self.ledger(repository).added(bytes);
-        Ok(Some(back))
+        Ok(Some(files))
     }
 
     /// Removes for good what lay in the trash too long.
@@ -352,7 +353,7 @@ impl Store {
 }
 
 /// Somebody who may act on one repository: its host, or the admin.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Visitor {
     store: Store,
     who: Who,
@@ -417,51 +418,6 @@ impl Visitor {
         Ok(path)
     }
 
-    /// Receives a file. Once this returns, it is on the disk for good; before, nothing of it is to be
-    /// seen.
-    ///
-    /// # Errors
-    /// Why it was not taken; then nothing of it is there.
-    pub async fn put<E>(
-        &self,
-        object: Object,
-        length: Option<u64>,
-        body: impl Stream<Item = Result<Bytes, E>> + Unpin,
-    ) -> Result<(), Refused> {
-        let most = object.max_bytes();
-        let length = length.unwrap_or(most);
-        if length > most {
-            return Err(Refused::TooLarge);
-        }
-        let _writing = self.ledger.write(&object).ok_or(Refused::Exists)?;
-        let target = self.root.join(object.path());
-        if tokio::fs::try_exists(&target).await? {
-            return Err(Refused::Exists);
-        }
-        self.may_put(&object).await?;
-        let _promise = self.promise(length).await?;
-        if let Object::File(Kind::Locks, name) = &object
-            && matches!(self.who, Who::Admin(_))
-        {
-            // Before anybody can see it, so that nobody can remove it.
-            self.ledger.admin_locked(name);
-            self.place.note_lock(self.repository, name)?;
-        }
-        let _host_write = (self.who == Who::Host
-            && matches!(object, Object::File(Kind::Data | Kind::Index, _)))
-        .then(|| self.ledger.host_writes());
-        let receiving =
-            upload::receive(self.place.incoming(), object.clone(), target, length, body);
-        let cut = self.cut();
-        let received = tokio::select! {
-            received = receiving => received,
-            () = cut.cancelled() => Err(Refused::Aborted),
-        };
-        let bytes = self.or_away(received).await?;
-        self.ledger.added(bytes);
-        self.tell(&object).await
-    }
-
     /// Deletes a file; that it is gone already is no error. Hosts may take back their own locks; what
     /// the admin deletes goes into the trash.
     ///
@@ -508,69 +464,6 @@ impl Visitor {
                 self.place.forget_lock(self.repository, name)?;
             }
         }
-        Ok(())
-    }
-
-    /// What a host may add depends on what is there: 25 keys would lock the right password out
-    /// (restic tries 20), and locks without end would keep everyone out.
-    async fn may_put(&self, object: &Object) -> Result<(), Refused> {
-        if matches!(self.who, Who::Admin(_)) {
-            return Ok(());
-        }
-        match object {
-            Object::File(Kind::Keys, _) => {
-                if tokio::fs::try_exists(self.root.join("config")).await? {
-                    return Err(Refused::Forbidden("keys are added by the admin"));
-                }
-                if self.list(Kind::Keys).await?.len() >= MOST_FIRST_KEYS {
-                    return Err(Refused::Forbidden("there are too many keys"));
-                }
-            }
-            Object::File(Kind::Locks, _) => {
-                if self.list(Kind::Locks).await?.len() >= MOST_LOCKS {
-                    return Err(Refused::Forbidden("there are too many locks"));
-                }
-            }
-            Object::Config | Object::File(Kind::Data | Kind::Index | Kind::Snapshots, _) => {}
-        }
-        Ok(())
-    }
-
-    /// Makes sure that there is room.
-    async fn promise(&self, length: u64) -> Result<ledger::Promise, Refused> {
-        let promise = self.store.0.on_their_way.promise(length);
-        let all = self.store.0.on_their_way.bytes();
-        let (folder, is_host) = (self.place.incoming(), self.who == Who::Host);
-        let room = blocking(move || {
-            let space = fs4::statvfs(&folder).map_err(or_not_found)?;
-            let for_others = (space.total_space() / FREE_PART).min(FREE_FOR_OTHERS);
-            let kept = if is_host { for_others } else { FREE_FOR_PRUNE };
-            Ok(space.available_space().saturating_sub(kept))
-        })
-        .await;
-        if all > self.or_away(room).await? {
-            return Err(Refused::Full("the disk of the store is full"));
-        }
-        if let Some(quota) = self.quota {
-            let used = count(&self.ledger, self.root.clone()).await?;
-            // What is on its way counts with all that is: a little early is better than late.
-            if used.saturating_add(all) > quota {
-                return Err(Refused::Full("the repository has reached its quota"));
-            }
-        }
-        Ok(promise)
-    }
-
-    /// A snapshot has arrived: by the manager's clock, whatever it says itself.
-    async fn tell(&self, object: &Object) -> Result<(), Refused> {
-        let Object::File(Kind::Snapshots, name) = object else { return Ok(()) };
-        let inner = &self.store.0;
-        let mut tx = inner.db.begin().await?;
-        let now = inner.clock.now();
-        rows::note_arrival(&mut tx, self.repository, name.as_str(), now).await?;
-        tx.commit().await.map_err(DbError::from)?;
-        inner.events.publish(Topic::Repository(self.repository));
-        inner.events.publish(Topic::Store);
         Ok(())
     }
 

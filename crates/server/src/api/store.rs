@@ -25,6 +25,7 @@ impl From<Refused> for ApiError {
             | Refused::WrongHash
             | Refused::TooLarge
             | Refused::Full(_)
+            | Refused::Busy
             | Refused::Aborted
             | Refused::Io(_)
             | Refused::Db(_) => Self::Internal(refused.into()),

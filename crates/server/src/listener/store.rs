@@ -82,6 +82,7 @@ impl From<Refused> for Answer {
             Refused::WrongHash | Refused::Aborted => StatusCode::BAD_REQUEST,
             Refused::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refused::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
+            Refused::Busy => StatusCode::TOO_MANY_REQUESTS,
             // To be tried again: "not found" would mean that there is nothing to restore.
             Refused::Away | Refused::Homeless => StatusCode::SERVICE_UNAVAILABLE,
             Refused::Io(_) | Refused::Db(_) => {

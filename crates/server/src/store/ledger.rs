@@ -20,6 +20,8 @@ pub struct Ledger {
     state: Mutex<State>,
     /// Ends what its host has going when the host is revoked.
     pub cut: CancellationToken,
+    /// What is on its way into it.
+    pub on_their_way: OnTheirWay,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +39,7 @@ struct State {
     deletes_checked: bool,
 }
 
-/// Bytes on their way in all repositories of a disk.
+/// Bytes on their way, into all repositories of a disk or into one.
 #[derive(Clone, Debug, Default)]
 pub struct OnTheirWay(Arc<AtomicU64>);
 
@@ -71,6 +73,14 @@ impl OnTheirWay {
     pub fn promise(&self, bytes: u64) -> Promise {
         self.0.fetch_add(bytes, Ordering::Relaxed);
         Promise { all: self.clone(), bytes }
+    }
+}
+
+impl Promise {
+    /// Promises more bytes to it.
+    pub fn grow(&mut self, bytes: u64) {
+        self.all.0.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
     }
 }
 
@@ -173,6 +183,12 @@ impl Ledger {
     pub fn write(self: &Arc<Self>, object: &Object) -> Option<Writing> {
         let is_free = self.state().writing.insert(object.clone());
         is_free.then(|| Writing { ledger: Arc::clone(self), object: object.clone() })
+    }
+
+    /// How many of the files that are being written are such.
+    #[must_use]
+    pub fn writing(&self, is_such: impl Fn(&Object) -> bool) -> usize {
+        self.state().writing.iter().filter(|object| is_such(object)).count()
     }
 
     /// The admin holds this lock.

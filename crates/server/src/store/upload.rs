@@ -1,6 +1,6 @@
 //! One upload: bytes into a file of their own, hashed as they come; whole and right, it gets its name.
 
-use super::{Refused, object::Object, place::sync_dir};
+use super::{Refused, object::Object, place::sync_dir, put::Room};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use ring::digest::{Context, SHA256};
@@ -52,18 +52,33 @@ impl Upload {
     }
 }
 
-/// Receives a file of at most so many bytes, and puts it in its place. Whatever goes wrong, nothing
-/// of it stays.
+/// A file that has come whole and has no name yet. Dropped, nothing of it stays.
+pub(super) struct Received {
+    upload: Box<Upload>,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+impl Received {
+    /// Gives the file its name, on the disk for good.
+    ///
+    /// # Errors
+    /// When its content is not what its name says, or the disk fails.
+    pub(super) fn finish(self, object: &Object, target: &Path) -> Result<(), Refused> {
+        self.upload.finish(object, target)
+    }
+}
+
+/// Receives a file of at most so many bytes. Whatever goes wrong, nothing of it stays.
 ///
 /// # Errors
-/// Why there is no such file now.
-pub async fn receive<E>(
+/// Why it has not come.
+pub(super) async fn receive<E>(
     incoming: PathBuf,
-    object: Object,
-    target: PathBuf,
     most: u64,
     mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
-) -> Result<u64, Refused> {
+    room: &mut Room,
+) -> Result<Received, Refused> {
     let beginning = spawn_blocking(move || Upload::begin(&incoming).map(Box::new));
     let mut writer = Writer::Idle(done(beginning).await??);
     let (mut batch, mut waiting, mut bytes) = (Vec::new(), 0, 0_u64);
@@ -79,6 +94,7 @@ pub async fn receive<E>(
         if bytes > most {
             return Err(Refused::TooLarge);
         }
+        room.take(piece.len() as u64).await?;
         batch.push(piece);
         if waiting >= BATCH_BYTES {
             writer = writer.write(std::mem::take(&mut batch)).await?;
@@ -86,8 +102,7 @@ pub async fn receive<E>(
         }
     }
     let upload = writer.write(batch).await?.settle().await?;
-    done(spawn_blocking(move || upload.finish(&object, &target))).await??;
-    Ok(bytes)
+    Ok(Received { upload, bytes })
 }
 
 /// Either nothing is being written, or one batch is.

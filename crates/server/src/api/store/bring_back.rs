@@ -32,8 +32,8 @@ pub struct BroughtBackView {
     pub files: u64,
 }
 
-/// Brings back what one operation deleted: its snapshots and their data are there again. What was
-/// written since stays.
+/// Brings back what one operation deleted, with all that was deleted after it: its snapshots and their
+/// data are there again. What was written since stays.
 #[utoipa::path(post, path = "/api/store/repositories/{id}/bring-back", operation_id = "bring_back",
     tag = "store", params(("id" = String, Path, format = Uuid)), request_body = BringBackForm,
     responses((status = 200, body = BroughtBackView), (status = "default", body = ProblemView)))]

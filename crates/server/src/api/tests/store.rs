@@ -151,17 +151,25 @@ async fn what_was_deleted_is_listed_and_comes_back() {
     let pass = fleet.manager.store().issue(repository).unwrap().unwrap();
     let bin = trash::folder(&place, repository, pass.at);
     trash::throw(&root, &snapshot, &bin).unwrap();
+    // Pruned later than the snapshot that needs it.
+    let pack = Object::File(Kind::Data, Name::parse(&"b".repeat(64)).unwrap());
+    let data = root.join(pack.path());
+    fs::create_dir_all(data.parent().unwrap()).unwrap();
+    fs::write(&data, "a pack").unwrap();
+    let later = pass.at + SignedDuration::from_secs(1);
+    trash::throw(&root, &pack, &trash::folder(&place, repository, later)).unwrap();
 
     let store = fleet.get("/api/store").await.ok(200);
-    let deletion = &store["repositories"][0]["deletions"][0];
+    let deletion = &store["repositories"][0]["deletions"][1];
     assert_eq!((&deletion["files"], &deletion["snapshots"]), (&json!(1), &json!(1)), "{store}");
     let path = format!("/api/store/repositories/{repository}/bring-back");
     let body = json!({ "at": deletion["at"] });
     // The operation that deletes still goes on.
     fleet.post(&path, body.clone()).await.is_refused(409, "conflict", None);
     drop(pass);
-    assert_eq!(fleet.post(&path, body.clone()).await.ok(200)["files"], 1);
+    assert_eq!(fleet.post(&path, body.clone()).await.ok(200)["files"], 2);
     assert_eq!(fs::read_to_string(file).unwrap(), "a snapshot");
+    assert_eq!(fs::read_to_string(data).unwrap(), "a pack");
     fleet.post(&path, body).await.is_refused(404, "not_found", None);
     assert_eq!(fleet.audited().await[0], "store.bring_back");
 }
