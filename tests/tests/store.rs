@@ -244,6 +244,26 @@ async fn a_machine_reaches_its_own_repository_only_and_a_revoked_one_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_takes_every_place_it_gets_leaves_some_to_the_manager() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = fleet(dir.path()).await;
+    backup(&fleet).await;
+    let mut held = Vec::new();
+    loop {
+        // A client of its own has a connection of its own, and keeps it.
+        let thief = Thief::of(&fleet).unwrap();
+        let Ok(status) = thief.send(Method::GET, "config", b"").await else { break };
+        assert_eq!(status, StatusCode::OK);
+        held.push(thief);
+        assert!(held.len() < 1000, "one machine got all places");
+    }
+    let check = json!({ "kind": "check", "repository_id": fleet.repository });
+    fleet.run(&check).await.unwrap().expect("succeeded").unwrap();
+    held.clear();
+    backup(&fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_quota_and_a_disk_that_is_away_are_told_as_what_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let mut fleet = fleet(dir.path()).await;

@@ -165,7 +165,7 @@ impl FailureKind {
             Self::ProgramNotFound => {
                 "Install restic 0.17 or newer from your distribution or from \
                  https://github.com/restic/restic/releases, or set RESTIC_MANAGER_RESTIC to its \
-                 path."
+                 path and start the program again."
             }
             Self::ProgramTooOld { .. } => {
                 "Install restic 0.17 or newer (0.16.1 is the oldest that works) from \

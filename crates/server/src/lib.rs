@@ -25,3 +25,4 @@ pub mod text;
 pub mod trees;
 pub mod ui_listener;
 pub mod vault;
+mod write_deadline;

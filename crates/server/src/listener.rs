@@ -8,12 +8,12 @@
 mod announce;
 mod connect;
 mod enrol;
+mod places;
 mod rate;
-mod sockets;
 mod store;
 mod tls;
 
-use crate::{manager::Manager, session::socket::Shared};
+use crate::{manager::Manager, session::socket::Shared, write_deadline::WriteDeadline};
 use axum::{
     Json, Router,
     http::{HeaderValue, StatusCode, header::CONNECTION},
@@ -26,9 +26,9 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use protocol::{Code, Problem};
+use places::Places;
+use protocol::{Code, HostId, Problem, RepositoryId};
 use rate::Attempts;
-use sockets::Sockets;
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use store::Known;
 use tls::Fingerprint;
@@ -55,6 +55,13 @@ const STORE_BUFFER_BYTES: usize = 64 * 1024;
 const STORE_IDLE: Duration = Duration::from_secs(120);
 /// Connections to the store at once, of hosts that have shown their password. restic has five at most.
 const STORE_CONNECTIONS: usize = 1024;
+/// Of these, for one repository. A restic has five at most, and several may work at once.
+const STORE_CONNECTIONS_OF_REPOSITORY: usize = 256;
+/// How long a client of the store may take nothing of what it has asked for.
+const STORE_TAKE_WITHIN: Duration = Duration::from_mins(5);
+/// WebSockets of one host at once. An honest agent has one, and for some seconds what is left of those
+/// that broke.
+const SOCKETS_OF_HOST: usize = 16;
 /// How long a connection to the store may go on without showing a password.
 const KNOWN_WITHIN: Duration = Duration::from_secs(15);
 /// How long to wait after the system had no file handle for a new connection.
@@ -77,7 +84,7 @@ pub(crate) struct AgentState {
     attempts: Attempts,
     /// Announcements.
     announced: Attempts,
-    sockets: Sockets,
+    sockets: Places<HostId>,
     /// Upgraded connections live on as their own tasks.
     tasks: TaskTracker,
     hard: CancellationToken,
@@ -145,7 +152,7 @@ impl AgentListener {
             shared: self.shared.clone(),
             attempts: Attempts::default(),
             announced: Attempts::default(),
-            sockets: Sockets::default(),
+            sockets: Places::new(SOCKETS_OF_HOST),
             tasks: self.tasks.clone(),
             hard: self.hard.clone(),
         };
@@ -154,6 +161,7 @@ impl AgentListener {
             agents: agent_routes().with_state(state.clone()),
             store: store::routes().merge(agent_routes()).with_state(state),
             store_places: Arc::new(Semaphore::new(STORE_CONNECTIONS)),
+            places_of_repositories: Places::new(STORE_CONNECTIONS_OF_REPOSITORY),
             stop: self.shared.stop.clone(),
             hard: self.hard,
         });
@@ -194,6 +202,7 @@ struct Serving {
     agents: Router,
     store: Router,
     store_places: Arc<Semaphore>,
+    places_of_repositories: Places<RepositoryId>,
     stop: CancellationToken,
     hard: CancellationToken,
 }
@@ -243,28 +252,35 @@ impl Serving {
     }
 
     /// A connection keeps a stranger's place until somebody on it has shown a password, and ends when
-    /// nobody does. When the server stops, what is being answered is answered to its end.
+    /// nobody does, and when the host that did is revoked. When the server stops, what is being answered is answered to its end.
     async fn serve_store(&self, stream: Stream, peer: Peer, place: OwnedSemaphorePermit) {
         let known = Known::default();
         let extensions = (axum::Extension(peer), axum::Extension(known.clone()));
         let router = self.store.clone().layer(extensions);
+        let stream = TokioIo::new(WriteDeadline::new(stream, STORE_TAKE_WITHIN));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(STORE_IDLE)
             .max_buf_size(STORE_BUFFER_BYTES)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .serve_connection(stream, TowerToHyperService::new(router))
             .with_upgrades();
         let mut connection = pin!(connection);
-        tokio::select! {
+        let guest = tokio::select! {
             _ = connection.as_mut() => return,
-            () = known.wait() => {}
+            guest = known.wait() => guest,
             () = tokio::time::sleep(KNOWN_WITHIN) => return,
             () = self.stop.cancelled() => return,
-        }
+        };
         let Ok(_place) = Arc::clone(&self.store_places).try_acquire_owned() else { return };
+        let places = &self.places_of_repositories;
+        let of_repository = guest.repository.map(|repository| places.take(repository));
+        if matches!(of_repository, Some(None)) {
+            return;
+        }
         drop(place);
         tokio::select! {
             _ = connection.as_mut() => return,
+            () = guest.cut.cancelled() => return,
             () = self.stop.cancelled() => {}
         }
         connection.as_mut().graceful_shutdown();

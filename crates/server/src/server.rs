@@ -212,6 +212,9 @@ impl ServerHandle {
             tracing::warn!("some connections did not end in time and were dropped");
         }
         self.hard.cancel();
+        if tokio::time::timeout(deadline, self.manager.store().finished()).await.is_err() {
+            tracing::warn!("the disk of the store did not take the last files in time");
+        }
         self.services.close();
         // The intake ends when the last session's way to it is gone, which the hard token saw to.
         if tokio::time::timeout(deadline, self.services.wait()).await.is_err() {

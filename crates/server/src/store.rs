@@ -43,7 +43,7 @@ use std::{
 };
 use thiserror::Error;
 use tokio::task::spawn_blocking;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trash::Deletion;
 
 /// Why the store does not do something.
@@ -116,6 +116,8 @@ struct Inner {
     ledgers: Mutex<HashMap<RepositoryId, Arc<Ledger>>>,
     passes: Mutex<HashMap<RepositoryId, Issued>>,
     on_their_way: OnTheirWay,
+    /// Files that get their names, whoever waits for it.
+    finishing: TaskTracker,
     default_folder: PathBuf,
 }
 
@@ -143,8 +145,15 @@ impl Store {
             ledgers: Mutex::default(),
             passes: Mutex::default(),
             on_their_way: OnTheirWay::default(),
+            finishing: TaskTracker::new(),
             default_folder,
         }))
+    }
+
+    /// Waits until every file that has come whole has its name and is noted. No more may come then.
+    pub async fn finished(&self) {
+        self.0.finishing.close();
+        self.0.finishing.wait().await;
     }
 
     /// A folder that could be chosen: beside the database.
@@ -365,6 +374,12 @@ pub struct Visitor {
 }
 
 impl Visitor {
+    /// Whether it is the host, and not the admin.
+    #[must_use]
+    pub fn is_host(&self) -> bool {
+        self.who == Who::Host
+    }
+
     /// Ends when a host that comes is revoked.
     #[must_use]
     pub fn cut(&self) -> CancellationToken {

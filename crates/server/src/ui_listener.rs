@@ -3,7 +3,6 @@
 
 pub mod certificate;
 pub mod pages;
-mod write_deadline;
 
 use crate::{
     api::{streams::Closing, ui_router},
@@ -11,6 +10,7 @@ use crate::{
     db::{error::DbError, manager as rows},
     manager::Manager,
     server::machine_name,
+    write_deadline::WriteDeadline,
 };
 use axum::{Extension, Router, extract::ConnectInfo};
 use certificate::{Certificate, CertificateError, HTTP2};
@@ -39,7 +39,6 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use write_deadline::WriteDeadline;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);

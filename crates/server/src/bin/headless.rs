@@ -62,8 +62,13 @@ enum Command {
 #[derive(Debug, Args)]
 struct DataDir {
     /// The folder of the database, the vault key and the certificates.
-    #[arg(long)]
+    #[arg(long, value_parser = absolute)]
     data_dir: PathBuf,
+}
+
+/// A path that means the same wherever it is told.
+fn absolute(path: &str) -> std::io::Result<PathBuf> {
+    std::path::absolute(path)
 }
 
 #[derive(Debug, Args)]

@@ -51,6 +51,13 @@ impl From<Failure> for Stop {
     }
 }
 
+/// Whoever reads it on the page of a machine would look for restic on that machine.
+fn on_this_computer(failure: Failure) -> Problem {
+    let problem = verdict::problem(&failure);
+    let message = format!("On the computer of this manager: {}", problem.message);
+    Problem { message, ..problem }
+}
+
 impl From<Refused> for Stop {
     fn from(refused: Refused) -> Self {
         Self::Refused(refused)
@@ -111,7 +118,8 @@ async fn attempt(
     if !manager.store().place().await?.is_here() {
         return Err(Refused::Away.into());
     }
-    let restic = Restic::locate(&LocateOptions::from_environment(None)).await?;
+    let restic = Restic::locate(&LocateOptions::from_environment(None)).await;
+    let restic = restic.map_err(on_this_computer)?;
     let pass = manager.store().issue(stored.id).map_err(|error| internal(&*error))?;
     let pass = pass.ok_or_else(|| {
         Problem::new(Code::Conflict, "Something else is being done with this repository.")

@@ -25,6 +25,8 @@ use axum::{
 use futures_util::StreamExt as _;
 use protocol::{RepositoryId, Secret};
 use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::sync::SetOnce;
+use tokio_util::sync::CancellationToken;
 use tower_http::services::ServeFile;
 
 /// What restic asks for when it wants sizes with the names.
@@ -49,12 +51,21 @@ pub(super) fn routes() -> Router<AgentState> {
 
 /// A connection on which somebody may become known. Until then it is a stranger's, which is short.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Known(Arc<tokio::sync::Notify>);
+pub(super) struct Known(Arc<SetOnce<Guest>>);
+
+/// Who has shown a password on a connection first.
+#[derive(Clone, Debug)]
+pub(super) struct Guest {
+    /// The repository that it was for, if it is its host and not the admin.
+    pub repository: Option<RepositoryId>,
+    /// Ends when whoever it is may come no longer.
+    pub cut: CancellationToken,
+}
 
 impl Known {
     /// Waits until the connection has shown a password that fits.
-    pub async fn wait(&self) {
-        self.0.notified().await;
+    pub async fn wait(&self) -> Guest {
+        self.0.wait().await.clone()
     }
 }
 
@@ -112,7 +123,8 @@ impl FromRequestParts<AgentState> for Visit {
         let Path(path) = Path::<HashMap<String, String>>::from_request_parts(parts, state)
             .await
             .map_err(|_| nowhere())?;
-        let id = path.get("repository").and_then(|id| id.parse().ok()).ok_or_else(nowhere)?;
+        // Strangers learn nothing, not even that there is no such repository.
+        let id = path.get("repository").and_then(|id| id.parse().ok()).ok_or_else(stranger)?;
         let visitor = let_in(parts, state, id).await?;
         let kind =
             path.get("kind").map(|kind| Kind::parse(kind).ok_or_else(nowhere)).transpose()?;
@@ -133,20 +145,26 @@ impl Visit {
     }
 }
 
+/// Ends the connection, as every answer to who has shown no password does.
+fn stranger() -> Answer {
+    Answer(StatusCode::UNAUTHORIZED, "The password does not fit.".to_owned())
+}
+
 async fn let_in(parts: &Parts, state: &AgentState, id: RepositoryId) -> Result<Visitor, Answer> {
-    let refused = || Answer(StatusCode::UNAUTHORIZED, "The password does not fit.".to_owned());
-    let peer = parts.extensions.get::<Peer>().ok_or_else(refused)?;
-    let (user, password) = basic(&parts.headers).ok_or_else(refused)?;
+    let peer = parts.extensions.get::<Peer>().ok_or_else(stranger)?;
+    let (user, password) = basic(&parts.headers).ok_or_else(stranger)?;
     if user != id.to_string() {
-        return Err(refused());
+        return Err(stranger());
     }
     // Wrong passwords are not counted: nobody guesses 192 bits, and a revoked machine that goes on
     // trying must not keep out another at the same address, whose restic would give up.
     let is_local = peer.address.ip().to_canonical().is_loopback();
     let visitor = state.manager().store().let_in(id, &password, is_local).await?;
-    let visitor = visitor.ok_or_else(refused)?;
+    let visitor = visitor.ok_or_else(stranger)?;
     if let Some(known) = parts.extensions.get::<Known>() {
-        known.0.notify_one();
+        // Only the first one counts.
+        let repository = visitor.is_host().then_some(id);
+        let _ = known.0.set(Guest { repository, cut: visitor.cut() });
     }
     Ok(visitor)
 }

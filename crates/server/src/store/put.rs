@@ -83,7 +83,7 @@ impl Visitor {
         // From here on it does not matter whether anybody still waits for the answer: the file gets its
         // name and is noted, or neither, and what stands for it in the ledger is there as long.
         let visitor = self.clone();
-        let finishing = tokio::spawn(async move {
+        let finishing = self.store.0.finishing.spawn(async move {
             let done = visitor.finish(received, object, target).await;
             drop((writing, room, host_write));
             done

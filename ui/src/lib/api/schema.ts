@@ -603,8 +603,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Brings back what one operation deleted: its snapshots and their data are there again. What was
-         *     written since stays.
+         * Brings back what one operation deleted, with all that was deleted after it: its snapshots and their
+         *     data are there again. What was written since stays.
          */
         post: operations["bring_back"];
         delete?: never;

@@ -76,13 +76,14 @@ async fn an_upload_that_nobody_waits_for_is_there_and_noted_or_is_not_there() {
         });
         let body = Box::pin(whole(&content).chain(end));
         let sender = visitor.clone();
-        let sending = tokio::spawn(async move { sender.put(object, None, body).await });
+        let mut sending = JoinSet::new();
+        sending.spawn(async move { sender.put(object, None, body).await });
         // All has come; the sender hangs up now or a little later.
         ended.await.unwrap();
         for _ in 0..n * 3 {
             tokio::task::yield_now().await;
         }
-        sending.abort();
+        sending.shutdown().await;
     }
     let is_settled = async || {
         let there = visitor.list(Kind::Snapshots).await.unwrap();
