@@ -252,7 +252,8 @@ impl Serving {
     }
 
     /// A connection keeps a stranger's place until somebody on it has shown a password, and ends when
-    /// nobody does, and when the host that did is revoked. When the server stops, what is being answered is answered to its end.
+    /// nobody does, and when the host that did is revoked. When the server stops, what is being answered
+    /// is answered to its end.
     async fn serve_store(&self, stream: Stream, peer: Peer, place: OwnedSemaphorePermit) {
         let known = Known::default();
         let extensions = (axum::Extension(peer), axum::Extension(known.clone()));

@@ -230,14 +230,12 @@ impl Job<'_> {
         let (verb, stays) = if dry_run { ("would go", "would stay") } else { ("went", "stayed") };
         let sum = count(go.len(), "snapshot");
         self.voice.say(format!("{sum} {verb}, {} {stays}.", stay.len()));
-        if !suspects.0.is_empty() {
-            let kept = count(suspects.0.len(), "snapshot");
-            self.voice.say(format!(
-                "{kept} that cannot be what they say {stays} and counted for nothing."
-            ));
-        }
         if !dry_run && !go.is_empty() {
-            self.voice.say("They can be brought back for a week, on the page of the store.");
+            self.voice.say("What went can be brought back for a week, on the page of the store.");
+        }
+        if !suspects.0.is_empty() {
+            let kept = count(suspects.0.len(), "suspect snapshot");
+            self.voice.say(format!("{kept} {stays} too, without counting."));
         }
         let listed: Vec<&str> = go.iter().map(|one| one.id.as_str()).take(NAMED).collect();
         Ok(verdict::succeeded(json!({
@@ -396,7 +394,7 @@ impl Suspects {
     fn problem(&self) -> Option<Problem> {
         let first = self.0.values().next()?;
         let message = format!(
-            "Nothing was deleted: {} of this plan cannot be what it says. {first}",
+            "Nothing was deleted: there is something wrong with {} of this plan. {first}",
             count(self.0.len(), "snapshot")
         );
         Some(Problem::new(Code::SnapshotsSuspect, message).guidance(

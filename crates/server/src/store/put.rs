@@ -62,7 +62,7 @@ impl Visitor {
             return Err(Refused::Exists);
         }
         self.may_put(&object).await?;
-        let mut room = Room::make(self, length).await?;
+        let mut reserved = Reserved::make(self, length).await?;
         if let Object::File(Kind::Locks, name) = &object
             && matches!(self.who, Who::Admin(_))
         {
@@ -73,7 +73,7 @@ impl Visitor {
         let host_write = (self.who == Who::Host
             && matches!(object, Object::File(Kind::Data | Kind::Index, _)))
         .then(|| self.ledger.host_writes());
-        let receiving = upload::receive(self.place.incoming(), most, body, &mut room);
+        let receiving = upload::receive(self.place.incoming(), most, body, &mut reserved);
         let cut = self.cut();
         let received = tokio::select! {
             received = receiving => received,
@@ -85,7 +85,7 @@ impl Visitor {
         let visitor = self.clone();
         let finishing = self.store.0.finishing.spawn(async move {
             let done = visitor.finish(received, object, target).await;
-            drop((writing, room, host_write));
+            drop((writing, reserved, host_write));
             done
         });
         finishing.await.map_err(|error| Refused::Io(io::Error::other(error)))?
@@ -183,7 +183,7 @@ impl Visitor {
 
 /// Room for one upload, on the disk and within the quota: taken in steps, as it comes.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Reserved {
     visitor: Visitor,
     on_disk: Promise,
     in_repository: Promise,
@@ -191,18 +191,18 @@ pub(super) struct Room {
     left: u64,
 }
 
-impl Room {
+impl Reserved {
     /// Room for the first of so many bytes, if there is room for all of them.
     async fn make(visitor: &Visitor, length: u64) -> Result<Self, Refused> {
         let left = length.min(STEP);
-        let room = Self {
+        let reserved = Self {
             on_disk: visitor.store.0.on_their_way.promise(left),
             in_repository: visitor.ledger.on_their_way.promise(left),
             visitor: visitor.clone(),
             left,
         };
         visitor.has_room(length - left).await?;
-        Ok(room)
+        Ok(reserved)
     }
 
     /// So many bytes have come.

@@ -1,6 +1,6 @@
 //! One upload: bytes into a file of their own, hashed as they come; whole and right, it gets its name.
 
-use super::{Refused, object::Object, place::sync_dir, put::Room};
+use super::{Refused, object::Object, place::sync_dir, put::Reserved};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use ring::digest::{Context, SHA256};
@@ -77,7 +77,7 @@ pub(super) async fn receive<E>(
     incoming: PathBuf,
     most: u64,
     mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
-    room: &mut Room,
+    reserved: &mut Reserved,
 ) -> Result<Received, Refused> {
     let beginning = spawn_blocking(move || Upload::begin(&incoming).map(Box::new));
     let mut writer = Writer::Idle(done(beginning).await??);
@@ -94,7 +94,7 @@ pub(super) async fn receive<E>(
         if bytes > most {
             return Err(Refused::TooLarge);
         }
-        room.take(piece.len() as u64).await?;
+        reserved.take(piece.len() as u64).await?;
         batch.push(piece);
         if waiting >= BATCH_BYTES {
             writer = writer.write(std::mem::take(&mut batch)).await?;

@@ -32,7 +32,7 @@ it('goes on without the snapshots that stopped it, in the preview and for good',
     repository_id: 'r1',
     stats: { removed: ['a1'], removed_count: 1, kept_count: 2, suspect_count: 3 },
   });
-  const sum = '1 snapshot would go, 2 would stay. 3 that cannot be what they say would stay too.';
+  const sum = '1 snapshot would go, 2 would stay. 3 suspect ones would stay too.';
   expect(await screen.findByText(sum)).toBeInTheDocument();
   await userEvent.click(screen.getByRole('button', { name: 'Forget now' }));
   await userEvent.type(screen.getByRole('textbox'), 'atlas');

@@ -30,7 +30,7 @@ export function sum(run: Pick<Run, 'stats'>): string {
   const goes = wouldGoCount(run) ?? 0;
   const stays = stat(run, 'kept_count') ?? 0;
   const suspects = stat(run, 'suspect_count') ?? 0;
-  const aside = suspects > 0 ? ` ${suspects} that cannot be what they say would stay too.` : '';
+  const aside = suspects > 0 ? ` ${plural(suspects, 'suspect one')} would stay too.` : '';
   if (goes === 0) return `Nothing would go; ${plural(stays, 'snapshot')} would stay.${aside}`;
   return `${plural(goes, 'snapshot')} would go, ${stays} would stay.${aside}`;
 }
