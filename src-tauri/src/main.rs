@@ -7,5 +7,6 @@ use clap::Parser as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    server::memory::share_one_heap();
     desktop::run(desktop::Options::parse())
 }

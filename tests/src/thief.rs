@@ -88,6 +88,24 @@ impl<'a> Thief<'a> {
         self.add("index", &keys.seal(index.to_string().as_bytes())?).await
     }
 
+    /// Adds files of which restic can make nothing: some are not signed, some are and hold no sense.
+    /// Says where they lie in the repository.
+    ///
+    /// # Errors
+    /// When restic or the store refuses.
+    pub async fn litter(&self, restic: &Path) -> Result<Vec<String>> {
+        let keys = Keys::of(&self.document(restic, &["cat", "masterkey"])?)?;
+        let mut paths = Vec::new();
+        for kind in ["index", "locks", "snapshots"] {
+            for content in [b"rubbish".to_vec(), keys.seal(br#"{"time":5,"packs":"none"}"#)?] {
+                self.add(kind, &content).await?;
+                paths.push(format!("{kind}/{}", hash(&content)));
+            }
+        }
+        paths.sort();
+        Ok(paths)
+    }
+
     async fn add(&self, kind: &str, content: &[u8]) -> Result<()> {
         let path = format!("{kind}/{}", hash(content));
         let status = self.send(Method::POST, &path, content).await?;

@@ -154,6 +154,42 @@ async fn forged_packs_and_index_stop_a_prune_before_anything_is_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_restic_can_make_nothing_of_is_named_and_a_check_takes_it_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = fleet(dir.path(), json!({ "keep_last": 1 })).await;
+    let genuine = backup(&fleet).await;
+    let litter = Thief::of(&fleet).unwrap().litter(&restic()).await.unwrap();
+    let lies_there =
+        || litter.iter().filter(|it| fleet.server.repository.join(it).exists()).count();
+    let mut plain = fleet.plain(&restic());
+    plain.arg("check");
+    assert!(!plain.output().unwrap().status.success(), "this keeps restic out");
+
+    let stopped = fleet.run(&forget(&fleet, true)).await.unwrap();
+    assert_eq!(stopped.run["code"], "repository_damaged", "{:#}", stopped.run);
+    let error = stopped.run["error"].as_str().unwrap();
+    assert!(error.starts_with("4 files") && error.ends_with("Nothing was changed."), "{error}");
+    assert_eq!(lies_there(), litter.len());
+
+    let cleared = fleet.run(&check(&fleet)).await.unwrap();
+    assert_eq!(cleared.run["code"], "repository_damaged", "{:#}", cleared.run);
+    let log = cleared.lines.join("\n");
+    for path in &litter {
+        assert!(log.contains(path), "{path} is not in {log}");
+    }
+    assert_eq!(lies_there(), 0);
+    let deletions = deletions(&fleet).await;
+    assert_eq!(deletions.len(), 1);
+    assert_eq!(deletions[0]["files"], 4, "locks are for nobody to bring back");
+
+    done(&fleet, &check(&fleet)).await;
+    assert_eq!(names(&fleet, "snapshots"), [genuine]);
+    sound(&fleet);
+    backup(&fleet).await;
+    done(&fleet, &prune(&fleet)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_flood_of_snapshots_pushed_out_comes_back_from_the_trash() {
     let dir = tempfile::tempdir().unwrap();
     let fleet = fleet(dir.path(), json!({ "keep_last": 2 })).await;

@@ -132,6 +132,50 @@ fn blob(n: u64) -> (String, Vec<u8>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_read_whole_or_in_part_and_not_beyond_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = fleet(dir.path()).await;
+    let thief = Thief::of(&fleet).unwrap();
+    let (name, content) = blob(7);
+    let path = format!("data/{name}");
+    assert_eq!(thief.send(Method::POST, &path, &content).await.unwrap(), StatusCode::OK);
+    let ask = async |method: Method, range: Option<&str>| {
+        let url = format!("{}{path}", fleet.address());
+        let request = thief.client.request(method, url);
+        let request = request.basic_auth(&fleet.repository, Some(&fleet.secrets.credential));
+        let request = range.into_iter().fold(request, |it, range| it.header("range", range));
+        let answer = request.send().await.unwrap();
+        let headers = answer.headers();
+        let text = |name| headers.get(name).map(|it| it.to_str().unwrap().to_owned());
+        let told = (text("content-length"), text("content-range"));
+        (answer.status(), told, answer.bytes().await.unwrap())
+    };
+    let (status, (length, _), whole) = ask(Method::GET, None).await;
+    assert_eq!((status, length.as_deref()), (StatusCode::OK, Some("200000")));
+    assert!(whole == content);
+    let (status, (length, _), nothing) = ask(Method::HEAD, None).await;
+    assert_eq!((status, length.as_deref()), (StatusCode::OK, Some("200000")));
+    assert!(nothing.is_empty());
+    for (range, told, part) in [
+        ("bytes=0-0", "bytes 0-0/200000", 0..1),
+        ("bytes=131000-131999", "bytes 131000-131999/200000", 131_000..132_000),
+        ("bytes=199990-", "bytes 199990-199999/200000", 199_990..200_000),
+        ("bytes=199990-300000", "bytes 199990-199999/200000", 199_990..200_000),
+    ] {
+        let (status, (length, told_range), got) = ask(Method::GET, Some(range)).await;
+        assert_eq!(status, StatusCode::PARTIAL_CONTENT, "{range}");
+        assert_eq!(told_range.as_deref(), Some(told));
+        assert_eq!(length.unwrap(), part.len().to_string());
+        assert!(got == content[part], "{range}");
+    }
+    for range in ["bytes=200000-", "bytes=5-4", "bytes=0-1,4-5", "lines=1-2", ""] {
+        let (status, (_, told), _) = ask(Method::GET, Some(range)).await;
+        assert_eq!(status, StatusCode::RANGE_NOT_SATISFIABLE, "{range}");
+        assert_eq!(told.as_deref(), Some("bytes */200000"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_machine_may_not_do_is_refused_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let fleet = fleet(dir.path()).await;

@@ -43,7 +43,9 @@ test('a machine is added, backed up, browsed and restored', async ({ page, stage
     const block = await page.getByLabel('install line', { exact: true }).innerText();
     await expectAccessible(page, 'the install line');
     await expect(main).toContainText('Waiting for the machine');
-    await expect(main).toContainText('Install restic, 0.16.1 or newer.');
+    await expect(main).toContainText(
+      'Install restic 0.17 or newer (0.16.1 is the oldest that works).',
+    );
     await stage.install('web-1', block);
     await expect(main).toContainText('Knows its plan');
   });

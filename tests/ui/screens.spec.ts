@@ -265,6 +265,52 @@ test('a run shows how far it is, its log, and how it ended', async ({ page, stag
   expect(text).toContain('file 400 was read');
 });
 
+test('damage that a check found needs somebody, until a check finds none', async ({
+  page,
+  stage,
+}) => {
+  const check = { kind: 'check', repository_id: probe.repository };
+  const bad = await stage.run(probe.host, check);
+  const finished = { status: 'failed', exit_code: 1, code: 'repository_damaged' };
+  await stage.say('probe', bad, {
+    started: 'check',
+    finished: { ...finished, error: 'The repository is damaged. A pack is missing.' },
+  });
+  await page.goto('/');
+  const needs = main(page).getByRole('list', { name: 'What needs you' });
+  await expect(needs).toContainText('probe: a check found damage');
+  const row = main(page).getByRole('row', { name: 'probe' });
+  await expect(row).toContainText('check found damage');
+  await expectAccessible(page, 'a fleet with a damaged repository');
+  await needs.getByRole('link', { name: 'See what it found' }).click();
+  await expect(main(page)).toContainText('A pack is missing.');
+  await page.goto(`/#/machines/${probe.host}`);
+  await expect(heading(page)).toContainText('A check found damage.');
+  await expectAccessible(page, 'a machine with a damaged repository');
+  const good = await stage.run(probe.host, check);
+  await stage.say('probe', good, { started: 'check', finished: {} });
+  await expect(heading(page)).not.toContainText('damage');
+});
+
+test('messages take their room below the page, and cover nothing of it', async ({ page }) => {
+  await page.setViewportSize({ width: 1024, height: 700 });
+  await page.goto(`/#/machines/${atlas.host}/settings`);
+  const button = main(page).getByRole('button', { name: 'Read facts anew' });
+  await button.evaluate((it) => it.scrollIntoView({ block: 'end' }));
+  await button.click();
+  const messages = page.getByRole('region', { name: 'Messages' });
+  await expect(messages.getByRole('link', { name: 'View' })).toBeVisible();
+  await messages.hover();
+  await expect(button).toBeInViewport({ ratio: 1 });
+  const [above, below] = [await main(page).boundingBox(), await messages.boundingBox()];
+  expect(above && below && above.y + above.height <= below.y).toBe(true);
+  await expectAccessible(page, 'a message');
+  await messages.getByRole('button', { name: 'Close the message' }).focus();
+  await page.keyboard.press('Enter');
+  await expect(messages.getByRole('button')).toHaveCount(0);
+  await expect(button).toBeFocused();
+});
+
 test('the activity lists every run and can be narrowed', async ({ page }) => {
   await page.goto('/#/activity');
   const rows = main(page).getByRole('table', { name: 'Runs' }).getByRole('row');
@@ -341,7 +387,11 @@ test('the store gets a folder, takes machines in, limits them, and says when it 
   await expectAccessible(page, 'the store with what a machine left');
 
   await rename(folder, join(base, 'elsewhere'));
-  await page.reload();
+  await page.goto('/');
+  const needs = main(page).getByRole('list', { name: 'What needs you' });
+  await expect(needs).toContainText('Until then nova cannot back up to it.');
+  await expectAccessible(page, 'a fleet whose store is away');
+  await needs.getByRole('link', { name: 'Open the store' }).click();
   await expect(heading(page)).toHaveText('The store is away.');
   await expectAccessible(page, 'a store that is away');
   await main(page).getByLabel('Folder').fill(join(base, 'elsewhere'));
@@ -466,6 +516,8 @@ test('a machine that asks is compared, confirmed and approved', async ({ page, s
   await page.goto('/');
   const needs = main(page).getByRole('list', { name: 'What needs you' });
   await expect(needs).toContainText(`asks to join — code ${code}`);
+  const lines = needs.getByText(code, { exact: true });
+  expect(await lines.evaluate((it) => it.getClientRects().length), 'the code is whole').toBe(1);
   await expectAccessible(page, 'a fleet that a machine asks to join');
   await needs.getByRole('link', { name: 'Decide' }).click();
 
@@ -485,6 +537,9 @@ test('a machine that asks is compared, confirmed and approved', async ({ page, s
   await main(page).getByLabel('Plan').selectOption('atlas files');
   await approve.click();
   await expect(heading(page)).toContainText('Not backed up yet.');
+  await expect(main(page)).toContainText('Next, start its agent on the machine, as root.');
+  await expect(main(page)).toContainText('restic-manager-agent run');
+  await expectAccessible(page, 'a machine that was let in');
   const { host } = await stage.announced('vega');
   await expect(page).toHaveURL(new RegExp(`#/machines/${host}$`));
   await stage.agent('vega', 'stop');

@@ -111,6 +111,8 @@ pub(crate) async fn start(
     platform::isolate(&mut command);
     let mut child = spawn_from_permanent_thread(command).await?;
     let pid = child.id().ok_or_else(|| io::Error::other("the process has no id"))?;
+    #[cfg(target_os = "linux")]
+    platform::end_first_without_memory(pid);
 
     let (sender, output) = mpsc::channel(WAITING_LINES);
     let pipes_over = CancellationToken::new();

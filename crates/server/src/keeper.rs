@@ -8,6 +8,7 @@
 //!    └─ cancelled: ended by whoever asks     running when the manager starts: interrupted
 //! ```
 
+mod inspection;
 mod retention;
 mod voice;
 mod work;
@@ -45,7 +46,10 @@ impl Keeper {
         let mut tx = manager.db().begin().await?;
         runs::interrupt_own(&mut tx, &interruption(), manager.now()).await?;
         tx.commit().await?;
-        Ok(Self { manager, folder, port })
+        let keeper = Self { manager, folder, port };
+        // What an earlier process had no time to remove.
+        let _ = tokio::fs::remove_dir_all(keeper.temporary()).await;
+        Ok(keeper)
     }
 
     /// Works until it is told to stop; what it is doing then is interrupted.
@@ -128,14 +132,9 @@ impl Keeper {
     }
 
     fn prepare(&self) -> io::Result<()> {
-        create_dir(&self.cache())?;
         create_dir(&self.temporary())?;
         let authority = self.manager.identity().root_cert_pem();
         files::replace(&self.authority(), &authority, Readers::Owner)
-    }
-
-    fn cache(&self) -> PathBuf {
-        self.folder.join("cache")
     }
 
     fn temporary(&self) -> PathBuf {

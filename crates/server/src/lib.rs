@@ -17,6 +17,7 @@ pub mod links;
 mod listener;
 pub mod log;
 pub mod manager;
+pub mod memory;
 pub mod newcomer;
 pub mod server;
 pub mod session;

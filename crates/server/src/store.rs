@@ -9,6 +9,7 @@
 //! [`Store`] lets visitors in; a [`Visitor`] is somebody who may act on one repository. HTTP is the
 //! business of the listener.
 
+mod download;
 mod ledger;
 pub mod object;
 pub mod own;
@@ -27,6 +28,7 @@ use crate::{
     },
     events::Events,
 };
+pub use download::Download;
 use jiff::Timestamp;
 use ledger::{Ledger, OnTheirWay};
 use object::{KINDS, Kind, Name, Object};
@@ -422,15 +424,14 @@ impl Visitor {
         self.or_away(blocking(move || list(&root, kind)).await).await
     }
 
-    /// Where a file lies that is there.
+    /// Opens a file that is there.
     ///
     /// # Errors
-    /// When there is none.
-    pub async fn find(&self, object: &Object) -> Result<PathBuf, Refused> {
+    /// When there is none, or the disk fails.
+    pub async fn open(&self, object: &Object) -> Result<Download, Refused> {
         let path = self.root.join(object.path());
-        let found = tokio::fs::metadata(&path).await.map_err(or_not_found);
-        self.or_away(found).await?;
-        Ok(path)
+        let open = move || Download::open(&path).map_err(or_not_found);
+        self.or_away(blocking(open).await).await
     }
 
     /// Deletes a file; that it is gone already is no error. Hosts may take back their own locks; what

@@ -5,7 +5,8 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { parseRoute } from '$lib/state/route.svelte';
 import SignIn from '$features/shell/SignIn.svelte';
 import { emptyServer, show } from '../test/app';
-import { run } from '../test/fakes';
+import { ago, machine, repository, run } from '../test/fakes';
+import MachineView from './MachineView.svelte';
 import RunPageView from './RunPageView.svelte';
 
 beforeEach(() => (window.location.hash = ''));
@@ -120,6 +121,75 @@ describe('a run’s page', () => {
     expect(await screen.findByText(/241.GB of 412.GB · 318,204 of 604,119 files/)).toBeVisible();
     expect(screen.getByText(/248.MB\/s · 12.min left/)).toBeVisible();
     expect(screen.getByRole('progressbar')).toHaveAttribute('aria-valuenow', '58');
+  });
+});
+
+describe('the page of a run in the store', () => {
+  const open = async (more: object) => {
+    const own = repository({ id: 's1', url: 'store:s1', store_host_id: 'm1' });
+    const transport = emptyServer().on('GET', '/api/repositories', [own, repository()]);
+    const { app } = show(RunPageView, transport, { id: 'x1' });
+    await app.session.load();
+    const ours = () => transport.streams.find((it) => it.path.startsWith('/api/runs/x1/stream'));
+    await waitFor(() => expect(ours()).toBeDefined());
+    ours()?.open();
+    const ended = { status: 'succeeded', is_terminal: true, started_at: ago(1) } as const;
+    ours()?.send('state', run({ kind: 'prune', ...ended, ...more }));
+    await screen.findByRole('heading', { level: 1 });
+    await waitFor(() => expect(app.fleet.repositories.data).toBeDefined());
+  };
+
+  it('names the place, and not the location that only agents understand', async () => {
+    await open({ repository_id: 's1' });
+    const place = await screen.findByRole('link', { name: 'the store on this computer' });
+    expect(place).toHaveAttribute('href', '#/store');
+    expect(screen.queryByText(/store:s1/)).toBeNull();
+  });
+
+  it('says what a prune did with what it deleted', async () => {
+    await open({ repository_id: 's1' });
+    expect(await screen.findByText(/lies in the trash of the store for seven days/)).toBeVisible();
+  });
+
+  it('says nothing of a trash where there is none', async () => {
+    await open({ repository_id: 'r1' });
+    expect(await screen.findByText('rest:http://localhost:8000/box/')).toBeVisible();
+    expect(screen.queryByText(/trash/)).toBeNull();
+  });
+});
+
+describe('a machine’s page', () => {
+  const open = async (more: object) => {
+    const transport = emptyServer().on('GET', '/api/hosts', [machine(more)]);
+    show(MachineView, transport, { id: 'm1', tab: 'overview', rest: [] });
+    return screen.findByRole('heading', { level: 1 });
+  };
+
+  it('says how the agent is started of a machine that was let in and never connected', async () => {
+    await open({ is_online: false, last_seen_at: null, last_runs: [] });
+    const command = await screen.findByLabelText('start command');
+    expect(command).toHaveTextContent('restic-manager-agent run');
+    expect(screen.getByText(/The command by which it joined ends there by itself/)).toBeVisible();
+  });
+
+  it('does not when it has connected before', async () => {
+    await open({ is_online: false });
+    expect(screen.queryByLabelText('start command')).toBeNull();
+  });
+
+  it('leads to the check that found damage', async () => {
+    const check = { id: 'c1', kind: 'check', status: 'failed', code: 'repository_damaged' };
+    const heading = await open({ last_runs: [{ ...check, created_at: ago(1) }] });
+    expect(heading).toHaveTextContent('A check found damage.');
+    const link = await screen.findByRole('link', { name: 'See what it found' });
+    expect(link).toHaveAttribute('href', '#/runs/c1');
+  });
+
+  it('says which restic is missing in one way', async () => {
+    await open({ restic_version: '' });
+    expect(
+      screen.getByText(/Install restic 0\.17 or newer \(0\.16\.1 is the oldest/),
+    ).toBeVisible();
   });
 });
 

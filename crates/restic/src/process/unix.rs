@@ -32,6 +32,15 @@ fn hear_interrupts(command: &mut Command) {
     }
 }
 
+/// Lets the kernel end restic before anything else when memory runs out: how much restic takes depends
+/// on what lies in a repository, and whoever started it has to live to tell.
+#[cfg(target_os = "linux")]
+pub(super) fn end_first_without_memory(pid: u32) {
+    if let Err(error) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "1000") {
+        tracing::debug!(%error, "Failed to offer restic to the kernel; it may have ended");
+    }
+}
+
 /// Asks the whole group to end. restic removes its lock on SIGINT; SIGTERM does not have that
 /// effect in every accepted release.
 pub(super) fn interrupt(pid: u32) {

@@ -6,6 +6,7 @@ use protocol::Secret;
 use server::{
     headless::{Running, ServeConfig, generate_password, init, set_password},
     log::shows_no_frames,
+    memory::share_one_heap,
     ui_listener::UiConfig,
 };
 use std::{
@@ -103,6 +104,7 @@ struct Serve {
 }
 
 fn main() -> ExitCode {
+    share_one_heap();
     let cli = Cli::parse();
     start_log(cli.log);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

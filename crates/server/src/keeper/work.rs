@@ -2,6 +2,7 @@
 
 use super::{
     Keeper,
+    inspection::{self, Alien},
     retention::{self, Arrived},
     voice::Voice,
 };
@@ -18,7 +19,7 @@ use outcome::{
 use protocol::{Code, HostId, JobStatus, PlanId, Problem, RepositoryId, Retention, RunSpec};
 use restic::{
     CancelToken, CheckOutcome, CheckRequest, Failure, FailureKind, ForgetRequest, LocateOptions,
-    PruneRequest, ReadData, Repository, Restic, Snapshot, SnapshotFilter, SnapshotId,
+    PruneRequest, ReadData, Repository, Restic, Sealed, Snapshot, SnapshotFilter, SnapshotId,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -127,8 +128,10 @@ async fn attempt(
     })?;
     let config = desired::unseal(&stored, manager.vault()).map_err(|error| internal(&error))?;
     let place = format!("rest:https://localhost:{}/store/{}/", keeper.port, stored.id);
-    let mut repository =
-        Repository::new(place, config.password.expose_secret().clone(), keeper.cache());
+    // What restic keeps of a repository is what its machine wrote, however much that is.
+    let cache = keeper.temporary().join(format!("cache-{}", run.id));
+    let password = config.password.expose_secret().clone();
+    let mut repository = Repository::new(place, password, cache.clone());
     repository.temp_dir = Some(keeper.temporary());
     repository.rest_username = Some(stored.id.to_string());
     repository.rest_password = Some(pass.password.expose_secret().clone().into());
@@ -145,6 +148,7 @@ async fn attempt(
         cancel,
     };
     let done = job.carry_out().await;
+    let _ = tokio::fs::remove_dir_all(&cache).await;
     if let Err(error) = job.pass.leave().await {
         tracing::warn!(error = &error as &dyn std::error::Error, repository = %stored.id, "failed to remove what locks the manager left");
     }
@@ -169,6 +173,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     async fn carry_out(&mut self) -> Result<Outcome, Stop> {
+        self.inspect().await?;
         match &self.run.spec {
             RunSpec::Forget { dry_run, keep_suspects, .. } => {
                 self.forget(*dry_run, *keep_suspects).await
@@ -190,6 +195,36 @@ impl Job<'_> {
                 Err(Problem::new(Code::Internal, "The manager does not do this itself.").into())
             }
         }
+    }
+
+    /// Ends the run where a machine has put files into the repository of which restic can make nothing.
+    /// A check takes them away, since only a check is meant to find what is wrong.
+    async fn inspect(&mut self) -> Result<(), Stop> {
+        let is_check = matches!(self.run.spec, RunSpec::Check { .. });
+        let mut needed = vec![Sealed::Lock, Sealed::Snapshot];
+        // A forget reads no index.
+        if !matches!(self.run.spec, RunSpec::Forget { .. }) {
+            needed.push(Sealed::Index);
+        }
+        let mut sink = |event| self.voice.hear(event);
+        let key = self.restic.master_key(&self.repository, &mut sink, self.cancel).await?;
+        let store = self.keeper.manager.store();
+        let visitor = store.let_in(self.id, &self.pass.password, true).await?;
+        let visitor = visitor.ok_or_else(|| gone("repository"))?;
+        let aliens = inspection::inspect(&visitor, key, &needed, self.cancel).await?;
+        for Alien { object, why } in aliens.iter().take(NAMED) {
+            self.voice.say(format!("{}: {why}.", object.path().display()));
+        }
+        if aliens.is_empty() {
+            return Ok(());
+        }
+        if is_check {
+            for Alien { object, .. } in &aliens {
+                visitor.delete(object).await?;
+            }
+            self.note(None, Some("failed")).await?;
+        }
+        Err(alien(aliens.len(), is_check).into())
     }
 
     async fn forget(&mut self, dry_run: bool, keep_suspects: bool) -> Result<Outcome, Stop> {
@@ -337,15 +372,10 @@ impl Job<'_> {
 
     async fn check(&mut self, read_data: bool) -> Result<CheckOutcome, Stop> {
         let wrote = self.pass.host_wrote();
-        // A check fills a cache of its own, which a restic that is killed leaves behind.
-        let cache_dir = self.keeper.temporary().join(format!("check-{}", self.run.id));
-        let repository = Repository { cache_dir: cache_dir.clone(), ..self.repository.clone() };
         let read = if read_data { ReadData::All } else { ReadData::None };
         let request = CheckRequest { read_data: read };
         let mut sink = |event| self.voice.hear(event);
-        let done = self.restic.check(&repository, request, &mut sink, self.cancel).await;
-        let _ = tokio::fs::remove_dir_all(&cache_dir).await;
-        let done = done?;
+        let done = self.restic.check(&self.repository, request, &mut sink, self.cancel).await?;
         let is_sound = matches!(done, CheckOutcome::Sound(_));
         if read_data && is_sound {
             self.pass.checked(wrote);
@@ -353,6 +383,29 @@ impl Job<'_> {
         self.note(None, Some(if is_sound { "ok" } else { "failed" })).await?;
         Ok(done)
     }
+}
+
+/// What keeps restic out of a repository, and what became of it.
+fn alien(files: usize, is_taken: bool) -> Problem {
+    let (are, them) = if files == 1 { ("is", "it") } else { ("are", "them") };
+    let done = if is_taken {
+        format!("The check has taken {them} away; all but locks can be brought back for a week.")
+    } else {
+        "Nothing was changed.".to_owned()
+    };
+    let next = if is_taken {
+        "Start the check again: it then looks at the rest. If neither this computer's disk nor the \
+         machine's is failing, somebody may have stolen the machine's credentials: look at the machine."
+            .to_owned()
+    } else {
+        format!("Start a check: it takes {them} away.")
+    };
+    let files = count(files, "file");
+    let message = format!(
+        "{files} of the repository {are} not what restic writes, and no restic can work with {them} \
+         there. {done}"
+    );
+    Problem::new(Code::RepositoryDamaged, message).guidance(next)
 }
 
 fn overtaken() -> Problem {

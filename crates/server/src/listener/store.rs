@@ -11,11 +11,12 @@ use crate::store::{
 use axum::{
     Json, Router,
     body::{Body, BodyDataStream},
-    extract::{FromRequestParts, Path, Query, Request},
+    extract::{FromRequestParts, Path, Query},
     http::{
         HeaderMap, HeaderValue, StatusCode,
         header::{
-            ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE,
+            ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE,
+            WWW_AUTHENTICATE,
         },
         request::Parts,
     },
@@ -23,18 +24,15 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::StreamExt as _;
+use http_range_header::parse_range_header;
 use protocol::{RepositoryId, Secret};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
 use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
-use tower_http::services::ServeFile;
 
 /// What restic asks for when it wants sizes with the names.
 const V2: &str = "application/vnd.x.restic.rest.v2";
 const V1: &str = "application/vnd.x.restic.rest.v1";
-
-/// Bytes that are read from the disk at once.
-const READ_BYTES: usize = 64 * 1024;
 
 /// What is read of an upload that is refused, and how long: more than a pack of restic's usual size.
 const DRAINED_BYTES: usize = 64 * 1024 * 1024;
@@ -202,17 +200,32 @@ async fn list(visit: Visit, headers: HeaderMap) -> Result<Response, Answer> {
 }
 
 /// GET and HEAD, with ranges.
-async fn read(visit: Visit, request: Request) -> Result<Response, Answer> {
-    let object = visit.object()?;
-    let path = visit.visitor.find(&object).await?;
-    let mut file = ServeFile::new(path).with_buf_chunk_size(READ_BYTES);
-    let response = file.try_call(request).await.map_err(Refused::Io)?;
-    let cut = visit.visitor.cut();
+async fn read(visit: Visit, headers: HeaderMap) -> Result<Response, Answer> {
+    let found = visit.visitor.open(&visit.object()?).await?;
+    let size = found.size();
+    let content = (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     // A host that is revoked in the middle gets no more.
-    Ok(response.map(|body| {
-        let pieces = Body::new(body).into_data_stream();
-        Body::from_stream(pieces.take_until(cut.cancelled_owned()))
-    }))
+    let cut = visit.visitor.cut().cancelled_owned();
+    let Some(range) = headers.get(RANGE) else {
+        let whole = Body::from_stream(found.read(0..size).take_until(cut));
+        return Ok(([content, (CONTENT_LENGTH, size.into())], whole).into_response());
+    };
+    let Some(range) = only_range(range, size) else {
+        let told = [(CONTENT_RANGE, format!("bytes */{size}"))];
+        return Ok((StatusCode::RANGE_NOT_SATISFIABLE, told).into_response());
+    };
+    let told = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+    let length = (CONTENT_LENGTH, (range.end - range.start).into());
+    let part = Body::from_stream(found.read(range).take_until(cut));
+    Ok((StatusCode::PARTIAL_CONTENT, [(CONTENT_RANGE, told)], [content, length], part)
+        .into_response())
+}
+
+/// The range of a file of this size that is asked for, if it is one.
+fn only_range(header: &HeaderValue, size: u64) -> Option<Range<u64>> {
+    let ranges = parse_range_header(header.to_str().ok()?).ok()?.validate(size).ok()?;
+    let [range] = ranges.as_slice() else { return None };
+    Some(*range.start()..*range.end() + 1)
 }
 
 async fn write(visit: Visit, headers: HeaderMap, body: Body) -> Result<StatusCode, Answer> {

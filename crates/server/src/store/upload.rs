@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// Bytes that are handed to the disk together. While they are written, the next come in.
-const BATCH_BYTES: usize = 64 * 1024;
+const BATCH_BYTES: usize = 128 * 1024;
 
 /// How long nothing may come. restic begins an upload again when it fails.
 const SILENCE: Duration = Duration::from_secs(90);

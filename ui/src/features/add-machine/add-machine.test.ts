@@ -206,7 +206,11 @@ describe('adding a machine', () => {
 
   it.each([
     ['how to start an agent that is away', { is_online: false }, /restic-manager-agent run$/],
-    ['that restic is missing', { restic_version: '' }, /No restic 0\.16\.1 or newer was found/],
+    [
+      'that restic is missing',
+      { restic_version: '' },
+      /^No restic that works was found on atlas\.$/,
+    ],
     ['that it was revoked', { is_online: false, state: 'revoked' }, /^atlas was revoked\.$/],
     [
       'that a decision is due',

@@ -1,9 +1,9 @@
 // The fleet's rows: order, search, and the one action of each.
-import { screen, within } from '@testing-library/svelte';
+import { screen, waitFor, within } from '@testing-library/svelte';
 import userEvent from '@testing-library/user-event';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { emptyServer, show } from '../../test/app';
-import { machine, refusal, run } from '../../test/fakes';
+import { announcement, machine, refusal, repository, run, store } from '../../test/fakes';
 import FleetView from '../../views/FleetView.svelte';
 
 beforeEach(() => (window.location.hash = ''));
@@ -72,6 +72,45 @@ describe('a row', () => {
     expect(app.toasts.list).toMatchObject([
       { title: 'It is going already.', body: 'Open it.', link: { href: '#/runs/x5' } },
     ]);
+  });
+});
+
+describe('a card', () => {
+  const away = store({ state: 'away', folder: '/mnt/backups' });
+  const own = repository({ store_host_id: 'm1', url: 'store:r1' });
+
+  it('says that the store is away, where a machine backs up into it', async () => {
+    const transport = emptyServer()
+      .on('GET', '/api/hosts', [machine()])
+      .on('GET', '/api/repositories', [own])
+      .on('GET', '/api/store', away);
+    show(FleetView, transport);
+    const cards = await screen.findByRole('list', { name: 'What needs you' });
+    expect(cards).toHaveTextContent('The store is away');
+    expect(cards).toHaveTextContent('Until then atlas cannot back up to it.');
+    const link = within(cards).getByRole('link', { name: 'Open the store' });
+    expect(link).toHaveAttribute('href', '#/store');
+  });
+
+  it('says nothing of a store that no machine backs up into, and does not look at it', async () => {
+    const transport = emptyServer()
+      .on('GET', '/api/hosts', [machine()])
+      .on('GET', '/api/repositories', [repository()])
+      .on('GET', '/api/store', away);
+    const { app } = show(FleetView, transport);
+    await waitFor(() => expect(app.fleet.repositories.data).toBeDefined());
+    await row('atlas');
+    expect(screen.queryByText('The store is away')).toBeNull();
+    expect(transport.sent('GET', '/api/store')).toEqual([]);
+  });
+
+  it('keeps the code of a machine that asks to join on one line', async () => {
+    const transport = emptyServer()
+      .on('GET', '/api/hosts', [machine()])
+      .on('GET', '/api/announcements', [announcement()]);
+    show(FleetView, transport);
+    const code = await screen.findByText('ABCD-EFGH');
+    expect(code.closest('h2')).toHaveTextContent('web-1 asks to join — code ABCD-EFGH');
   });
 });
 

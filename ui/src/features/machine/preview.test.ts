@@ -1,6 +1,8 @@
 // What would go is shown before it goes; what cannot be what it says stops that, and can be left aside.
 import { screen, waitFor } from '@testing-library/svelte';
 import userEvent from '@testing-library/user-event';
+import type { Run } from '$lib/api/types';
+import { forgetConsequence } from '$lib/domain/consequence';
 import { expect, it } from 'vitest';
 import { emptyServer, show } from '../../test/app';
 import { machine, run } from '../../test/fakes';
@@ -13,7 +15,8 @@ it('goes on without the snapshots that stopped it, in the preview and for good',
     .on('POST', path, () => ({ status: 201, body: run({ id: `x${++asked}`, kind: 'forget' }) }))
     .on('GET', '/api/repositories/r1/snapshots', { snapshots: [] });
   const form = { kind: 'forget', plan_id: 'p1' };
-  show(Preview, transport, { machine: machine(), form, verb: 'Forget', consequence: 'Gone.' });
+  const consequence = (it: Run | undefined) => forgetConsequence(it, true);
+  show(Preview, transport, { machine: machine(), form, verb: 'Forget', consequence });
 
   const ends = async (id: string, more: object) => {
     const ours = () => transport.streams.find((it) => it.path.startsWith(`/api/runs/${id}/`));
@@ -35,6 +38,9 @@ it('goes on without the snapshots that stopped it, in the preview and for good',
   const sum = '1 snapshot would go, 2 would stay. 3 suspect ones would stay too.';
   expect(await screen.findByText(sum)).toBeInTheDocument();
   await userEvent.click(screen.getByRole('button', { name: 'Forget now' }));
+  const dialog = screen.getByRole('dialog');
+  expect(dialog).toHaveTextContent('1 snapshot of this plan and machine goes, and 5 stay.');
+  expect(dialog).toHaveTextContent('What goes can be brought back for seven days');
   await userEvent.type(screen.getByRole('textbox'), 'atlas');
   const buttons = screen.getAllByRole('button', { name: 'Forget now' });
   await userEvent.click(buttons[buttons.length - 1] as HTMLElement);

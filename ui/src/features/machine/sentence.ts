@@ -3,6 +3,7 @@ import type { MachineState, Standing } from '$lib/domain/machine';
 
 const SENTENCES: Record<Standing, string> = {
   held: 'Waits for your decision.',
+  damaged: 'A check found damage.',
   failed: 'The last run failed.',
   silent: 'Not heard from.',
   stale: 'No recent backup.',
@@ -20,5 +21,6 @@ export function machineSentence({ standing, isBusy, isProtected, glyph }: Machin
   if (!isBusy || standing === 'held' || standing === 'revoked') return own;
   const words = { running: 'A run is going.', waiting: 'A run is waiting.' } as const;
   const going = glyph === 'running' || glyph === 'waiting' ? words[glyph] : 'No contact in a run.';
-  return isProtected ? `${own} ${going}` : going;
+  // What a run does not change is said as well.
+  return isProtected || standing === 'damaged' ? `${own} ${going}` : going;
 }

@@ -1,5 +1,5 @@
 // The page of the store: how it stands, what it warns of, limits, what left, and the way back.
-import { screen, within } from '@testing-library/svelte';
+import { screen, waitFor, within } from '@testing-library/svelte';
 import userEvent from '@testing-library/user-event';
 import { describe, expect, it } from 'vitest';
 import type { Store } from '$lib/api/types';
@@ -42,6 +42,15 @@ describe('the store', () => {
     expect(kept).toHaveTextContent('nothing deletes them by itself');
   });
 
+  it('says of one machine what it says of each of several', async () => {
+    const two = [stored(), stored({ repository_id: 's2', host_name: 'boreas' })];
+    const { unmount } = show(StoreView, serving(here()));
+    expect(await screen.findByText('with its own repository')).toBeVisible();
+    unmount();
+    show(StoreView, serving(here({ repositories: two })));
+    expect(await screen.findByText('each with its own repository')).toBeVisible();
+  });
+
   it('that is away asks first where it lies', async () => {
     const away = here({ state: 'away', free_bytes: null, total_bytes: null });
     show(StoreView, serving(away));
@@ -73,6 +82,39 @@ describe('the store', () => {
     show(StoreView, transport);
     await userEvent.click(await screen.findByRole('button', { name: /^Bring back what was/ }));
     expect(transport.sent('POST', path)).toEqual([{ at: ago(20) }]);
+  });
+
+  it('keeps the focus by what is left when something was brought back', async () => {
+    const deletions = [{ at: ago(20), until: ago(-148), files: 9, bytes: 4e9, snapshots: 2 }];
+    let shown = here({ repositories: [stored({ deletions })] });
+    const transport = emptyServer()
+      .on('GET', '/api/store', () => ({ body: shown }))
+      .on('POST', '/api/store/repositories/s1/bring-back', () => {
+        shown = here();
+        return { body: { files: 9 } };
+      });
+    show(StoreView, transport);
+    await userEvent.click(await screen.findByRole('button', { name: /^Bring back what was/ }));
+    await waitFor(() =>
+      expect(screen.getByRole('group', { name: 'What can be brought back' })).toHaveFocus(),
+    );
+    expect(screen.getByText(/^Nothing\. What is deleted/)).toBeVisible();
+  });
+
+  it('is looked at again when somebody comes back to the window', async () => {
+    let shown = here();
+    show(
+      StoreView,
+      emptyServer().on('GET', '/api/store', () => ({ body: shown })),
+    );
+    expect(await heading()).toHaveTextContent('of backups on this computer');
+    shown = here({ state: 'away' });
+    window.dispatchEvent(new Event('focus'));
+    await waitFor(
+      () =>
+        expect(screen.getByRole('heading', { level: 1 })).toHaveTextContent('The store is away.'),
+      { timeout: 4000 },
+    );
   });
 });
 

@@ -6,7 +6,7 @@ import { Refused, type StreamEvent, type Transport } from './transport';
 
 /** What an event is about. */
 export type Topic =
-  'host' | 'run' | 'plan' | 'repository' | 'notices' | 'enrolments' | 'announcements';
+  'host' | 'run' | 'plan' | 'repository' | 'notices' | 'enrolments' | 'announcements' | 'store';
 
 /** Something changed: one thing, or, after a gap, possibly everything. */
 export type Change = { topic: Topic; id?: string; revision: number } | { topic: 'resync' };

@@ -1,12 +1,21 @@
 // The sentence, the line below it and the cards: never greener than the facts.
-import { ago, announcement, backupRun, goodBackup, machine, notice, NOW } from '../../test/fakes';
-import type { Machine, Notice } from '$lib/api/types';
+import {
+  ago,
+  announcement,
+  backupRun,
+  goodBackup,
+  machine,
+  notice,
+  NOW,
+  repository,
+} from '../../test/fakes';
+import type { LastRun, Machine, Notice, Repository } from '$lib/api/types';
 import { describe, expect, it } from 'vitest';
 import { attention, lede, sentence, type Standings } from './attention';
 import { lastGoodOf, machineState } from './machine';
 
-function standing(it: Machine): Standings {
-  return { machine: it, lastGood: lastGoodOf(it), state: machineState(it, NOW) };
+function standing(it: Machine, repositories: Repository[] = []): Standings {
+  return { machine: it, lastGood: lastGoodOf(it), state: machineState(it, NOW, repositories) };
 }
 
 const good = (id: string) => standing(machine({ id, name: id }));
@@ -95,6 +104,70 @@ describe('a machine counts as protected', () => {
   });
 });
 
+describe('a check that found damage', () => {
+  const check = (more: Partial<LastRun> = {}): LastRun => ({
+    id: 'c',
+    kind: 'check',
+    status: 'failed',
+    code: 'repository_damaged',
+    created_at: ago(2),
+    finished_at: ago(2),
+    ...more,
+  });
+  const checked = (run: LastRun, facts?: Partial<Repository['facts']>) =>
+    machineState(
+      machine({ last_runs: [run, backupRun()] }),
+      NOW,
+      facts ? [repository({ facts: { locks: [], ...facts } })] : [],
+    );
+
+  it('outweighs the best backup, and says so', () => {
+    const state = checked(check());
+    expect([state.standing, state.isProtected]).toEqual(['damaged', false]);
+    expect(state.words).toBe('check found damage');
+    expect(state.damage?.runId).toBe('c');
+  });
+
+  it('is no damage where the check could not look', () => {
+    for (const code of ['repository_locked', 'restic_missing'] as const) {
+      expect(checked(check({ code })).standing).toBe('good');
+    }
+    expect(checked(check({ status: 'interrupted', code: 'interrupted' })).standing).toBe('good');
+  });
+
+  it('stays damage when a later check could not look, and goes with a sound one', () => {
+    const locked = check({ code: 'repository_locked', finished_at: ago(1) });
+    const found = { last_check_at: ago(2), last_check_status: 'failed' };
+    expect(checked(locked, found).standing).toBe('damaged');
+    const sound = check({ status: 'succeeded', code: null, finished_at: ago(1) });
+    expect(checked(sound, { last_check_at: ago(1), last_check_status: 'ok' }).standing).toBe(
+      'good',
+    );
+    // Another machine that writes into the same repository may have checked it since.
+    expect(checked(check(), { last_check_at: ago(1), last_check_status: 'ok' }).standing).toBe(
+      'good',
+    );
+  });
+
+  it('has a card of its own with the way to the run, also while a backup is going', () => {
+    const busy = { next_action: { action: 'view', run_id: 'b' } } as const;
+    for (const more of [{}, busy]) {
+      const it = standing(machine({ last_runs: [check(), backupRun()], ...more }));
+      const [card] = attention([it, failed('f')], NOW).cards;
+      expect(card?.title).toBe('atlas: a check found damage');
+      expect(card?.act).toMatchObject({ do: 'open', href: '#/runs/c' });
+    }
+    const elsewhere = [repository({ facts: { locks: [], last_check_status: 'failed' } })];
+    const [card] = attention([standing(machine(), elsewhere)], NOW).cards;
+    expect(card?.act).toMatchObject({ do: 'open', href: '#/machines/m1/settings' });
+  });
+
+  it('is named in the line below the sentence', () => {
+    const it = standing(machine({ last_runs: [check(), backupRun()] }));
+    expect(lede([it, good('a')])).toBe('1 has a damaged repository.');
+  });
+});
+
 describe('the sentence', () => {
   it('counts only what is protected', () => {
     expect(sentence([])).toBe('No machines yet.');
@@ -131,7 +204,8 @@ describe('the sentence', () => {
 
   it('has a line below that names what is not good', () => {
     expect(lede([good('a'), failed('b')])).toBe('1 failed.');
-    expect(lede([good('a')])).toContain('good backup');
+    expect(lede([good('a')])).toBe('It has a good backup of the last seven days.');
+    expect(lede([good('a'), good('b')])).toMatch(/^Each has a good backup/);
   });
 });
 
@@ -142,13 +216,13 @@ describe('the cards', () => {
     );
     const unplanned = standing(machine({ id: 'u', name: 'u', plan_ids: [] }));
     const all = [good('g'), unplanned, failed('f1'), failed('f2'), held];
-    const { cards, more } = attention(all, [], NOW);
+    const { cards, more } = attention(all, NOW);
     expect(cards.map((card) => card.key)).toEqual(['machine:h', 'machine:f1', 'machine:f2']);
     expect(more).toBe(1);
   });
 
   it('tell the cause, the evidence and one act', () => {
-    const [card] = attention([failed('db')], [], NOW).cards;
+    const [card] = attention([failed('db')], NOW).cards;
     expect(card?.title).toMatch(/^db: backup failed 2.h ago$/);
     expect(card?.evidence).toContain('does not answer');
     expect(card?.evidence).toContain('last good backup');
@@ -160,7 +234,7 @@ describe('the cards', () => {
     const locked = failed('db', {
       last_runs: [backupRun({ ...failure, code: 'repository_locked' })],
     });
-    expect(attention([locked], [], NOW).cards[0]?.act).toMatchObject({
+    expect(attention([locked], NOW).cards[0]?.act).toMatchObject({
       do: 'open',
       href: '#/machines/db/settings',
     });
@@ -168,19 +242,22 @@ describe('the cards', () => {
 
   it('leave out a machine that somebody is at already', () => {
     const busy = failed('f', { next_action: { action: 'view', run_id: 'x' } });
-    expect(attention([busy], [], NOW).cards).toEqual([]);
+    expect(attention([busy], NOW).cards).toEqual([]);
   });
 
   it('show notices, but not beside the hold that says the same', () => {
-    expect(attention([good('a')], [notice()], NOW).cards[0]?.act.words).toBe('Put away');
+    expect(attention([good('a')], NOW, { notices: [notice()] }).cards[0]?.act.words).toBe(
+      'Put away',
+    );
     const held = standing(
       machine({ id: 'h', hold: { code: 'clone_suspected', message: 'Two of one.' } }),
     );
-    expect(attention([held], [notice({ host_id: 'h' })], NOW).cards).toHaveLength(1);
+    expect(attention([held], NOW, { notices: [notice({ host_id: 'h' })] }).cards).toHaveLength(1);
   });
 
   it('tell of a machine that asks with its code, and lead to the decision', () => {
-    const cards = (more: object) => attention([good('a')], [], NOW, [announcement(more)]).cards;
+    const cards = (more: object) =>
+      attention([good('a')], NOW, { asking: [announcement(more)] }).cards;
     expect(cards({})).toMatchObject([
       {
         title: 'web-1 asks to join — code ABCD-EFGH',
@@ -193,15 +270,23 @@ describe('the cards', () => {
 
   it('give all who ask one card, so that strangers hide nothing', () => {
     const asking = ['a', 'b', 'c', 'd', 'e'].map((id) => announcement({ id, hostname: id }));
-    const { cards } = attention([failed('x'), failed('y')], [], NOW, asking);
+    const { cards } = attention([failed('x'), failed('y')], NOW, { asking });
     expect(cards.map((it) => it.key)).toEqual(['asking', 'machine:x', 'machine:y']);
     expect(cards[0]?.title).toBe('5 machines ask to join');
     expect(cards[0]?.act).toMatchObject({ href: '#/add' });
   });
 
+  it('say that the store is away, before what failed, and whom it keeps from a backup', () => {
+    const cutOff = ['a', 'b', 'c', 'd'].map((id) => machine({ id, name: id }));
+    const [card] = attention([failed('x')], NOW, { cutOff }).cards;
+    expect(card).toMatchObject({ title: 'The store is away', act: { href: '#/store' } });
+    expect(card?.evidence).toContain('a, b, c and 1 more cannot back up');
+    expect(attention([failed('x')], NOW, { cutOff: [] }).cards).toHaveLength(1);
+  });
+
   it('put a calm notice after what is not protected, and any other before it', () => {
     const first = (code: Notice['code']) =>
-      attention([failed('f')], [notice({ code })], NOW).cards[0];
+      attention([failed('f')], NOW, { notices: [notice({ code })] }).cards[0];
     expect(first('agent_behind')?.key).toBe('machine:f');
     expect(first('enrolment_suspect')?.key).toBe('notice:n1');
   });

@@ -33,6 +33,8 @@ export interface Card {
   glyph: GlyphName;
   title: string;
   evidence: string;
+  /** Words in the two that no line end may break: they are compared letter by letter. */
+  unbroken?: string[];
   act: { words: string } & CardAct;
   /** Where to read more. */
   href?: string;
@@ -58,6 +60,7 @@ export function sentence(all: Standings[]): string {
 
 const LEDE: [Standing, (n: number) => string][] = [
   ['held', (n) => `${n} ${n === 1 ? 'waits' : 'wait'} for your decision`],
+  ['damaged', (n) => `${n} ${n === 1 ? 'has' : 'have'} a damaged repository`],
   ['failed', (n) => `${n} failed`],
   ['stale', (n) => `${n} ${n === 1 ? 'has' : 'have'} no recent backup`],
   ['silent', (n) => `${n} ${n === 1 ? 'was' : 'were'} not heard from`],
@@ -85,7 +88,8 @@ export function lede(all: Standings[]): string {
   const away = all.filter((it) => it.state.standing === 'good' && !it.machine.is_online).length;
   if (away > 0 && parts.length < MOST_PARTS) parts.push(`${away} protected but not connected now`);
   const first = busy > 0 ? `${plural(busy, 'run')} going or waiting. ` : '';
-  if (parts.length === 0) return `${first}Each has a good backup of the last seven days.`;
+  const each = all.length === 1 ? 'It' : 'Each';
+  if (parts.length === 0) return `${first}${each} has a good backup of the last seven days.`;
   const text = parts.join(', ');
   return `${first}${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
@@ -98,16 +102,25 @@ export function asks(it: Announcement): string {
 /** Notices that explain what is already dealt with: a person should know, and has nothing to hurry. */
 const CALM: readonly string[] = ['agent_behind', 'frame_invalid', 'manager_behind'];
 
+/** What needs a person and is no machine of the fleet. */
+export interface Others {
+  notices?: Notice[];
+  /** The machines that ask to join. */
+  asking?: Announcement[];
+  /** The machines that back up into the store, while it is away. */
+  cutOff?: Machine[];
+}
+
 /**
  * The cards, worst first. A machine has one at most. A notice ranks right after the machines that wait
  * for a decision, and a calm one after those that are not protected. Machines that ask to join wait
- * for a decision too; whoever asks is not of the fleet, so all of them have one card together.
+ * for a decision too; whoever asks is not of the fleet, so all of them have one card together. A store
+ * that is away comes before the machines that failed, since it may be why.
  */
 export function attention(
   all: Standings[],
-  notices: Notice[],
   now: number,
-  asking: Announcement[] = [],
+  { notices = [], asking = [], cutOff = [] }: Others = {},
 ): Attention {
   const names = new Map(all.map((it) => [it.machine.id, it.machine.name]));
   const held = new Set(all.filter((it) => it.machine.hold).map((it) => it.machine.id));
@@ -126,6 +139,8 @@ export function attention(
   }
   const asked = askingCard(asking);
   if (asked) ranked.push({ rank: URGENCY.indexOf('held') + 0.25, at: 0, card: asked });
+  const away = storeCard(cutOff);
+  if (away) ranked.push({ rank: URGENCY.indexOf('held') + 0.75, at: 0, card: away });
   ranked.sort((a, b) => a.rank - b.rank || a.at - b.at);
   const cards = ranked.map((it) => it.card);
   return { cards: cards.slice(0, 3), more: Math.max(0, cards.length - 3) };
@@ -134,7 +149,8 @@ export function attention(
 function askingCard(asking: Announcement[]): Card | undefined {
   const [first] = asking;
   if (!first) return undefined;
-  const base = { key: 'asking', glyph: 'waiting' as const };
+  const unbroken = asking.map((it) => it.code);
+  const base = { key: 'asking', glyph: 'waiting' as const, unbroken };
   if (asking.length > 1) {
     const evidence = `${few(
       asking.map((it) => `${it.hostname} (${it.code})`),
@@ -150,6 +166,21 @@ function askingCard(asking: Announcement[]): Card | undefined {
   const href = `#/announcements/${first.id}`;
   const act = { words: 'Decide', do: 'open' as const, href };
   return { ...base, title: asks(first), evidence: `${confirmed}${taken}`, act };
+}
+
+function storeCard(cutOff: Machine[]): Card | undefined {
+  if (cutOff.length === 0) return undefined;
+  const names = few(
+    cutOff.map((it) => it.name),
+    3,
+  );
+  return {
+    key: 'store',
+    glyph: 'failed',
+    title: 'The store is away',
+    evidence: `Its folder is not there: connect the disk that it lies on. Until then ${names} cannot back up to it.`,
+    act: { words: 'Open the store', do: 'open', href: '#/store' },
+  };
 }
 
 function noticeCard(notice: Notice, names: Map<string, string>): Card {
@@ -174,8 +205,9 @@ function cardOf({ machine, lastGood, state }: Standings, now: number): Card | un
   const kept = lastGood
     ? `The last good backup is ${age(lastGood.at, now)} old.`
     : 'There is no good backup yet.';
-  // Somebody is at it already.
-  if (state.isBusy && state.standing !== 'held') return undefined;
+  // Somebody is at it already; but no run that goes on mends what is damaged.
+  const isBeingMended = state.standing !== 'held' && state.standing !== 'damaged';
+  if (state.isBusy && isBeingMended) return undefined;
   switch (state.standing) {
     case 'held':
       return {
@@ -184,6 +216,20 @@ function cardOf({ machine, lastGood, state }: Standings, now: number): Card | un
         evidence: machine.hold?.message ?? '',
         act: open('Decide', href),
       };
+    case 'damaged': {
+      const runId = state.damage?.runId;
+      return {
+        ...base,
+        glyph: 'failed',
+        title: `${name}: a check found damage`,
+        evidence: runId
+          ? 'Backups in its repository may not be restorable. The run says what was found and what to do.'
+          : 'Backups in its repository may not be restorable.',
+        act: runId
+          ? open('See what it found', `#/runs/${runId}`)
+          : open('See the repository', `${href}/settings`),
+      };
+    }
     case 'failed':
       return failedCard(machine, base, kept, now);
     case 'stale': {

@@ -1,12 +1,16 @@
 // How a machine stands, as a pure function of what is known. Never greener than the facts: what was
 // not heard of, or is too old, does not count as protected.
-import type { LastRun, Machine } from '$lib/api/types';
+import type { LastRun, Machine, Repository } from '$lib/api/types';
 import { age, parse, relative } from '$lib/format/time';
 import type { GlyphName } from './run';
 
 const HOUR = 3_600_000;
-/** The oldest restic that agents take. */
-export const OLDEST_RESTIC = '0.16.1';
+/** Which restic a machine needs, in the words of the agent's own guidance. */
+export const RESTIC_NEEDED = 'restic 0.17 or newer (0.16.1 is the oldest that works)';
+/** What starts the agent of a machine that was let in, and keeps it connected. */
+export const AGENT_START = 'restic-manager-agent run';
+/** How a check ends that found damage; a failed one with any other code found out nothing. */
+const DAMAGED = 'repository_damaged';
 /** Plans run by hand so far, so nothing is late by plan; but a backup this old protects nobody. */
 export const STALE_AFTER = 7 * 24 * HOUR;
 /** Silence for this long is no longer a machine that was switched off for the night. */
@@ -15,9 +19,16 @@ export const SILENT_AFTER = 24 * HOUR;
 /** The newest backup that left a snapshot; `null` for none. */
 export type LastGood = { at: number; runId: string; isPartial: boolean } | null;
 
+/** What a check found wrong with a repository. */
+export interface Damage {
+  /** The run that tells more; a check by another machine is not known as a run of this one. */
+  runId: string | undefined;
+}
+
 /** Why a machine is as it is; the order is the order of urgency. */
 export type Standing =
   | 'held'
+  | 'damaged'
   | 'failed'
   | 'silent'
   | 'stale'
@@ -31,6 +42,7 @@ export type Standing =
 /** The standings from most to least urgent. */
 export const URGENCY: Standing[] = [
   'held',
+  'damaged',
   'failed',
   'stale',
   'silent',
@@ -42,6 +54,9 @@ export const URGENCY: Standing[] = [
   'good',
 ];
 
+/** The standings that the sidebar counts beside Fleet. */
+export const URGENT: readonly Standing[] = ['held', 'damaged', 'failed'];
+
 /** How a machine stands. */
 export interface MachineState {
   standing: Standing;
@@ -52,6 +67,8 @@ export interface MachineState {
   isProtected: boolean;
   /** Whether something waits or is going on it. */
   isBusy: boolean;
+  /** Told whatever else there is: a decision that is waited for does not mend it. */
+  damage: Damage | undefined;
 }
 
 /** The newest run of a kind. */
@@ -87,11 +104,36 @@ export function failedRun(machine: Machine): LastRun | undefined {
   return all.find((run) => run?.id === id) ?? undefined;
 }
 
-/** How a machine stands now. */
-export function machineState(machine: Machine, now: number): MachineState {
+/**
+ * The damage that a check found, unless a later one was sound. The facts of a repository also know of
+ * checks by other machines, and keep what was found when a later check could not look; the run knows
+ * it before the facts are read.
+ */
+export function damageOf(
+  machine: Machine,
+  repositories: readonly Repository[],
+): Damage | undefined {
+  const check = newest(machine, 'check');
+  const endedAt = parse(check?.finished_at) ?? 0;
+  const facts = repositories.map((it) => it.facts);
+  const wasCheckedSince = facts.some((it) => (parse(it.last_check_at) ?? 0) > endedAt);
+  const isTold = check?.code === DAMAGED && !wasCheckedSince;
+  if (!isTold && !facts.some((it) => it.last_check_status === 'failed')) return undefined;
+  // A prune of a repository in the store checks it first.
+  const told = [check, newest(machine, 'prune')].find((run) => run?.code === DAMAGED);
+  return { runId: told?.id };
+}
+
+/** How a machine stands now, with what is known of its repositories. */
+export function machineState(
+  machine: Machine,
+  now: number,
+  repositories: readonly Repository[] = [],
+): MachineState {
   const isBusy = machine.next_action?.action === 'view';
   const isRunning = isBusy && machine.last_runs.some((run) => run.status === 'running');
-  const state = standing(machine, now);
+  const damage = machine.state === 'revoked' ? undefined : damageOf(machine, repositories);
+  const state = { ...standing(machine, now, damage), damage };
   if (isBusy && state.standing !== 'held' && state.standing !== 'revoked') {
     if (!isRunning) return { ...state, glyph: 'waiting', words: 'waiting', isBusy };
     // It may be running still, or not: nobody can say.
@@ -102,14 +144,15 @@ export function machineState(machine: Machine, now: number): MachineState {
   return { ...state, isBusy };
 }
 
-type Stand = Omit<MachineState, 'isBusy'>;
+type Stand = Omit<MachineState, 'isBusy' | 'damage'>;
 
-function standing(machine: Machine, now: number): Stand {
+function standing(machine: Machine, now: number, damage: Damage | undefined): Stand {
   const bad = (standing: Standing, glyph: GlyphName, words: string): Stand => {
     return { standing, glyph, words, isProtected: false };
   };
   if (machine.state === 'revoked') return bad('revoked', 'cancelled', 'revoked');
   if (machine.hold) return bad('held', 'failed', 'waits for your decision');
+  if (damage) return bad('damaged', 'failed', 'check found damage');
   const plans = goodOfPlans(machine);
   if (plans.length === 0) {
     const words = machine.plans.length === 0 ? 'no plan yet' : 'its plans are off';

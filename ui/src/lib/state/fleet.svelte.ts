@@ -14,6 +14,7 @@ import type {
 } from '$lib/api/types';
 import type { Standings } from '$lib/domain/attention';
 import { lastGoodOf, machineState } from '$lib/domain/machine';
+import { isStored, STORE_WORDS } from '$lib/domain/repository';
 import type { Clock } from './clock.svelte';
 import { Live } from './live.svelte';
 
@@ -29,7 +30,7 @@ export class Fleet {
   readonly plans: Live<Plan[]>;
   readonly repositories: Live<Repository[]>;
   readonly system: Live<System>;
-  /** Only kept fresh where it is shown: it looks at the disk. */
+  /** Only kept fresh where it is shown, by {@link watchStore}: it looks at the disk. */
   readonly store: Live<Store>;
 
   /** Moves once a minute: what hangs on "how old" need not be judged every second. */
@@ -67,7 +68,8 @@ export class Fleet {
       // A run may have ended within this minute.
       const now = Math.max(this.#minute, Date.now());
       return (this.machines.data ?? []).map((machine) => {
-        return { machine, lastGood: lastGoodOf(machine), state: machineState(machine, now) };
+        const state = machineState(machine, now, this.repositoriesOf(machine));
+        return { machine, lastGood: lastGoodOf(machine), state };
       });
     });
     this.runsById = $derived(new Map((this.openRuns.data ?? []).map((run) => [run.id, run])));
@@ -88,9 +90,21 @@ export class Fleet {
     return this.repositories.data?.find((repository) => repository.id === id);
   }
 
+  /** The repositories of a machine's plans, as far as they are known. */
+  repositoriesOf(machine: Machine): Repository[] {
+    return machine.repository_ids.map((id) => this.repository(id)).filter((it) => it !== undefined);
+  }
+
+  /** The machines that back up into the store. */
+  get storedMachines(): Machine[] {
+    return (this.machines.data ?? []).filter(
+      (it) => it.state !== 'revoked' && this.repositoriesOf(it).some(isStored),
+    );
+  }
+
   /** The repositories that were entered; those in the store belong to their machines. */
   get enteredRepositories(): Repository[] {
-    return (this.repositories.data ?? []).filter((it) => !it.store_host_id);
+    return (this.repositories.data ?? []).filter((it) => !isStored(it));
   }
 
   /** The repository into which a machine's snapshots of a plan go, once there is one. */
@@ -102,7 +116,7 @@ export class Fleet {
 
   /** Where a plan's snapshots go, in words. */
   placeOf(plan: Plan): string {
-    if (!plan.repository_id) return 'the store on this computer';
+    if (!plan.repository_id) return STORE_WORDS;
     return this.repository(plan.repository_id)?.name ?? 'its repository';
   }
 
@@ -110,13 +124,26 @@ export class Fleet {
   sizeOf(machine: Machine): { bytes: number | undefined; isShared: boolean } {
     let bytes: number | undefined;
     let isShared = false;
-    for (const id of machine.repository_ids) {
-      const repository = this.repository(id);
-      const size = repository?.facts.size_bytes;
+    for (const { facts, host_ids } of this.repositoriesOf(machine)) {
+      const size = facts.size_bytes;
       if (typeof size === 'number') bytes = (bytes ?? 0) + size;
-      if ((repository?.host_ids.length ?? 0) > 1) isShared = true;
+      if (host_ids.length > 1) isShared = true;
     }
     return { bytes, isShared };
+  }
+
+  /**
+   * Keeps the store fresh until the returned function is called. That its disk comes or goes is no
+   * event of the server's: who comes back to the window sees how it is then.
+   */
+  watchStore(): () => void {
+    const stop = this.store.start();
+    const look = () => this.store.refresh();
+    window.addEventListener('focus', look);
+    return () => {
+      window.removeEventListener('focus', look);
+      stop();
+    };
   }
 
   /** Keeps everything fresh until the returned function is called. Call it inside an effect. */

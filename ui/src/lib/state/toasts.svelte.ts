@@ -1,4 +1,5 @@
-// Short messages at the edge of the window. Errors stay until they are closed; others leave.
+// Short messages at the edge of the window. Errors stay until they are closed; others leave by
+// themselves, but not while somebody is at them.
 import { Problem } from '$lib/api/problem';
 import { clean } from '$lib/format/text';
 
@@ -14,7 +15,7 @@ export interface Toast {
   notice?: string;
 }
 
-const STAY_MS = 7000;
+const STAY_MS = 5000;
 const MOST = 3;
 
 /** The window's messages. */
@@ -22,6 +23,8 @@ export class Toasts {
   /** Those that are shown, oldest first. */
   list = $state.raw<Toast[]>([]);
   #next = 1;
+  #isHeld = false;
+  #leaving = new Map<number, ReturnType<typeof setTimeout>>();
 
   /** Shows a message. The same one twice is shown once. */
   show(toast: Omit<Toast, 'id'>): void {
@@ -31,7 +34,26 @@ export class Toasts {
     const body = toast.body === undefined ? undefined : clean(toast.body);
     const others = this.list.filter((it) => it.title !== title || it.body !== body);
     this.list = [...others, { ...toast, title, body, id }].slice(-MOST);
-    if (toast.tone !== 'bad') setTimeout(() => this.close(id), STAY_MS);
+    if (!this.#isHeld) this.#startLeaving();
+  }
+
+  /** Says whether somebody is at the messages: then none leaves, and after it each stays its time anew. */
+  hold(isHeld: boolean): void {
+    if (isHeld === this.#isHeld) return;
+    this.#isHeld = isHeld;
+    if (!isHeld) return this.#startLeaving();
+    for (const timer of this.#leaving.values()) clearTimeout(timer);
+    this.#leaving.clear();
+  }
+
+  #startLeaving(): void {
+    for (const { id, tone } of this.list) {
+      if (tone === 'bad' || this.#leaving.has(id)) continue;
+      this.#leaving.set(
+        id,
+        setTimeout(() => this.close(id), STAY_MS),
+      );
+    }
   }
 
   /** Shows why something was not done. */
@@ -53,6 +75,7 @@ export class Toasts {
 
   /** Takes a message away. */
   close(id: number): void {
+    this.#leaving.delete(id);
     this.list = this.list.filter((it) => it.id !== id);
   }
 }
