@@ -95,7 +95,7 @@ impl Restic {
         let finished = call.run(sink, cancel, &mut log).await?.success()?;
         let document: Document = finished.into_answer()?;
         MasterKey::parse(&document)
-            .ok_or_else(|| Failure::new(FailureKind::Other, "restic printed no key"))
+            .ok_or_else(|| Failure::new(FailureKind::UnexpectedOutput, "restic printed no key"))
     }
 }
 
