@@ -128,7 +128,7 @@ impl Call<'_> {
     ) -> Result<Finished, Failure> {
         self.repository.validate()?;
         if cancel.is_cancelled() {
-            return Err(Failure::new(FailureKind::Cancelled, "cancelled"));
+            return Err(Failure::cancelled());
         }
         let redactor = self.repository.redactor();
         let patience = self.restic.timing.patience;

@@ -36,6 +36,12 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// What ends work that was cancelled before restic was asked.
+    #[must_use]
+    pub fn cancelled() -> Self {
+        Self::new(FailureKind::Cancelled, "cancelled")
+    }
+
     /// A failure without a process.
     pub(crate) fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self {

@@ -271,3 +271,22 @@ fn start_spawner() -> Option<sync_mpsc::Sender<Spawn>> {
     });
     started.ok().map(|_| sender)
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_is_told_to_end_restic_first() {
+        let mut command = std::process::Command::new("sleep");
+        command.arg("60");
+        let stop = CancellationToken::new();
+        let tracker = TaskTracker::new();
+        let grace = Duration::from_secs(60);
+        let running = start(command, Stdout::Lines, stop.clone(), grace, &tracker).await.unwrap();
+        let score = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", running.pid));
+        assert_eq!(score.unwrap().trim(), "1000");
+        stop.cancel();
+        running.wait().await.unwrap();
+    }
+}

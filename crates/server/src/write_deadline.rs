@@ -2,7 +2,7 @@
 //! opened a stream and fell silent does not hold its place for ever.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -69,6 +69,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
         self.judge(context, written)
     }
 
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.judge(context, written)
+    }
+
+    /// Said for the stream below: hyper copies every body once more for one that says no.
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         self.judge(context, flushed)
@@ -83,7 +97,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
 #[cfg(test)]
 mod tests {
     use super::WriteDeadline;
-    use std::{io, time::Duration};
+    use std::{
+        io::{self, IoSlice},
+        time::Duration,
+    };
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[tokio::test(start_paused = true)]
@@ -98,6 +115,8 @@ mod tests {
         });
         slow.0.unwrap();
         let silent = near.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(silent.kind(), io::ErrorKind::TimedOut);
+        let silent = near.write_vectored(&[IoSlice::new(&[0; 64])]).await.unwrap_err();
         assert_eq!(silent.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -212,6 +212,9 @@ impl Job<'_> {
         let visitor = store.let_in(self.id, &self.pass.password, true).await?;
         let visitor = visitor.ok_or_else(|| gone("repository"))?;
         let aliens = inspection::inspect(&visitor, key, &needed, self.cancel).await?;
+        if self.cancel.is_cancelled() {
+            return Err(Failure::cancelled().into());
+        }
         for Alien { object, why } in aliens.iter().take(NAMED) {
             self.voice.say(format!("{}: {why}.", object.path().display()));
         }

@@ -12,8 +12,9 @@ use std::{
 use tempfile::NamedTempFile;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// Bytes that are handed to the disk together. While they are written, the next come in.
-const BATCH_BYTES: usize = 128 * 1024;
+/// Bytes that are handed to the disk together: each time two threads have to be woken. Nothing more is read
+/// meanwhile, since restic sends five files at once and they take turns.
+const BATCH_BYTES: usize = 256 * 1024;
 
 /// How long nothing may come. restic begins an upload again when it fails.
 const SILENCE: Duration = Duration::from_secs(90);
@@ -80,7 +81,7 @@ pub(super) async fn receive<E>(
     reserved: &mut Reserved,
 ) -> Result<Received, Refused> {
     let beginning = spawn_blocking(move || Upload::begin(&incoming).map(Box::new));
-    let mut writer = Writer::Idle(done(beginning).await??);
+    let mut upload = done(beginning).await??;
     let (mut batch, mut waiting, mut bytes) = (Vec::new(), 0, 0_u64);
     loop {
         let next = tokio::time::timeout(SILENCE, body.next()).await;
@@ -97,33 +98,16 @@ pub(super) async fn receive<E>(
         reserved.take(piece.len() as u64).await?;
         batch.push(piece);
         if waiting >= BATCH_BYTES {
-            writer = writer.write(std::mem::take(&mut batch)).await?;
+            upload = write(upload, std::mem::take(&mut batch)).await?;
             waiting = 0;
         }
     }
-    let upload = writer.write(batch).await?.settle().await?;
+    upload = write(upload, batch).await?;
     Ok(Received { upload, bytes })
 }
 
-/// Either nothing is being written, or one batch is.
-enum Writer {
-    Idle(Box<Upload>),
-    Busy(JoinHandle<io::Result<Box<Upload>>>),
-}
-
-impl Writer {
-    /// Waits for the batch before, and begins with this one.
-    async fn write(self, batch: Vec<Bytes>) -> Result<Self, Refused> {
-        let upload = self.settle().await?;
-        Ok(Self::Busy(spawn_blocking(move || upload.write(&batch))))
-    }
-
-    async fn settle(self) -> Result<Box<Upload>, Refused> {
-        match self {
-            Self::Idle(upload) => Ok(upload),
-            Self::Busy(writing) => Ok(done(writing).await??),
-        }
-    }
+async fn write(upload: Box<Upload>, batch: Vec<Bytes>) -> Result<Box<Upload>, Refused> {
+    Ok(done(spawn_blocking(move || upload.write(&batch))).await??)
 }
 
 /// What a thread came back with.
