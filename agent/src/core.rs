@@ -25,32 +25,35 @@ mod progress;
 mod recovery;
 mod reports;
 mod runs;
+mod timetable;
 mod trees;
 
 pub use link::redial_after;
 pub use order::{Order, Task};
 pub use recovery::Recovered;
 pub use reports::{Reading, View};
+pub use timetable::Mark;
 
 use crate::{
     desired::Desired,
     journal::{Journal, Record, Room},
 };
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use link::Link;
 use numbers::Numbers;
 use outcome::Outcome;
 use progress::Meter;
 use protocol::{
     CancelReason, Code, CommandNumber, CommandResult, Frame, FromAgent, HostArch, HostId, HostOs,
-    Incarnation, JobProgress, JournalState, LogStream, Problem, ProtocolVersion, RepositoryConfig,
-    RepositoryId, RunId, RunSpec, Secret, TreeWant,
+    Incarnation, JobProgress, JournalState, LogStream, PlanId, Problem, ProtocolVersion,
+    RepositoryConfig, RepositoryId, RunId, RunSpec, Secret, TreeWant,
 };
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
+use timetable::Timetable;
 use trees::Trees;
 
 /// A point in time, by both clocks.
@@ -79,8 +82,8 @@ pub struct Facts {
     pub arch: HostArch,
     /// When the machine was started.
     pub boot_time: Option<Timestamp>,
-    /// The IANA time zone.
-    pub time_zone: Option<String>,
+    /// The time zone of the machine.
+    pub zone: TimeZone,
     /// The version of the time zone data.
     pub time_zone_data: Option<String>,
     /// The restic that would be run, or why there is none.
@@ -120,8 +123,10 @@ pub struct Run {
     pub state: RunState,
     /// What it is to do.
     pub spec: RunSpec,
-    /// The command it answers.
+    /// The command it answers; none for a run of the agent's own schedule.
     pub number: Option<CommandNumber>,
+    /// The slot of its plan that it serves.
+    pub slot: Option<Timestamp>,
     /// The answer to a refused command.
     pub refusal: Option<CommandResult>,
     /// The repository it works on.
@@ -153,6 +158,8 @@ pub struct Memory {
     pub runs: Vec<Run>,
     /// The last reading of each repository.
     pub views: Vec<(RepositoryId, View)>,
+    /// Where each plan stands that runs by the clock.
+    pub marks: Vec<(PlanId, Mark)>,
 }
 
 /// The command numbers of one life of a manager, as stored.
@@ -194,6 +201,8 @@ pub enum Change {
     Ticket(Secret<String>),
     /// A repository was read.
     View(RepositoryId, Box<View>),
+    /// Where a plan stands, or that it runs by the clock no longer.
+    Mark(PlanId, Option<Mark>),
 }
 
 impl Change {
@@ -208,7 +217,8 @@ impl Change {
             | Self::Incarnation(_)
             | Self::Epoch(_)
             | Self::Ticket(_)
-            | Self::View(..) => false,
+            | Self::View(..)
+            | Self::Mark(..) => false,
         }
     }
 }
@@ -271,6 +281,8 @@ pub enum Effect {
     },
     /// Read a repository's snapshots and facts, and call [`Brain::handle_reading`].
     Read(Box<RepositoryConfig>),
+    /// Find out whether anything answers at this location, and call [`Brain::handle_probed`].
+    Probe(RepositoryId, String),
     /// List a folder of a snapshot, and call [`Brain::handle_listed`].
     List(Box<RepositoryConfig>, TreeWant),
 }
@@ -310,6 +322,7 @@ pub struct Brain {
     runs: BTreeMap<RunId, Run>,
     live: BTreeMap<RunId, Live>,
     queue: VecDeque<RunId>,
+    timetable: Timetable,
     views: BTreeMap<RepositoryId, View>,
     /// When the last check of each repository ended, and how, until its next reading keeps it.
     checks: BTreeMap<RepositoryId, (Timestamp, String)>,
@@ -341,6 +354,7 @@ impl Brain {
             runs: memory.runs.into_iter().map(|run| (run.id, run)).collect(),
             live: BTreeMap::new(),
             queue: VecDeque::new(),
+            timetable: Timetable::new(memory.marks),
             views: memory.views.into_iter().collect(),
             checks: BTreeMap::new(),
             reading: BTreeMap::new(),
@@ -402,7 +416,7 @@ impl Brain {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let progress = self.live.values().filter_map(|live| live.meter.due());
-        progress.chain(self.link.due()).chain(self.recover_next).min()
+        progress.chain(self.link.due()).chain(self.recover_next).chain(self.timetable.due()).min()
     }
 
     /// Time has passed.
@@ -410,6 +424,7 @@ impl Brain {
         let mut effects = self.send_due_progress(now);
         effects.extend(self.heartbeat(now));
         effects.extend(self.retry_recovery(now));
+        effects.extend(self.look_if_due(now));
         effects
     }
 

@@ -17,6 +17,7 @@ use crate::{
     machine,
     pass_through::PassThrough,
     paths::{StateDir, fill_reserve, lock_patiently},
+    reach,
     runner::{self, Runner, Tools, reading},
     status::{Link, Live},
     store::Store,
@@ -107,6 +108,7 @@ enum SideResult {
     Read(RepositoryId, Option<Reading>),
     Recovered(RunId, Recovered),
     Listed(TreeWant, Result<Vec<TreeEntry>, Problem>),
+    Probed(RepositoryId, bool),
 }
 
 /// What the loop wakes up for.
@@ -259,6 +261,9 @@ impl Daemon {
             }
             Tick::Side(SideResult::Read(id, reading)) => self.brain.handle_reading(id, reading),
             Tick::Side(SideResult::Listed(want, listed)) => self.brain.handle_listed(&want, listed),
+            Tick::Side(SideResult::Probed(id, answers)) => {
+                self.brain.handle_probed(id, answers, now)
+            }
             Tick::Side(SideResult::Recovered(run_id, found)) => {
                 self.brain.handle_recovered(run_id, found, now)
             }
@@ -412,6 +417,7 @@ impl Daemon {
                 self.recover(run_id, left_over, repository, look_for_snapshot);
             }
             Effect::Read(repository) => self.read(self.pass_through.resolve(*repository)),
+            Effect::Probe(id, location) => self.probe(id, location),
             Effect::List(repository, want) => {
                 self.list(self.pass_through.resolve(*repository), want);
             }
@@ -490,6 +496,13 @@ impl Daemon {
         });
     }
 
+    fn probe(&mut self, id: RepositoryId, location: String) {
+        let manager = self.pass_through.addresses();
+        self.side_tasks.spawn(async move {
+            SideResult::Probed(id, reach::answers(&location, &manager).await)
+        });
+    }
+
     fn read(&mut self, repository: RepositoryConfig) {
         let tools = self.tools.clone().ok();
         let now = self.clock.now();
@@ -529,7 +542,8 @@ impl Daemon {
             | Change::Incarnation(_)
             | Change::Epoch(_)
             | Change::Ticket(_)
-            | Change::View(..) => None,
+            | Change::View(..)
+            | Change::Mark(..) => None,
         });
         for change in &changes {
             if let Change::Epoch(epoch) = change {
@@ -568,6 +582,9 @@ impl Daemon {
             self.locate_at = now + LOCATE_PAUSE;
             if self.tools.is_err() {
                 self.find_tools().await;
+            } else {
+                // Somebody may have moved the machine to another time zone.
+                self.refresh_facts();
             }
         }
         if now >= self.upkeep_at {
@@ -584,6 +601,10 @@ impl Daemon {
 
     async fn find_tools(&mut self) {
         self.tools = find_tools(&self.state, &self.settings, &self.executable).await;
+        self.refresh_facts();
+    }
+
+    fn refresh_facts(&mut self) {
         let host_id = self.brain.facts().host_id;
         self.brain.set_facts(machine::facts(host_id, version_of(&self.tools)));
     }

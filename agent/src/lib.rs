@@ -27,6 +27,7 @@ pub mod logging;
 pub mod machine;
 pub mod pass_through;
 pub mod paths;
+pub mod reach;
 pub mod runner;
 pub mod status;
 pub mod store;

@@ -40,7 +40,7 @@ pub fn facts(host_id: HostId, restic: Result<String, Problem>) -> Facts {
         os: HostOs::current(),
         arch: HostArch::current(),
         boot_time: boot_time(),
-        time_zone: TimeZone::system().iana_name().map(str::to_owned),
+        zone: TimeZone::system(),
         time_zone_data: time_zone_data(),
         restic,
     }

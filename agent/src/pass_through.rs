@@ -20,10 +20,10 @@ use tokio::{
 };
 
 /// How the location of a repository in the store begins; the repository's id follows.
-const SCHEME: &str = "store:";
+pub(crate) const SCHEME: &str = "store:";
 
 /// How long dialling one address may take.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections at once: restic has five, and a few of it may be at work.
 const CONNECTIONS: usize = 64;
@@ -56,6 +56,12 @@ impl PassThrough {
     /// Where the manager may be from now on, best first.
     pub fn set_addresses(&self, addresses: Vec<String>) {
         self.addresses.send_replace(addresses);
+    }
+
+    /// Where the manager may be, best first.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.addresses.borrow().clone()
     }
 
     /// The manager was met at this address.

@@ -9,15 +9,15 @@ mod error;
 pub use error::StoreError;
 
 use crate::{
-    core::{Change, Memory, Process, Run, RunState, Series, View},
+    core::{Change, Mark, Memory, Process, Run, RunState, Series, View},
     journal::{Journal, Record, Room},
     paths::close_file,
 };
 use error::{Result, chain_hash, inconsistent, json, parse, signed, time, unsigned};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
-    Code, CommandNumber, FromAgent, Incarnation, JournalId, JournalState, RepoStats, RepositoryId,
-    RunId, RunSpec, Secret, Snapshot,
+    Code, CommandNumber, FromAgent, Incarnation, JournalId, JournalState, PlanId, RepoStats,
+    RepositoryId, RunId, RunSpec, Secret, Snapshot,
     journal::{ChainHash, JournalGap},
 };
 use sqlx::{
@@ -98,6 +98,7 @@ impl Store {
             series: self.series().await?,
             runs: self.runs().await?,
             views: self.views().await?,
+            marks: self.marks().await?,
         })
     }
 
@@ -170,7 +171,7 @@ impl Store {
         let rows = sqlx::query_as!(
             RunRow,
             "SELECT id, state, spec, incarnation, number, refusal, repository_id, created_ms, \
-             finished_ms, log_lines, had_item_error, pid, pid_start FROM run"
+             finished_ms, log_lines, had_item_error, pid, pid_start, slot_ms FROM run"
         )
         .fetch_all(&mut self.connection)
         .await?;
@@ -195,6 +196,18 @@ impl Store {
             views.push((id, View { read_at, snapshots, stats }));
         }
         Ok(views)
+    }
+
+    async fn marks(&mut self) -> Result<Vec<(PlanId, Mark)>> {
+        let rows = sqlx::query!("SELECT plan_id, cron, served_ms FROM plan_mark")
+            .fetch_all(&mut self.connection)
+            .await?;
+        let marks = rows.into_iter().map(|row| {
+            let plan = parse("plan_mark", "plan_id", &row.plan_id, &row.plan_id)?;
+            let served = time("plan_mark", "served_ms", &row.plan_id, row.served_ms)?;
+            Ok((plan, Mark { cron: row.cron, served }))
+        });
+        marks.collect()
     }
 
     /// Writes changes, all or none, and returns when they are on the disk.
@@ -389,6 +402,7 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<()>
             Ok(())
         }
         Change::View(id, view) => put_view(connection, *id, view).await,
+        Change::Mark(plan, mark) => put_mark(connection, *plan, mark.as_ref()).await,
     }
 }
 
@@ -440,10 +454,11 @@ async fn put_run(connection: &mut SqliteConnection, run: &Run) -> Result<()> {
     let lines = signed(run.log_lines);
     let pid = run.process.as_ref().map(|process| process.pid);
     let pid_start = run.process.as_ref().map(|process| process.start.as_str());
+    let slot = run.slot.map(Timestamp::as_millisecond);
     sqlx::query!(
         "INSERT OR REPLACE INTO run (id, state, spec, incarnation, number, refusal, \
-         repository_id, created_ms, finished_ms, log_lines, had_item_error, pid, pid_start) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         repository_id, created_ms, finished_ms, log_lines, had_item_error, pid, pid_start, slot_ms) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         id,
         state,
         spec,
@@ -456,7 +471,30 @@ async fn put_run(connection: &mut SqliteConnection, run: &Run) -> Result<()> {
         lines,
         run.had_item_error,
         pid,
-        pid_start
+        pid_start,
+        slot
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn put_mark(
+    connection: &mut SqliteConnection,
+    plan: PlanId,
+    mark: Option<&Mark>,
+) -> Result<()> {
+    let plan = plan.to_string();
+    let Some(Mark { cron, served }) = mark else {
+        sqlx::query!("DELETE FROM plan_mark WHERE plan_id = ?", plan).execute(connection).await?;
+        return Ok(());
+    };
+    let served = served.as_millisecond();
+    sqlx::query!(
+        "INSERT OR REPLACE INTO plan_mark (plan_id, cron, served_ms) VALUES (?, ?, ?)",
+        plan,
+        cron,
+        served
     )
     .execute(connection)
     .await?;
@@ -535,6 +573,7 @@ struct RunRow {
     had_item_error: i64,
     pid: Option<i64>,
     pid_start: Option<String>,
+    slot_ms: Option<i64>,
 }
 
 impl RunRow {
@@ -571,6 +610,7 @@ impl RunRow {
                 .finished_ms
                 .map(|ms| time("run", "finished_ms", row, ms))
                 .transpose()?,
+            slot: self.slot_ms.map(|ms| time("run", "slot_ms", row, ms)).transpose()?,
         })
     }
 }

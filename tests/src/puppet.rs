@@ -379,6 +379,7 @@ impl OnStage {
                 schedule_id: None,
                 repository_id: None,
                 command: None,
+                slot: None,
             }))
             .await?;
         }

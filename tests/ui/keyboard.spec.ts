@@ -11,8 +11,9 @@ function focused(page: Page): Promise<string> {
   return page.evaluate(() => {
     const it = document.activeElement;
     if (!(it instanceof HTMLElement)) return '';
-    const labels = it instanceof HTMLInputElement || it instanceof HTMLTextAreaElement;
-    const label = labels ? it.labels?.[0]?.textContent : undefined;
+    const fields = [HTMLInputElement, HTMLTextAreaElement, HTMLSelectElement];
+    const field = fields.find((one) => it instanceof one) && (it as HTMLInputElement);
+    const label = field ? field.labels?.[0]?.textContent : undefined;
     return (it.getAttribute('aria-label') ?? label ?? it.textContent ?? '').trim();
   });
 }
@@ -71,6 +72,7 @@ test('a machine is added, backed up and restored by keys', async ({ page, stage 
     await expect(page.getByLabel('What is the machine called?')).toBeFocused();
     await page.keyboard.type('tabby');
     await type(page, /^Folders and files/, source);
+    await press(page, /^When/, 'End');
     await press(page, /^This computer/, 'ArrowDown');
     expect(await focused(page), 'the next choice').toMatch(/^A new repository/);
     await type(page, /^Location/, url);

@@ -20,6 +20,10 @@ test('a machine is added, backed up, browsed and restored', async ({ page, stage
   await test.step('where to and what is asked for, and tested', async () => {
     await page.getByLabel('What is the machine called?').fill('web-1');
     await page.getByLabel('Folders and files').fill(source);
+    await expect(main, 'a new plan has times').toContainText('Next, by the clock of this computer');
+    await expect(main.getByRole('list').getByText(/, 02:00$/)).toHaveCount(5);
+    await page.getByLabel('When').selectOption('By hand only');
+    await expect(main).not.toContainText('Next, by the clock');
     await expect(main.getByLabel('This computer'), 'for a new user').toBeChecked();
     await expect(page.getByLabel('Folder', { exact: true })).toHaveValue(/^\//);
     await expect(main).toContainText('are free there');

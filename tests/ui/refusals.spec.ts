@@ -356,6 +356,16 @@ test('a further plan without a place, and one whose name is taken, are refused',
   await form.getByRole('button', { name: 'Make the plan' }).click();
   await expectRefused(form.getByLabel('Folders and files'), /absolute/);
   await form.getByLabel('Folders and files').fill('/srv');
+  await form.getByLabel('When').selectOption('At other times');
+  const times = form.getByLabel('Minute, hour, day of the month');
+  await times.fill('61 * * * *');
+  await expectRefused(times, /“61” is no minute: use 0 to 59/);
+  await form.getByRole('button', { name: 'Make the plan' }).click();
+  await expectRefused(times, /“61” is no minute/);
+  await expect(times).toBeFocused();
+  await times.fill('0 4 * * mon-fri');
+  await expect(times).not.toHaveAttribute('aria-invalid');
+  await expect(form).toContainText('Next, by the clock of the machine');
   await form.getByLabel('Name of the plan').fill('atlas files');
   await form.getByRole('button', { name: 'Make the plan' }).click();
   await expectRefused(form.getByLabel('Name of the plan'), /has this name already/);

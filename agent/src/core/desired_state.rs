@@ -45,6 +45,8 @@ impl Brain {
             digest: desired.digest.clone(),
         };
         self.desired = Some(desired);
-        vec![self.append(&FromAgent::ScheduleAck(ack), None, None, now)]
+        let mut effects = vec![self.append(&FromAgent::ScheduleAck(ack), None, None, now)];
+        effects.extend(self.read_plans(now));
+        effects
     }
 }

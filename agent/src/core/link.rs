@@ -94,7 +94,7 @@ impl Brain {
             boot_time: self.facts.boot_time,
             capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
             requires: Vec::new(),
-            time_zone: self.facts.time_zone.clone(),
+            time_zone: self.facts.zone.iana_name().map(str::to_owned),
             time_zone_data: self.facts.time_zone_data.clone(),
             journal: Some(self.journal.state()),
             manager,

@@ -93,27 +93,36 @@ impl Brain {
         let Some(run) = self.runs.get(&run_id).cloned() else { return Vec::new() };
         let mut order = match resolve(run_id, &run.spec, self.desired.as_ref(), &self.facts) {
             Ok(order) => order,
-            // The desired state changed since the command was taken.
+            // The desired state changed since the command was taken, or a plan cannot run as it is.
             Err(problem) => {
-                return self.finish(run_id, Outcome::plain(JobStatus::Failed, Some(problem)), now);
+                // Of a run of the schedule the manager hears here for the first time.
+                let told = run.number.is_none().then(|| self.tell_started(&run, now));
+                let outcome = Outcome::plain(JobStatus::Failed, Some(problem));
+                return told.into_iter().chain(self.finish(run_id, outcome, now)).collect();
             }
         };
         order.earlier = self.earlier_processes(order.repository.id);
         order.begins_at = now.wall;
+        self.live.insert(run_id, Live::default());
+        let told = Run { repository_id: Some(order.repository.id), ..run.clone() };
+        vec![
+            self.put(Run { state: RunState::Running, ..run }),
+            self.tell_started(&told, now),
+            Effect::Start(Box::new(order)),
+        ]
+    }
+
+    fn tell_started(&mut self, run: &Run, now: Now) -> Effect {
         let started = JobStarted {
-            job_id: run_id,
+            job_id: run.id,
             kind: run.spec.kind(),
             started_at: now.wall,
             schedule_id: run.spec.plan_id(),
-            repository_id: Some(order.repository.id),
+            repository_id: run.repository_id,
             command: run.number,
+            slot: run.slot,
         };
-        self.live.insert(run_id, Live::default());
-        vec![
-            self.put(Run { state: RunState::Running, ..run }),
-            self.append(&FromAgent::JobStarted(started), Some(run_id), None, now),
-            Effect::Start(Box::new(order)),
-        ]
+        self.append(&FromAgent::JobStarted(started), Some(run.id), None, now)
     }
 
     fn earlier_processes(&self, repository: RepositoryId) -> Vec<OurProcess> {
@@ -156,6 +165,8 @@ impl Brain {
         self.note_check(repository_id, kind, &outcome, now);
         let mut effects = self.finish(run_id, outcome, now);
         effects.extend(self.begin_next(repository_id, now));
+        // A plan whose next slot came while it ran.
+        effects.extend(self.look(now));
         let changes_the_view = kind.is_some_and(|kind| match kind {
             JobKind::Backup
             | JobKind::Init

@@ -1,6 +1,8 @@
 //! The brain's rules without clock, disk or network: whatever happens in whatever order, each run
 //! begins at most once and ends exactly once.
 
+mod timetable;
+
 use super::*;
 use proptest::prelude::*;
 use protocol::{
@@ -35,7 +37,7 @@ fn facts() -> Facts {
         os: HostOs::Linux,
         arch: HostArch::Amd64,
         boot_time: None,
-        time_zone: None,
+        zone: TimeZone::UTC,
         time_zone_data: None,
         restic: Ok("0.18.0".to_owned()),
     }
@@ -78,6 +80,10 @@ fn desired() -> Desired {
 /// A disk and a manager that are plain memory, and a brain between them.
 struct World {
     brain: Brain,
+    /// The desired state that is on the disk.
+    desired: Desired,
+    /// Whether the repository answers.
+    answers: bool,
     now: Now,
     disk: Memory,
     records: BTreeMap<u64, Record>,
@@ -100,9 +106,12 @@ impl World {
             series: Vec::new(),
             runs: Vec::new(),
             views: Vec::new(),
+            marks: Vec::new(),
         };
         Self {
             brain: Brain::new(facts(), disk.clone(), Some(desired()), 0),
+            desired: desired(),
+            answers: true,
             now: Now { wall: Timestamp::UNIX_EPOCH, mono: Duration::ZERO },
             disk,
             records: BTreeMap::new(),
@@ -149,8 +158,10 @@ impl World {
             }
             Effect::Recover { run_id, .. } => self.recovering.push(run_id),
             Effect::SaveDesired(desired) => {
+                self.desired = (*desired).clone();
                 return self.brain.handle_desired_stored(*desired, self.now);
             }
+            Effect::Probe(id, _) => return self.brain.handle_probed(id, self.answers, self.now),
             Effect::Renew { .. } => panic!("nothing here forks"),
             Effect::Disconnect { .. } | Effect::Read(_) | Effect::List(..) => {}
         }
@@ -185,6 +196,10 @@ impl World {
                 series.struck.retain(|&n| n > watermark);
             }
             Change::Incarnation(incarnation) => self.disk.incarnation = Some(incarnation),
+            Change::Mark(plan, mark) => {
+                self.disk.marks.retain(|(of, _)| *of != plan);
+                self.disk.marks.extend(mark.map(|mark| (plan, mark)));
+            }
             Change::Epoch(_) | Change::Ticket(_) | Change::View(..) => {}
         }
         Vec::new()
@@ -256,7 +271,7 @@ impl World {
         self.disconnect();
         self.running.clear();
         self.recovering.clear();
-        self.brain = Brain::new(facts(), self.disk.clone(), Some(desired()), 0);
+        self.brain = Brain::new(facts(), self.disk.clone(), Some(self.desired.clone()), 0);
         let effects = self.brain.handle_start(self.now);
         self.execute(effects);
     }

@@ -2,12 +2,12 @@
 //! history goes without a hole.
 
 use agent::{
-    core::{Change, Run, RunState},
+    core::{Change, Mark, Run, RunState},
     journal::{Journal, Record, Room},
     store::{HISTORY, Store, StoreError},
 };
 use jiff::{SignedDuration, Timestamp};
-use protocol::{Code, JournalId, RunId, RunSpec, journal::ChainHash};
+use protocol::{Code, JournalId, PlanId, RunId, RunSpec, journal::ChainHash};
 
 const ALL: Room = Room { after: 0, up_to: 1_000_000, records: 1_000_000, bytes: 1 << 30 };
 
@@ -21,6 +21,7 @@ fn run(state: RunState, finished_at: Option<Timestamp>) -> Run {
         state,
         spec: RunSpec::Backup { schedule_id: None },
         number: None,
+        slot: Some(Timestamp::UNIX_EPOCH),
         refusal: None,
         repository_id: None,
         log_lines: 0,
@@ -50,6 +51,10 @@ async fn what_was_committed_is_there_after_the_file_is_opened_again() {
     let records = write(&mut store, 3, |_| Timestamp::UNIX_EPOCH).await;
     let change = Change::Run(Box::new(run(RunState::Running, None)));
     store.commit(&[change, Change::Acked(2)]).await.unwrap();
+    let mark = Mark { cron: "@daily".to_owned(), served: Timestamp::UNIX_EPOCH };
+    let (plan, gone) = (PlanId::new(5, &[5; 10]), PlanId::new(6, &[6; 10]));
+    let marks = [(plan, Some(mark.clone())), (gone, Some(mark.clone())), (gone, None)];
+    store.commit(&marks.map(|(plan, mark)| Change::Mark(plan, mark))).await.unwrap();
     // No close: a killed agent has none either.
     drop(store);
 
@@ -59,6 +64,7 @@ async fn what_was_committed_is_there_after_the_file_is_opened_again() {
     assert_eq!((memory.journal.head, memory.journal.acked), (3, 2));
     assert_eq!(memory.journal.head_hash, records[2].hash);
     assert_eq!(memory.runs, [run(RunState::Running, None)]);
+    assert_eq!(memory.marks, [(plan, mark)]);
     assert_eq!(store.fetch(ALL).await.unwrap(), records);
 }
 

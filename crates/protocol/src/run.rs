@@ -280,6 +280,10 @@ pub struct JobStarted {
     /// The command it answers; absent for a run of the agent's own schedule (since 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<CommandNumber>,
+    /// The slot of its plan that it serves, and with it all earlier ones that nothing has served
+    /// (since 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Timestamp>,
 }
 
 /// How far a run is (`job.progress`, lossy, at most two a second).

@@ -1,6 +1,11 @@
-//! Time for the whole product. Nothing else reads a clock: whoever needs the time is handed it, so
-//! that every rule about time can be tested without waiting.
+//! Time for the whole product: the clock, and what is due when. Nothing else reads a clock: whoever needs
+//! the time is handed it, so that every rule about time can be tested without waiting.
 
 mod clock;
+mod cron;
+mod due;
+mod wall;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use cron::{Cron, CronError, Field};
+pub use due::{Due, Rhythm};

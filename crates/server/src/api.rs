@@ -125,6 +125,7 @@ fn resources() -> OpenApiRouter<Manager> {
         .routes(routes!(repositories::snapshots::snapshots))
         .routes(routes!(repositories::tree::tree))
         .routes(routes!(plans::list::list, plans::create::create))
+        .routes(routes!(plans::times::times))
         .routes(routes!(plans::show::show, plans::update::update, plans::delete::delete))
         .routes(routes!(enrolments::list::list, enrolments::create::create))
         .routes(routes!(enrolments::withdraw::withdraw))

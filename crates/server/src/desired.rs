@@ -180,8 +180,7 @@ fn schedule(plan: &Plan) -> Schedule {
     Schedule {
         id: plan.id,
         kind: JobKind::Backup,
-        // A plan runs by hand: there is no schedule in it yet.
-        cron_expr: String::new(),
+        cron_expr: plan.cron.clone(),
         paths: plan.paths.clone(),
         excludes: plan.excludes.clone(),
         tags: plan.tags.clone(),
@@ -288,6 +287,7 @@ mod tests {
             excludes: Vec::new(),
             tags: Vec::new(),
             retention: None,
+            cron: String::new(),
             enabled: true,
             created_at: at(1),
             updated_at: at(1),
@@ -323,6 +323,7 @@ mod tests {
         change(|sources| sources.repositories[0].credential_sealed = None);
         change(|sources| sources.plans[0].enabled = false);
         change(|sources| sources.plans[0].paths.clear());
+        change(|sources| sources.plans[0].cron = "@daily".to_owned());
         change(|sources| drop(sources.plans.pop()));
         change(|sources| sources.addresses.clear());
         changed.push(before.digest());

@@ -121,6 +121,7 @@ async fn tell(
             schedule_id: told.plan,
             repository_id: Some(made.repository),
             command: None,
+            slot: None,
         };
         runs::apply_started(tx, made.host, &started, told.at).await?;
     }

@@ -135,6 +135,7 @@ async fn plan(
         excludes: vec!["*.tmp".to_owned(), "**/.cache".to_owned()],
         tags: Vec::new(),
         retention: Some(retention),
+        cron: String::new(),
         enabled: true,
         created_at,
         updated_at: created_at,

@@ -290,6 +290,7 @@ impl Link {
             schedule_id: spec.plan_id(),
             repository_id: spec.repository_id(),
             command: None,
+            slot: None,
         };
         self.record(&FromAgent::JobStarted(started)).await?;
         let mut run = Going { id, spec, ticks: 0, lines: 0 };

@@ -5,6 +5,7 @@ pub mod delete;
 pub mod list;
 pub mod rules;
 pub mod show;
+pub mod times;
 pub mod update;
 
 use super::{
@@ -44,6 +45,9 @@ pub struct PlanView {
     pub tags: Vec<String>,
     /// How long snapshots are kept; absent keeps all.
     pub retention: Option<RetentionView>,
+    /// When it runs: five-field cron or an @ word, in the time zone of each machine; absent for a plan that
+    /// runs by hand.
+    pub cron: Option<String>,
     /// Whether it may run.
     pub enabled: bool,
     /// The hosts that it is assigned to.
@@ -113,6 +117,7 @@ pub(super) fn view(plan: Plan, host_ids: Vec<HostId>) -> PlanView {
         excludes: plan.excludes,
         tags: plan.tags,
         retention: plan.retention.map(RetentionView::from),
+        cron: Some(plan.cron).filter(|cron| !cron.is_empty()),
         enabled: plan.enabled,
         host_ids,
         created_at: plan.created_at,

@@ -97,6 +97,9 @@ pub struct RunView {
     pub log_lines: Option<u64>,
     /// What a restore did.
     pub restore: Option<RestoreView>,
+    /// The time of its plan that it serves; absent for a run that somebody asked for.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub slot: Option<Timestamp>,
 }
 
 /// What a run was asked for beyond its kind.
@@ -306,6 +309,7 @@ async fn view(manager: &Manager, run: Run) -> ApiResult<RunView> {
         unreadable_count: run.unreadable_count,
         log_lines: run.log_lines,
         restore: run.restore.map(RestoreView::from),
+        slot: run.slot,
     })
 }
 

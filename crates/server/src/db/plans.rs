@@ -27,6 +27,8 @@ pub struct Plan {
     pub tags: Vec<String>,
     /// How long snapshots are kept; without it, all are.
     pub retention: Option<Retention>,
+    /// When it runs: five-field cron in the time zone of each machine; empty for a plan that runs by hand.
+    pub cron: String,
     /// Whether it may run.
     pub enabled: bool,
     /// When it was made.
@@ -45,6 +47,7 @@ struct PlanRow {
     excludes: String,
     tags: String,
     retention: Option<String>,
+    cron: String,
     enabled: i64,
     created_at: i64,
     updated_at: i64,
@@ -66,6 +69,7 @@ impl TryFrom<PlanRow> for Plan {
             created_at: row.time("created_at", stored.created_at)?,
             updated_at: row.time("updated_at", stored.updated_at)?,
             name: stored.name,
+            cron: stored.cron,
             enabled: stored.enabled != 0,
             revision: stored.revision,
         })
@@ -100,7 +104,7 @@ impl Written {
 pub async fn list(db: impl SqliteExecutor<'_>) -> Result<Vec<Plan>, DbError> {
     let rows = sqlx::query_as!(
         PlanRow,
-        "SELECT id, name, repository_id, paths, excludes, tags, retention, enabled, created_at, updated_at, revision
+        "SELECT id, name, repository_id, paths, excludes, tags, retention, cron, enabled, created_at, updated_at, revision
          FROM plans ORDER BY name COLLATE NOCASE, id"
     )
     .fetch_all(db)
@@ -116,7 +120,7 @@ pub async fn find(db: impl SqliteExecutor<'_>, id: PlanId) -> Result<Option<Plan
     let id = id.to_string();
     let row = sqlx::query_as!(
         PlanRow,
-        "SELECT id, name, repository_id, paths, excludes, tags, retention, enabled, created_at, updated_at, revision
+        "SELECT id, name, repository_id, paths, excludes, tags, retention, cron, enabled, created_at, updated_at, revision
          FROM plans WHERE id = ?",
         id
     )
@@ -147,7 +151,7 @@ pub async fn of_host(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Vec<Pl
     let host = host.to_string();
     let rows = sqlx::query_as!(
         PlanRow,
-        "SELECT id, name, plan_targets.repository_id, paths, excludes, tags, retention, enabled, created_at,
+        "SELECT id, name, plan_targets.repository_id, paths, excludes, tags, retention, cron, enabled, created_at,
                 updated_at, revision
          FROM plans JOIN plan_targets ON plan_targets.plan_id = plans.id WHERE plan_targets.host_id = ?
          ORDER BY name COLLATE NOCASE, id",
@@ -199,8 +203,8 @@ pub async fn insert(tx: &mut Tx, plan: &Plan) -> Result<(), DbError> {
     let json = Written::of(plan)?;
     sqlx::query!(
         "INSERT INTO plans
-             (id, name, repository_id, paths, excludes, tags, retention, enabled, created_at, updated_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             (id, name, repository_id, paths, excludes, tags, retention, cron, enabled, created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         id,
         plan.name,
         repository,
@@ -208,6 +212,7 @@ pub async fn insert(tx: &mut Tx, plan: &Plan) -> Result<(), DbError> {
         json.excludes,
         json.tags,
         json.retention,
+        plan.cron,
         plan.enabled,
         created,
         updated
@@ -227,7 +232,7 @@ pub async fn update(tx: &mut Tx, plan: &Plan) -> Result<(), DbError> {
     let json = Written::of(plan)?;
     sqlx::query!(
         "UPDATE plans SET name = ?, repository_id = ?, paths = ?, excludes = ?, tags = ?, retention = ?,
-                enabled = ?, updated_at = ?, revision = revision + 1
+                cron = ?, enabled = ?, updated_at = ?, revision = revision + 1
          WHERE id = ?",
         plan.name,
         repository,
@@ -235,6 +240,7 @@ pub async fn update(tx: &mut Tx, plan: &Plan) -> Result<(), DbError> {
         json.excludes,
         json.tags,
         json.retention,
+        plan.cron,
         plan.enabled,
         updated,
         id

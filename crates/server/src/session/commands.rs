@@ -154,6 +154,7 @@ mod tests {
             unreadable_count: 0,
             log_lines: None,
             restore: None,
+            slot: None,
             revision: 0,
         }
     }

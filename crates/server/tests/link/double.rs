@@ -174,6 +174,7 @@ impl Fleet {
             excludes: Vec::new(),
             tags: Vec::new(),
             retention: None,
+            cron: String::new(),
             enabled: true,
             created_at: now,
             updated_at: now,
@@ -644,6 +645,7 @@ pub fn started(run: RunId, plan: Option<PlanId>) -> FromAgent {
         schedule_id: plan,
         repository_id: None,
         command: None,
+        slot: None,
     })
 }
 

@@ -21,6 +21,7 @@ const FIELDS: Record<string, (draft: AddMachine) => string> = {
   'plan.name': (draft) => draft.planName,
   'plan.paths': (draft) => draft.plan.typed('paths'),
   'plan.excludes': (draft) => draft.plan.typed('excludes'),
+  'plan.cron': (draft) => draft.plan.typed('cron'),
   'plan.retention': (draft) => draft.plan.typed('retention'),
   'plan.repository_id': (draft) => draft.repositoryId,
   'plan.repository.name': (draft) => draft.repositoryName,
@@ -219,8 +220,8 @@ export class AddMachine {
   }
 
   #planForm(): PlanForMachineForm {
-    const { paths, excludes, retention } = this.plan.read() ?? { paths: [] };
-    const plan = { name: this.planName, paths, excludes, retention };
+    const { paths, excludes, cron, retention } = this.plan.read() ?? { paths: [] };
+    const plan = { name: this.planName, paths, excludes, cron, retention };
     if (this.where === 'store') return plan;
     return this.where === 'existing'
       ? { ...plan, repository_id: this.repositoryId }

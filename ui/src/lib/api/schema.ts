@@ -304,6 +304,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/plans/times": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The next times of an expression. A machine begins up to ten minutes later, so that not all come at once. */
+        get: operations["plan_times"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/plans/{id}": {
         parameters: {
             query?: never;
@@ -814,6 +831,11 @@ export interface components {
         };
         /** @description A new plan. */
         CreatePlanForm: {
+            /**
+             * @description When it runs: five-field cron or an @ word, in the time zone of each machine; absent for a plan that
+             *     runs by hand.
+             */
+            cron?: string | null;
             /** @description restic exclude patterns. */
             excludes?: string[];
             /** @description The hosts that it is assigned to. */
@@ -1301,6 +1323,11 @@ export interface components {
          *     `repository_id` and `repository` it goes to the store.
          */
         PlanForMachineForm: {
+            /**
+             * @description When it runs: five-field cron or an @ word, in the time zone of each machine; absent for a plan that
+             *     runs by hand.
+             */
+            cron?: string | null;
             /** @description restic exclude patterns. */
             excludes?: string[];
             name: string;
@@ -1335,6 +1362,11 @@ export interface components {
              * @description When it was made.
              */
             created_at: string;
+            /**
+             * @description When it runs: five-field cron or an @ word, in the time zone of each machine; absent for a plan that
+             *     runs by hand.
+             */
+            cron?: string | null;
             /** @description Whether it may run. */
             enabled: boolean;
             /** @description restic exclude patterns. */
@@ -1701,6 +1733,11 @@ export interface components {
             /** @description Who asked for it: `local_user`, `admin` or `agent`. */
             requested_by: string;
             restore?: components["schemas"]["RestoreView"] | null;
+            /**
+             * Format: date-time
+             * @description The time of its plan that it serves; absent for a run that somebody asked for.
+             */
+            slot?: string | null;
             /** @description The snapshot that was written. */
             snapshot_id?: string | null;
             /**
@@ -1925,6 +1962,13 @@ export interface components {
             /** @description The user name for the server. */
             username?: string | null;
         };
+        /** @description When a plan would run. */
+        TimesView: {
+            /** @description The time zone, such as `Europe/Berlin`; absent where nobody knows its name. */
+            time_zone?: string | null;
+            /** @description The next five times, as the clock in that zone shows them, with its distance from UTC. */
+            times: string[];
+        };
         /** @description What changed. */
         Topic: {
             /** @description A host, its presence or its state. */
@@ -2006,9 +2050,11 @@ export interface components {
         };
         /**
          * @description A changed plan. Absent leaves a field alone, a value sets it; `null` clears the retention, which
-         *     then keeps all snapshots, and as the repository it means the store.
+         *     then keeps all snapshots, and the times, after which it runs by hand; as the repository it means the
+         *     store.
          */
         UpdatePlanForm: {
+            cron?: string | null;
             enabled?: boolean | null;
             excludes?: string[] | null;
             host_ids?: string[] | null;
@@ -2670,6 +2716,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PlanView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    plan_times: {
+        parameters: {
+            query: {
+                /** @description Five-field cron or an @ word. */
+                cron: string;
+                /** @description The machine in whose time zone they are; absent for that of this manager's computer. */
+                host_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TimesView"];
                 };
             };
             default: {

@@ -20,6 +20,7 @@ export type NextAction = Schemas['NextActionView'];
 export type Notice = Schemas['NoticeView'];
 export type PlanForMachineForm = Schemas['PlanForMachineForm'];
 export type Plan = Schemas['PlanView'];
+export type PlanTimes = Schemas['TimesView'];
 export type Progress = Schemas['ProgressView'];
 export type Repository = Schemas['RepositoryView'];
 export type Retention = Schemas['RetentionView'];

@@ -46,6 +46,13 @@ export function moment(then: number): string {
   return `${day}, ${clock(then).slice(0, 5)}`;
 }
 
+/** `Mon 30 Nov, 02:00` out of a time with its distance from UTC: as the clock there shows it. */
+export function wall(timestamp: string): string {
+  const shown = new Date(`${timestamp.slice(0, 19)}Z`);
+  const day = { weekday: 'short', day: 'numeric', month: 'short', timeZone: 'UTC' } as const;
+  return `${shown.toLocaleDateString('en-GB', day).replace(',', '')}, ${timestamp.slice(11, 16)}`;
+}
+
 /** The time of day to the second. */
 export function clock(then: number): string {
   return new Date(then).toLocaleTimeString('en-GB');

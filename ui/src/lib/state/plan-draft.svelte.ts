@@ -1,5 +1,6 @@
 // A plan as it is typed: several paths or patterns one a line, counts as text.
 import type { Plan, Retention } from '$lib/api/types';
+import { USUAL_TIMES } from '$lib/domain/times';
 import { KEEPS, lines, readRetention, type Keep } from '$lib/domain/retention';
 
 /** What a plan's form says when a count is no number. */
@@ -10,6 +11,7 @@ export class PlanDraft {
   name = $state('');
   paths = $state('');
   excludes = $state('');
+  cron = $state('');
   keep = $state<Partial<Record<Keep, string>>>({});
   #before = '';
 
@@ -18,9 +20,10 @@ export class PlanDraft {
     return this.#all() !== this.#before;
   }
 
-  /** A new plan, with a retention that suits most. */
+  /** A new plan, with times and a retention that suit most. */
   static empty(): PlanDraft {
     const draft = new PlanDraft();
+    draft.cron = USUAL_TIMES;
     draft.keep = { keep_daily: '7', keep_weekly: '5', keep_monthly: '12' };
     draft.#before = draft.#all();
     return draft;
@@ -32,6 +35,7 @@ export class PlanDraft {
     draft.name = plan.name;
     draft.paths = plan.paths.join('\n');
     draft.excludes = plan.excludes.join('\n');
+    draft.cron = plan.cron ?? '';
     for (const [keep] of KEEPS) draft.keep[keep] = plan.retention?.[keep]?.toString() ?? '';
     draft.#before = draft.#all();
     return draft;
@@ -39,21 +43,26 @@ export class PlanDraft {
 
   #all(): string {
     const keeps = KEEPS.map(([keep]) => this.keep[keep] ?? '');
-    return JSON.stringify([this.name, this.paths, this.excludes, keeps]);
+    return JSON.stringify([this.name, this.paths, this.excludes, this.cron, keeps]);
   }
 
   /** What is typed into one of its fields, as it stands. */
   typed(field: string): string {
-    const { name, paths, excludes } = this;
-    return { name, paths, excludes }[field] ?? JSON.stringify(this.keep);
+    const { name, paths, excludes, cron } = this;
+    return { name, paths, excludes, cron }[field] ?? JSON.stringify(this.keep);
   }
 
   /** What is typed as the server takes it; nothing when a count is no number. */
   read():
-    (Pick<Plan, 'name' | 'paths' | 'excludes'> & { retention: Retention | null }) | undefined {
+    | (Pick<Plan, 'name' | 'paths' | 'excludes'> & {
+        cron: string | null;
+        retention: Retention | null;
+      })
+    | undefined {
     const retention = readRetention(this.keep);
     if (typeof retention === 'string') return undefined;
     const { name, paths, excludes } = this;
-    return { name: name.trim(), paths: lines(paths), excludes: lines(excludes), retention };
+    const cron = this.cron.trim() || null;
+    return { name: name.trim(), paths: lines(paths), excludes: lines(excludes), cron, retention };
   }
 }

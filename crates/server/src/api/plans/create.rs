@@ -38,6 +38,9 @@ pub struct CreatePlanForm {
     tags: Vec<String>,
     /// How long snapshots are kept; absent keeps all.
     retention: Option<RetentionView>,
+    /// When it runs: five-field cron or an @ word, in the time zone of each machine; absent for a plan that
+    /// runs by hand.
+    cron: Option<String>,
     /// The hosts that it is assigned to.
     #[serde(default)]
     #[schema(value_type = Vec<uuid::Uuid>)]
@@ -83,6 +86,9 @@ pub struct PlanForMachineForm {
     tags: Vec<String>,
     /// How long snapshots are kept; absent keeps all.
     retention: Option<RetentionView>,
+    /// When it runs: five-field cron or an @ word, in the time zone of each machine; absent for a plan that
+    /// runs by hand.
+    cron: Option<String>,
 }
 
 /// Makes such a plan in a change, and its repository if that is new.
@@ -110,6 +116,7 @@ pub(in crate::api) async fn for_machine(
         excludes: form.excludes,
         tags: form.tags,
         retention: form.retention,
+        cron: form.cron,
         host_ids: Vec::new(),
     };
     let (plan, hosts) = build(form, manager.new_id(), change.now)?;
@@ -139,6 +146,10 @@ fn build(form: CreatePlanForm, id: PlanId, now: Timestamp) -> ApiResult<(Plan, V
         excludes: form.excludes,
         tags: form.tags,
         retention,
+        cron: match form.cron {
+            Some(cron) => rules::cron(&cron)?.to_string(),
+            None => String::new(),
+        },
         enabled: true,
         created_at: now,
         updated_at: now,

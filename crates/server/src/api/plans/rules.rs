@@ -6,6 +6,7 @@ use crate::api::{
 };
 use protocol::{Code, Problem, Retention, is_reserved_tag};
 use restic::is_absolute_path;
+use schedule::{Cron, CronError};
 
 const MAX_ENTRIES: usize = 500;
 const MAX_CHARS: usize = 4096;
@@ -84,6 +85,14 @@ pub fn retention(retention: &Retention) -> ApiResult<()> {
         )),
         _ => Ok(()),
     }
+}
+
+/// The times.
+///
+/// # Errors
+/// Why they are refused.
+pub fn cron(text: &str) -> ApiResult<Cron> {
+    text.parse().map_err(|error: CronError| ApiError::invalid("cron", error.to_string()))
 }
 
 /// restic's durations: numbers with `y`, `m`, `d`, `h`, each at most once and in this order.

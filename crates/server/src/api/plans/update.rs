@@ -20,7 +20,8 @@ use std::collections::BTreeSet;
 use utoipa::ToSchema;
 
 /// A changed plan. Absent leaves a field alone, a value sets it; `null` clears the retention, which
-/// then keeps all snapshots, and as the repository it means the store.
+/// then keeps all snapshots, and the times, after which it runs by hand; as the repository it means the
+/// store.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdatePlanForm {
@@ -34,6 +35,9 @@ pub struct UpdatePlanForm {
     #[serde(default)]
     #[schema(value_type = Option<RetentionView>)]
     retention: Patch<RetentionView>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    cron: Patch<String>,
     enabled: Option<bool>,
     #[schema(value_type = Option<Vec<uuid::Uuid>>)]
     host_ids: Option<Vec<HostId>>,
@@ -100,6 +104,11 @@ fn apply(form: UpdatePlanForm, to: &mut Plan) -> ApiResult<()> {
         Patch::Leave => {}
         Patch::Clear => to.repository_id = None,
         Patch::Set(repository) => to.repository_id = Some(repository),
+    }
+    match form.cron {
+        Patch::Leave => {}
+        Patch::Clear => to.cron.clear(),
+        Patch::Set(cron) => to.cron = rules::cron(&cron)?.to_string(),
     }
     to.enabled = form.enabled.unwrap_or(to.enabled);
     Ok(())

@@ -265,6 +265,7 @@ async fn what_the_manager_does_itself_no_machine_reports_on() {
         schedule_id: None,
         repository_id: Some(repository),
         command: None,
+        slot: None,
     };
     let finished = JobFinished {
         job_id: id,

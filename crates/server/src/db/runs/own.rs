@@ -1,6 +1,6 @@
 //! The runs that the manager does itself, one after another.
 
-use super::{Run, RunRow, end};
+use super::{Run, RunRow, told::end};
 use crate::db::{Tx, error::DbError, row::millis};
 use jiff::Timestamp;
 use protocol::{JobFinished, Problem, RunId};

@@ -1,0 +1,85 @@
+//! What of a plan is due on a machine, however long it was off.
+
+use crate::Cron;
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use sha2::{Digest as _, Sha256};
+
+/// The longest that a run begins after its slot, so that a fleet does not arrive at its repositories at once.
+const LONGEST_DELAY: SignedDuration = SignedDuration::from_mins(10);
+/// And never more than this part of the time to the next slot.
+const PART_OF_GAP: i32 = 10;
+
+/// A run that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The slot that it serves. All slots before it that nothing has served are covered by it.
+    pub slot: Timestamp,
+    /// How many these are, beside the slot itself; counted up to a limit of 1,000.
+    pub covers: u32,
+}
+
+/// A plan's slots on one machine, and how long after each its run begins.
+#[derive(Clone, Debug)]
+pub struct Rhythm {
+    cron: Cron,
+    zone: TimeZone,
+    /// The machine's place within the delay, in 65,536ths.
+    place: u16,
+}
+
+impl Rhythm {
+    /// The slots of an expression in a zone. The delay follows from what the machine and the plan are
+    /// called, so that it is the same each time, and another one on another machine.
+    #[must_use]
+    pub fn new(cron: Cron, zone: TimeZone, machine: &str, plan: &str) -> Self {
+        let hash = Sha256::new_with_prefix(machine).chain_update([0]).chain_update(plan).finalize();
+        Self { cron, zone, place: u16::from_be_bytes([hash[0], hash[1]]) }
+    }
+
+    /// When the run of this slot begins: at the slot or up to ten minutes after it, and before a tenth of
+    /// the time to the next one is over.
+    #[must_use]
+    pub fn begins(&self, slot: Timestamp) -> Timestamp {
+        let next = self.cron.next_after(slot, &self.zone);
+        let gap = next.map_or(LONGEST_DELAY, |next| next.duration_since(slot) / PART_OF_GAP);
+        let delay = gap.min(LONGEST_DELAY).as_millis() * i128::from(self.place) / 65_536;
+        let delay = SignedDuration::from_millis(i64::try_from(delay).unwrap_or(0));
+        slot.checked_add(delay).unwrap_or(slot)
+    }
+
+    /// The run that is due now, if one is: that of the newest slot whose time has come. One run is enough
+    /// for any number of slots that were missed.
+    ///
+    /// `served` is the newest slot that needs no run any more, or when the plan came to this machine.
+    #[must_use]
+    pub fn due(&self, served: Timestamp, now: Timestamp) -> Option<Due> {
+        let mut slot = self.cron.last_until(now, &self.zone)?;
+        if self.begins(slot) > now {
+            // The one before has begun its time long ago.
+            let before = slot.checked_sub(SignedDuration::from_nanos(1)).ok()?;
+            slot = self.cron.last_until(before, &self.zone)?;
+        }
+        if slot <= served {
+            return None;
+        }
+        let missed = self.cron.between(served, slot, &self.zone).take(COUNTED + 1).count();
+        Some(Due { slot, covers: u32::try_from(missed.saturating_sub(1)).unwrap_or(u32::MAX) })
+    }
+
+    /// When [`due`](Self::due) has an answer at the earliest, from now on; `None` where the calendar ends.
+    #[must_use]
+    pub fn wakes(&self, served: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        if self.due(served, now).is_some() {
+            return Some(now);
+        }
+        // Nothing is due, so all slots up to now are served or have not begun.
+        let mut slot = self.cron.last_until(now, &self.zone).filter(|slot| *slot > served);
+        if slot.is_none() {
+            slot = self.cron.next_after(served.max(now), &self.zone);
+        }
+        slot.map(|slot| self.begins(slot))
+    }
+}
+
+/// Slots that are counted at most: a plan of every minute on a machine that was off for years.
+const COUNTED: usize = 1_000;
