@@ -325,6 +325,7 @@ impl OnStage {
                     applied_at: Timestamp::now(),
                     generation: set.generation,
                     digest: set.digest,
+                    time_zone: None,
                 };
                 self.record(&FromAgent::ScheduleAck(ack)).await
             }
@@ -380,6 +381,7 @@ impl OnStage {
                 repository_id: None,
                 command: None,
                 slot: None,
+                attempt: None,
             }))
             .await?;
         }

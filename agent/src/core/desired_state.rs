@@ -43,6 +43,7 @@ impl Brain {
             applied_at: now.wall,
             generation: Some(desired.generation),
             digest: desired.digest.clone(),
+            time_zone: self.facts.zone.iana_name().map(str::to_owned),
         };
         self.desired = Some(desired);
         let mut effects = vec![self.append(&FromAgent::ScheduleAck(ack), None, None, now)];

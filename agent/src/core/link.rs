@@ -100,6 +100,7 @@ impl Brain {
             manager,
             ticket: self.ticket.clone(),
             open_runs: self.open_runs().map(|run| run.id).collect(),
+            awake_since: None,
         };
         send(&FromAgent::Hello(Box::new(hello))).into_iter().collect()
     }

@@ -121,6 +121,7 @@ impl Brain {
             repository_id: run.repository_id,
             command: run.number,
             slot: run.slot,
+            attempt: None,
         };
         self.append(&FromAgent::JobStarted(started), Some(run.id), None, now)
     }

@@ -97,6 +97,18 @@ codes! {
     Interrupted = "interrupted",
     /// The run's host was removed before it ended.
     Lost = "lost",
+    /// The machine runs on its battery, and the plan does not.
+    OnBattery = "on_battery",
+    /// The network is paid for by the byte, and the plan does not use it.
+    Metered = "metered",
+    /// The run took longer than its plan allows.
+    TimedOut = "timed_out",
+    /// Neither bytes nor files moved for longer than the plan allows.
+    Stalled = "stalled",
+    /// A hook of the plan failed, or could not be run.
+    HookFailed = "hook_failed",
+    /// The machine has no hook of this name.
+    HookUnknown = "hook_unknown",
 
     // The store.
     /// The store has no folder yet.

@@ -3,7 +3,8 @@
 //! complete documents.
 
 use crate::{
-    Incarnation, JobKind, Patch, PlanId, RepositoryId, Secret, absent::empty_when_null, expose,
+    Incarnation, JobKind, Patch, PlanId, PlanOptions, RepositoryId, Secret,
+    absent::empty_when_null, expose,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -85,7 +86,7 @@ pub struct Schedule {
     /// A [`Retention`]; kept raw so that a newer manager's fields survive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_policy: Option<Value>,
-    /// Reserved by version 1.
+    /// A [`PlanOptions`]; kept raw so that a newer manager's fields survive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<Value>,
     /// Version 1's inline hook text; never run by this agent.
@@ -111,6 +112,14 @@ impl Schedule {
     /// When the raw policy does not fit [`Retention`].
     pub fn retention(&self) -> Result<Option<Retention>, serde_json::Error> {
         self.retention_policy.clone().map(serde_json::from_value).transpose()
+    }
+
+    /// How its backups run.
+    ///
+    /// # Errors
+    /// When the raw options do not fit [`PlanOptions`].
+    pub fn options(&self) -> Result<PlanOptions, serde_json::Error> {
+        self.options.clone().map(serde_json::from_value).transpose().map(Option::unwrap_or_default)
     }
 }
 
@@ -143,6 +152,10 @@ pub struct ScheduleAck {
     /// Its digest, as the manager gave it (since 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// The IANA time zone in which its plans run. When the machine's zone changes the same generation is
+    /// acknowledged once more (since 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
 }
 
 /// A repository as an agent needs it.

@@ -1,8 +1,9 @@
 //! Frames that an agent sends.
 
 use crate::{
-    Code, Frame, FrameError, Hello, JobFinished, JobProgress, JobStarted, LogLine, Problem,
-    RepoStats, RunId, ScheduleAck, Secret, SnapshotsReport, TreeReport, expose,
+    AwakeInterval, Code, Frame, FrameError, Hello, JobFinished, JobProgress, JobStarted, LogLine,
+    Problem, RepoStats, RunId, ScheduleAck, Secret, SlotDeferred, SnapshotsReport, TreeReport,
+    expose,
     journal::{JournalGap, kind},
 };
 use jiff::Timestamp;
@@ -82,6 +83,10 @@ pub enum FromAgent {
     RepoStats(RepoStats),
     /// `schedule.ack`
     ScheduleAck(ScheduleAck),
+    /// `agent.awake`
+    AgentAwake(AwakeInterval),
+    /// `slot.deferred`
+    SlotDeferred(SlotDeferred),
     /// `journal.gap`
     JournalGap(JournalGap),
     /// `ticket.confirm`
@@ -108,6 +113,8 @@ impl FromAgent {
             "tree.report" => Self::TreeReport(frame.payload()?),
             "repo.stats" => Self::RepoStats(frame.payload()?),
             kind::SCHEDULE_ACK => Self::ScheduleAck(frame.payload()?),
+            kind::AGENT_AWAKE => Self::AgentAwake(frame.payload()?),
+            kind::SLOT_DEFERRED => Self::SlotDeferred(frame.payload()?),
             kind::JOURNAL_GAP => Self::JournalGap(frame.payload()?),
             "ticket.confirm" => Self::TicketConfirm(frame.payload()?),
             other => Self::Unknown(other.to_owned()),
@@ -131,6 +138,8 @@ impl FromAgent {
             Self::TreeReport(payload) => Frame::new("tree.report", payload),
             Self::RepoStats(payload) => Frame::new("repo.stats", payload),
             Self::ScheduleAck(payload) => Frame::new(kind::SCHEDULE_ACK, payload),
+            Self::AgentAwake(payload) => Frame::new(kind::AGENT_AWAKE, payload),
+            Self::SlotDeferred(payload) => Frame::new(kind::SLOT_DEFERRED, payload),
             Self::JournalGap(payload) => Frame::new(kind::JOURNAL_GAP, payload),
             Self::TicketConfirm(payload) => Frame::new("ticket.confirm", payload),
             Self::Unknown(kind) => Frame::new(kind, &serde_json::Map::new()),

@@ -130,6 +130,9 @@ pub struct Hello {
     /// for their turn (since 2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open_runs: Vec<RunId>,
+    /// Since when the agent runs without a break and its machine has not slept (since 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awake_since: Option<Timestamp>,
 }
 
 /// Where an agent's journal stands.

@@ -19,6 +19,10 @@ pub mod kind {
     pub const LOG_STREAM: &str = "log.stream";
     /// A generation of the desired state was applied.
     pub const SCHEDULE_ACK: &str = "schedule.ack";
+    /// A time in which the agent was awake.
+    pub const AGENT_AWAKE: &str = "agent.awake";
+    /// A run that was due did not begin.
+    pub const SLOT_DEFERRED: &str = "slot.deferred";
     /// Records are missing before this one; says which and why.
     pub const JOURNAL_GAP: &str = "journal.gap";
 }
@@ -32,6 +36,8 @@ pub fn is_durable(frame_kind: &str) -> bool {
             | kind::JOB_FINISHED
             | kind::LOG_STREAM
             | kind::SCHEDULE_ACK
+            | kind::AGENT_AWAKE
+            | kind::SLOT_DEFERRED
             | kind::JOURNAL_GAP
     )
 }

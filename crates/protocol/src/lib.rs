@@ -27,7 +27,9 @@ mod from_agent;
 mod hello;
 mod ids;
 pub mod journal;
+mod options;
 mod patch;
+mod presence;
 mod run;
 mod secret;
 mod snapshot;
@@ -53,7 +55,9 @@ pub use hello::{
     SeenManager, Welcome,
 };
 pub use ids::{HostId, Incarnation, JournalId, PlanId, RepositoryId, RunId, is_reserved_tag};
+pub use options::{Hooks, PlanOptions};
 pub use patch::Patch;
+pub use presence::{AwakeInterval, SlotDeferred};
 pub use run::{
     JobFinished, JobKind, JobProgress, JobStarted, JobStatus, LogLine, LogStream, RestoreReport,
     RunSpec, UnreadableFile,

@@ -284,6 +284,9 @@ pub struct JobStarted {
     /// (since 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<Timestamp>,
+    /// Which attempt at its slot it is, from 2 on (since 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
 }
 
 /// How far a run is (`job.progress`, lossy, at most two a second).

@@ -53,6 +53,18 @@ fn what_is_written_again_says_the_same() {
 }
 
 #[test]
+fn options_are_read_as_they_were_written() {
+    let file =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v2/schedule.set-options.json");
+    let frame = Frame::decode(fs::read_to_string(file).unwrap().trim()).unwrap();
+    let ToAgent::ScheduleSet(set) = ToAgent::decode(&frame).unwrap() else { panic!() };
+    let schedule = &set.schedules[0];
+    let options = schedule.options().unwrap();
+    assert_eq!(serde_json::to_value(&options).unwrap(), schedule.options.clone().unwrap());
+    assert_eq!(options.hooks.before.as_deref(), Some("dump-database"));
+}
+
+#[test]
 fn frames_of_the_future_are_tolerated() {
     let frame = Frame::decode(r#"{"type":"telepathy","id":"1","mood":"blue","payload":{"x":[1]}}"#)
         .unwrap();

@@ -122,6 +122,7 @@ async fn tell(
             repository_id: Some(made.repository),
             command: None,
             slot: None,
+            attempt: None,
         };
         runs::apply_started(tx, made.host, &started, told.at).await?;
     }

@@ -268,6 +268,7 @@ impl Link {
             applied_at: SystemClock.now(),
             generation: set.generation,
             digest: set.digest.clone(),
+            time_zone: None,
         };
         self.record(&FromAgent::ScheduleAck(ack)).await
     }
@@ -291,6 +292,7 @@ impl Link {
             repository_id: spec.repository_id(),
             command: None,
             slot: None,
+            attempt: None,
         };
         self.record(&FromAgent::JobStarted(started)).await?;
         let mut run = Going { id, spec, ticks: 0, lines: 0 };

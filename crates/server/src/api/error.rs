@@ -225,6 +225,12 @@ pub fn status(code: Code) -> StatusCode {
         | Code::Cancelled
         | Code::Interrupted
         | Code::Lost
+        | Code::OnBattery
+        | Code::Metered
+        | Code::TimedOut
+        | Code::Stalled
+        | Code::HookFailed
+        | Code::HookUnknown
         | Code::ResticMissing
         | Code::ResticTooOld
         | Code::RepositoryMissing

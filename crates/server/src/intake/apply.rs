@@ -103,7 +103,9 @@ pub(super) async fn message(
             .guidance("Look at the repository's snapshots to see what was backed up in that time.");
             tell(manager, tx, &notice, applied).await
         }
-        FromAgent::Hello(_)
+        FromAgent::AgentAwake(_)
+        | FromAgent::SlotDeferred(_)
+        | FromAgent::Hello(_)
         | FromAgent::Heartbeat(_)
         | FromAgent::CommandResult(_)
         | FromAgent::JobProgress(_)

@@ -290,6 +290,8 @@ impl AgentSession {
             FromAgent::TreeReport(report) => Some(Effect::Tree(report)),
             FromAgent::RepoStats(stats) => self.may_pass(now).then_some(Effect::Stats(stats)),
             FromAgent::Heartbeat(_)
+            | FromAgent::AgentAwake(_)
+            | FromAgent::SlotDeferred(_)
             | FromAgent::JournalGap(_)
             | FromAgent::Hello(_)
             | FromAgent::Unknown(_) => None,

@@ -502,6 +502,7 @@ impl Agent {
             manager: self.manager,
             ticket: self.ticket.clone(),
             open_runs: self.journal.open_runs(),
+            awake_since: None,
         }
     }
 
@@ -646,6 +647,7 @@ pub fn started(run: RunId, plan: Option<PlanId>) -> FromAgent {
         repository_id: None,
         command: None,
         slot: None,
+        attempt: None,
     })
 }
 

@@ -209,6 +209,7 @@ async fn a_desired_state_is_sent_until_it_is_acknowledged_and_only_then_in_sync(
         applied_at: at(0),
         generation: set.generation,
         digest: set.digest,
+        time_zone: None,
     };
     let frame = agent.journal.push(&FromAgent::ScheduleAck(ack));
     link.send_frame(&frame).await;

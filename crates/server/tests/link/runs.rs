@@ -259,6 +259,7 @@ async fn an_agent_of_version_1_is_understood() {
         applied_at: crate::double::at(0),
         generation: None,
         digest: None,
+        time_zone: None,
     }))
     .await;
     fleet.until_host(agent.host(), server::db::hosts::Host::in_sync).await;

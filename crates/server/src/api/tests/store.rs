@@ -266,6 +266,7 @@ async fn what_the_manager_does_itself_no_machine_reports_on() {
         repository_id: Some(repository),
         command: None,
         slot: None,
+        attempt: None,
     };
     let finished = JobFinished {
         job_id: id,

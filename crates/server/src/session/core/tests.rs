@@ -29,6 +29,7 @@ fn hello() -> String {
         manager: None,
         ticket: None,
         open_runs: Vec::new(),
+        awake_since: None,
     })))
 }
 

@@ -58,6 +58,7 @@ fn hello(journal: JournalState) -> Hello {
         manager: None,
         ticket: None,
         open_runs: Vec::new(),
+        awake_since: None,
     }
 }
 
