@@ -176,6 +176,7 @@ fn hello(machine: &Machine, now: Timestamp) -> Hello {
         manager: None,
         ticket: None,
         open_runs: Vec::new(),
+        awake_since: None,
     }
 }
 
