@@ -18,20 +18,26 @@
 
 mod commands;
 mod desired_state;
+mod gates;
 mod link;
 mod numbers;
 mod order;
+mod presence;
 mod progress;
 mod recovery;
 mod reports;
+mod retries;
 mod runs;
 mod timetable;
 mod trees;
 
+pub use gates::Gates;
 pub use link::redial_after;
 pub use order::{Order, Task};
+pub use presence::Awake;
 pub use recovery::Recovered;
 pub use reports::{Reading, View};
+pub use retries::Retry;
 pub use timetable::Mark;
 
 use crate::{
@@ -42,6 +48,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use link::Link;
 use numbers::Numbers;
 use outcome::Outcome;
+use presence::Presence;
 use progress::Meter;
 use protocol::{
     CancelReason, Code, CommandNumber, CommandResult, Frame, FromAgent, HostArch, HostId, HostOs,
@@ -127,6 +134,8 @@ pub struct Run {
     pub number: Option<CommandNumber>,
     /// The slot of its plan that it serves.
     pub slot: Option<Timestamp>,
+    /// Which attempt at that slot it is, from 1 on.
+    pub attempt: u32,
     /// The answer to a refused command.
     pub refusal: Option<CommandResult>,
     /// The repository it works on.
@@ -141,6 +150,14 @@ pub struct Run {
     pub created_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+}
+
+impl Run {
+    /// Whether it is of the agent's own schedule, and nobody asked for it.
+    #[must_use]
+    pub fn is_by_the_clock(&self) -> bool {
+        self.number.is_none() && self.slot.is_some()
+    }
 }
 
 /// What the store holds when the agent starts.
@@ -160,6 +177,10 @@ pub struct Memory {
     pub views: Vec<(RepositoryId, View)>,
     /// Where each plan stands that runs by the clock.
     pub marks: Vec<(PlanId, Mark)>,
+    /// Until when the agent before was there.
+    pub awake: Option<Awake>,
+    /// The time zone that the manager was told last.
+    pub told_zone: Option<String>,
 }
 
 /// The command numbers of one life of a manager, as stored.
@@ -203,6 +224,10 @@ pub enum Change {
     View(RepositoryId, Box<View>),
     /// Where a plan stands, or that it runs by the clock no longer.
     Mark(PlanId, Option<Mark>),
+    /// Since when the machine is awake, and until when that is certain.
+    Awake(Awake),
+    /// The time zone that the journal tells of now.
+    ToldZone(Option<String>),
 }
 
 impl Change {
@@ -218,7 +243,9 @@ impl Change {
             | Self::Epoch(_)
             | Self::Ticket(_)
             | Self::View(..)
-            | Self::Mark(..) => false,
+            | Self::Mark(..)
+            | Self::Awake(_)
+            | Self::ToldZone(_) => false,
         }
     }
 }
@@ -283,6 +310,8 @@ pub enum Effect {
     Read(Box<RepositoryConfig>),
     /// Find out whether anything answers at this location, and call [`Brain::handle_probed`].
     Probe(RepositoryId, String),
+    /// Find out which of these gates are closed, and call [`Brain::handle_gates`].
+    LookAtGates(Gates),
     /// List a folder of a snapshot, and call [`Brain::handle_listed`].
     List(Box<RepositoryConfig>, TreeWant),
 }
@@ -323,6 +352,8 @@ pub struct Brain {
     live: BTreeMap<RunId, Live>,
     queue: VecDeque<RunId>,
     timetable: Timetable,
+    presence: Presence,
+    told_zone: Option<String>,
     views: BTreeMap<RepositoryId, View>,
     /// When the last check of each repository ended, and how, until its next reading keeps it.
     checks: BTreeMap<RepositoryId, (Timestamp, String)>,
@@ -355,6 +386,8 @@ impl Brain {
             live: BTreeMap::new(),
             queue: VecDeque::new(),
             timetable: Timetable::new(memory.marks),
+            presence: Presence::new(memory.awake),
+            told_zone: memory.told_zone,
             views: memory.views.into_iter().collect(),
             checks: BTreeMap::new(),
             reading: BTreeMap::new(),
@@ -409,19 +442,23 @@ impl Brain {
     pub fn handle_stop(&mut self) -> Vec<Effect> {
         self.is_stopping = true;
         let running = self.runs.values().filter(|run| run.state == RunState::Running);
-        running.map(|run| Effect::Cancel(run.id)).collect()
+        let running: Vec<Effect> = running.map(|run| Effect::Cancel(run.id)).collect();
+        self.fall_asleep().into_iter().chain(running).collect()
     }
 
     /// The next moment at which [`Brain::handle_timeout`] has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let progress = self.live.values().filter_map(|live| live.meter.due());
-        progress.chain(self.link.due()).chain(self.recover_next).chain(self.timetable.due()).min()
+        let schedule = self.timetable.due().into_iter().chain(self.presence.due());
+        progress.chain(self.link.due()).chain(self.recover_next).chain(schedule).min()
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) -> Vec<Effect> {
-        let mut effects = self.send_due_progress(now);
+        // That the machine slept is told before anything that it catches up.
+        let mut effects = self.look_at_clock(now);
+        effects.extend(self.send_due_progress(now));
         effects.extend(self.heartbeat(now));
         effects.extend(self.retry_recovery(now));
         effects.extend(self.look_if_due(now));

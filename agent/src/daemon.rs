@@ -7,10 +7,11 @@
 use crate::{
     connection::{self, Connection, random_bytes},
     core::{
-        Brain, Change, Effect, Memory, Now, Process, Reading, Recovered, Redial, RunEvent,
+        Brain, Change, Effect, Gates, Memory, Now, Process, Reading, Recovered, Redial, RunEvent,
         redial_after,
     },
     desired::{self, Desired, Found},
+    gates,
     hooks::{self, Point},
     identity::{Enrolment, Identity, Settings},
     join::stamp,
@@ -109,6 +110,7 @@ enum SideResult {
     Recovered(RunId, Recovered),
     Listed(TreeWant, Result<Vec<TreeEntry>, Problem>),
     Probed(RepositoryId, bool),
+    Gates(Gates),
 }
 
 /// What the loop wakes up for.
@@ -191,6 +193,7 @@ impl Daemon {
     /// When the journal makes no sense; nothing is done without it.
     pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
         self.stop = stop.clone();
+        self.count_sleep();
         let effects = self.brain.handle_start(self.now());
         self.execute(effects).await?;
         let mut deadline = None;
@@ -264,6 +267,7 @@ impl Daemon {
             Tick::Side(SideResult::Probed(id, answers)) => {
                 self.brain.handle_probed(id, answers, now)
             }
+            Tick::Side(SideResult::Gates(closed)) => self.brain.handle_gates(closed, now),
             Tick::Side(SideResult::Recovered(run_id, found)) => {
                 self.brain.handle_recovered(run_id, found, now)
             }
@@ -271,7 +275,7 @@ impl Daemon {
                 let head = self.commit().await?;
                 head.map_or_else(Vec::new, |head| self.brain.handle_committed(head))
             }
-            Tick::Timeout => self.brain.handle_timeout(now),
+            Tick::Timeout => self.pass_time(),
             Tick::Upkeep => return self.upkeep().await,
             Tick::Stop => self.brain.handle_stop(),
             Tick::Sent => Vec::new(),
@@ -297,6 +301,9 @@ impl Daemon {
                 self.outbox.clear();
                 self.closing = None;
                 self.find_tools().await;
+                // A machine that just woke up says so before it says hello.
+                let effects = self.pass_time();
+                self.execute(effects).await?;
                 let effects = self.brain.handle_connected();
                 self.execute(effects).await
             }
@@ -418,6 +425,10 @@ impl Daemon {
             }
             Effect::Read(repository) => self.read(self.pass_through.resolve(*repository)),
             Effect::Probe(id, location) => self.probe(id, location),
+            Effect::LookAtGates(asked) => {
+                self.side_tasks
+                    .spawn(async move { SideResult::Gates(gates::closed(asked).await) });
+            }
             Effect::List(repository, want) => {
                 self.list(self.pass_through.resolve(*repository), want);
             }
@@ -543,7 +554,9 @@ impl Daemon {
             | Change::Epoch(_)
             | Change::Ticket(_)
             | Change::View(..)
-            | Change::Mark(..) => None,
+            | Change::Mark(..)
+            | Change::Awake(_)
+            | Change::ToldZone(_) => None,
         });
         for change in &changes {
             if let Change::Epoch(epoch) = change {
@@ -617,6 +630,18 @@ impl Daemon {
         match self.live.save(&self.state) {
             Ok(()) => self.shown = self.live.clone(),
             Err(error) => tracing::warn!(error = format!("{error:#}"), "No status was written"),
+        }
+    }
+
+    fn pass_time(&mut self) -> Vec<Effect> {
+        self.count_sleep();
+        self.brain.handle_timeout(self.now())
+    }
+
+    /// What the one clock counts and the other does not is the machine's sleep.
+    fn count_sleep(&mut self) {
+        if let Some(uptime) = machine::uptime() {
+            self.brain.set_slept(uptime.saturating_sub(self.started.elapsed()));
         }
     }
 

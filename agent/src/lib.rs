@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod desired;
 pub mod doctor;
 pub mod enrol;
+pub mod gates;
 pub mod helper;
 pub mod hooks;
 pub mod identity;

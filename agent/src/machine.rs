@@ -3,6 +3,7 @@
 use crate::{core::Facts, hooks};
 use jiff::{Timestamp, tz::TimeZone};
 use protocol::{HostArch, HostId, HostOs, Problem};
+use std::time::Duration;
 
 /// The machine's name as its system tells it.
 #[must_use]
@@ -20,6 +21,23 @@ pub fn boot_time() -> Option<Timestamp> {
     let text = std::fs::read_to_string("/proc/stat").ok()?;
     let seconds = text.lines().find_map(|line| line.strip_prefix("btime "))?;
     Timestamp::from_second(seconds.trim().parse().ok()?).ok()
+}
+
+/// How long the machine has been up, its sleep included, where its system counts that.
+#[must_use]
+pub fn uptime() -> Option<Duration> {
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    {
+        use rustix::time::{ClockId, clock_gettime};
+        // Apple's goes on while the machine sleeps.
+        #[cfg(target_vendor = "apple")]
+        const COUNTS_SLEEP: ClockId = ClockId::Monotonic;
+        #[cfg(target_os = "linux")]
+        const COUNTS_SLEEP: ClockId = ClockId::Boottime;
+        Duration::try_from(clock_gettime(COUNTS_SLEEP)).ok()
+    }
+    #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+    None
 }
 
 /// The version of the time zone data, where the system tells it.

@@ -5,18 +5,19 @@
 //! the manager as done.
 
 mod error;
+mod plans;
 
 pub use error::StoreError;
 
 use crate::{
-    core::{Change, Mark, Memory, Process, Run, RunState, Series, View},
+    core::{Change, Memory, Process, Run, RunState, Series, View},
     journal::{Journal, Record, Room},
     paths::close_file,
 };
 use error::{Result, chain_hash, inconsistent, json, parse, signed, time, unsigned};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
-    Code, CommandNumber, FromAgent, Incarnation, JournalId, JournalState, PlanId, RepoStats,
+    Code, CommandNumber, FromAgent, Incarnation, JournalId, JournalState, RepoStats,
     RepositoryId, RunId, RunSpec, Secret, Snapshot,
     journal::{ChainHash, JournalGap},
 };
@@ -99,6 +100,8 @@ impl Store {
             runs: self.runs().await?,
             views: self.views().await?,
             marks: self.marks().await?,
+            awake: self.awake().await?,
+            told_zone: self.told_zone().await?,
         })
     }
 
@@ -171,7 +174,7 @@ impl Store {
         let rows = sqlx::query_as!(
             RunRow,
             "SELECT id, state, spec, incarnation, number, refusal, repository_id, created_ms, \
-             finished_ms, log_lines, had_item_error, pid, pid_start, slot_ms FROM run"
+             finished_ms, log_lines, had_item_error, pid, pid_start, slot_ms, attempt FROM run"
         )
         .fetch_all(&mut self.connection)
         .await?;
@@ -196,18 +199,6 @@ impl Store {
             views.push((id, View { read_at, snapshots, stats }));
         }
         Ok(views)
-    }
-
-    async fn marks(&mut self) -> Result<Vec<(PlanId, Mark)>> {
-        let rows = sqlx::query!("SELECT plan_id, cron, served_ms FROM plan_mark")
-            .fetch_all(&mut self.connection)
-            .await?;
-        let marks = rows.into_iter().map(|row| {
-            let plan = parse("plan_mark", "plan_id", &row.plan_id, &row.plan_id)?;
-            let served = time("plan_mark", "served_ms", &row.plan_id, row.served_ms)?;
-            Ok((plan, Mark { cron: row.cron, served }))
-        });
-        marks.collect()
     }
 
     /// Writes changes, all or none, and returns when they are on the disk.
@@ -402,7 +393,9 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<()>
             Ok(())
         }
         Change::View(id, view) => put_view(connection, *id, view).await,
-        Change::Mark(plan, mark) => put_mark(connection, *plan, mark.as_ref()).await,
+        Change::Mark(plan, mark) => plans::put_mark(connection, *plan, mark.as_ref()).await,
+        Change::Awake(awake) => plans::put_awake(connection, *awake).await,
+        Change::ToldZone(zone) => plans::put_told_zone(connection, zone.as_deref()).await,
     }
 }
 
@@ -457,8 +450,8 @@ async fn put_run(connection: &mut SqliteConnection, run: &Run) -> Result<()> {
     let slot = run.slot.map(Timestamp::as_millisecond);
     sqlx::query!(
         "INSERT OR REPLACE INTO run (id, state, spec, incarnation, number, refusal, \
-         repository_id, created_ms, finished_ms, log_lines, had_item_error, pid, pid_start, slot_ms) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         repository_id, created_ms, finished_ms, log_lines, had_item_error, pid, pid_start, slot_ms, \
+         attempt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         id,
         state,
         spec,
@@ -472,29 +465,8 @@ async fn put_run(connection: &mut SqliteConnection, run: &Run) -> Result<()> {
         run.had_item_error,
         pid,
         pid_start,
-        slot
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn put_mark(
-    connection: &mut SqliteConnection,
-    plan: PlanId,
-    mark: Option<&Mark>,
-) -> Result<()> {
-    let plan = plan.to_string();
-    let Some(Mark { cron, served }) = mark else {
-        sqlx::query!("DELETE FROM plan_mark WHERE plan_id = ?", plan).execute(connection).await?;
-        return Ok(());
-    };
-    let served = served.as_millisecond();
-    sqlx::query!(
-        "INSERT OR REPLACE INTO plan_mark (plan_id, cron, served_ms) VALUES (?, ?, ?)",
-        plan,
-        cron,
-        served
+        slot,
+        run.attempt
     )
     .execute(connection)
     .await?;
@@ -574,6 +546,7 @@ struct RunRow {
     pid: Option<i64>,
     pid_start: Option<String>,
     slot_ms: Option<i64>,
+    attempt: i64,
 }
 
 impl RunRow {
@@ -611,6 +584,7 @@ impl RunRow {
                 .map(|ms| time("run", "finished_ms", row, ms))
                 .transpose()?,
             slot: self.slot_ms.map(|ms| time("run", "slot_ms", row, ms)).transpose()?,
+            attempt: u32::try_from(unsigned(self.attempt)).unwrap_or(u32::MAX),
         })
     }
 }

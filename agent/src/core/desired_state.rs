@@ -1,6 +1,6 @@
 //! The desired state arrives in two messages of one generation and is taken as a whole.
 
-use super::{Brain, Effect, Now};
+use super::{Brain, Change, Effect, Now};
 use crate::desired::Desired;
 use protocol::{ConfigUpdate, FromAgent, ScheduleAck, ScheduleSet};
 
@@ -38,16 +38,36 @@ impl Brain {
 
     /// The desired state of an [`Effect::SaveDesired`] is on the disk.
     pub fn handle_desired_stored(&mut self, desired: Desired, now: Now) -> Vec<Effect> {
+        self.desired = Some(desired);
+        let mut effects = self.acknowledge(now);
+        effects.extend(self.read_plans(now));
+        effects
+    }
+
+    /// The desired state is acknowledged once more where the machine's time zone is another than the manager
+    /// was told, also while the agent was off: by it the manager knows which slots there are.
+    pub(super) fn tell_zone(&mut self, now: Now) -> Vec<Effect> {
+        if self.told_zone.as_deref() == self.facts.zone.iana_name() {
+            return Vec::new();
+        }
+        self.acknowledge(now)
+    }
+
+    fn acknowledge(&mut self, now: Now) -> Vec<Effect> {
+        let Some(desired) = &self.desired else { return Vec::new() };
+        let time_zone = self.facts.zone.iana_name().map(str::to_owned);
         let ack = ScheduleAck {
             version: desired.version,
             applied_at: now.wall,
             generation: Some(desired.generation),
             digest: desired.digest.clone(),
-            time_zone: self.facts.zone.iana_name().map(str::to_owned),
+            time_zone: time_zone.clone(),
         };
-        self.desired = Some(desired);
-        let mut effects = vec![self.append(&FromAgent::ScheduleAck(ack), None, None, now)];
-        effects.extend(self.read_plans(now));
-        effects
+        let ack = self.append(&FromAgent::ScheduleAck(ack), None, None, now);
+        if self.told_zone == time_zone {
+            return vec![ack];
+        }
+        self.told_zone.clone_from(&time_zone);
+        vec![Effect::Store(Change::ToldZone(time_zone)), ack]
     }
 }

@@ -100,7 +100,7 @@ impl Brain {
             manager,
             ticket: self.ticket.clone(),
             open_runs: self.open_runs().map(|run| run.id).collect(),
-            awake_since: None,
+            awake_since: self.presence.since(),
         };
         send(&FromAgent::Hello(Box::new(hello))).into_iter().collect()
     }

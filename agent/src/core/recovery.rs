@@ -28,13 +28,14 @@ impl Brain {
     /// The agent starts: every run that was open is decided.
     pub fn handle_start(&mut self, now: Now) -> Vec<Effect> {
         self.recover_until = now.mono + PATIENCE;
-        // A run of the schedule is still due.
+        let mut effects = self.wake_up(now);
+        effects.extend(self.tell_zone(now));
+        // A run of the schedule is still due, and waits for its gates and its repository once more.
         let (commands, due): (Vec<RunId>, Vec<RunId>) = self
             .ids(RunState::Queued)
             .into_iter()
             .partition(|id| self.runs.get(id).is_some_and(|run| run.number.is_some()));
         let running = self.ids(RunState::Running);
-        let mut effects = Vec::new();
         for run_id in commands {
             let problem = Problem::new(
                 Code::Interrupted,
@@ -46,11 +47,7 @@ impl Brain {
         for run_id in running {
             effects.extend(self.recover(run_id));
         }
-        for run_id in due {
-            self.queue.push_back(run_id);
-            let repository_id = self.runs.get(&run_id).and_then(|run| run.repository_id);
-            effects.extend(self.begin_next(repository_id, now));
-        }
+        self.timetable.written.extend(due);
         effects.extend(self.read_plans(now));
         effects
     }

@@ -97,19 +97,20 @@ impl Brain {
             Err(problem) => {
                 // Of a run of the schedule the manager hears here for the first time.
                 let told = run.number.is_none().then(|| self.tell_started(&run, now));
+                let over = told.is_some().then(|| self.end_deferral(run.spec.plan_id())).flatten();
                 let outcome = Outcome::plain(JobStatus::Failed, Some(problem));
-                return told.into_iter().chain(self.finish(run_id, outcome, now)).collect();
+                let ended = self.finish(run_id, outcome, now);
+                return told.into_iter().chain(over).chain(ended).collect();
             }
         };
         order.earlier = self.earlier_processes(order.repository.id);
         order.begins_at = now.wall;
         self.live.insert(run_id, Live::default());
         let told = Run { repository_id: Some(order.repository.id), ..run.clone() };
-        vec![
-            self.put(Run { state: RunState::Running, ..run }),
-            self.tell_started(&told, now),
-            Effect::Start(Box::new(order)),
-        ]
+        let plan = run.spec.plan_id().filter(|_| run.spec.kind() == JobKind::Backup);
+        let over = self.end_deferral(plan);
+        let begun = [self.put(Run { state: RunState::Running, ..run }), self.tell_started(&told, now)];
+        over.into_iter().chain(begun).chain([Effect::Start(Box::new(order))]).collect()
     }
 
     fn tell_started(&mut self, run: &Run, now: Now) -> Effect {
@@ -121,7 +122,7 @@ impl Brain {
             repository_id: run.repository_id,
             command: run.number,
             slot: run.slot,
-            attempt: None,
+            attempt: (run.attempt > 1).then_some(run.attempt),
         };
         self.append(&FromAgent::JobStarted(started), Some(run.id), None, now)
     }
@@ -198,6 +199,7 @@ impl Brain {
             return Vec::new();
         };
         self.live.remove(&run_id);
+        let retry = self.plan_retry(&run, &outcome, now);
         let finished = fit(JobFinished {
             job_id: run_id,
             status: outcome.status,
@@ -213,10 +215,11 @@ impl Brain {
             log_lines: run.log_lines,
             restore: outcome.restore,
         });
-        vec![
+        let ended = [
             self.put(Run { state: RunState::Finished, finished_at: Some(now.wall), ..run }),
             self.append(&FromAgent::JobFinished(Box::new(finished)), Some(run_id), None, now),
-        ]
+        ];
+        retry.into_iter().chain(ended).collect()
     }
 }
 

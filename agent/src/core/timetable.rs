@@ -3,13 +3,26 @@
 //! Each plan that runs by the clock has a mark: the newest of its slots that needs no run any more. It is
 //! made when the plan comes, or comes with other times, so that nothing from before is caught up. It moves
 //! to the slot of a run in the commit that writes the run down, so that no slot is served twice.
+//!
+//! ```text
+//!           gates open?          does the repository answer?
+//!   due ───────────────▶ open ─────────────────────────────▶ Queued, in the order of its repository
+//!    ▲        │ no                       │ no
+//!    └────────┴── slot.deferred, once ───┘
+//! ```
 
-use super::{Brain, Change, Effect, Now, Run, RunState};
+use super::{
+    Brain, Change, Effect, Gates, Now, Retry, Run, RunState, presence::LOOK_WITHIN,
+    retries::LONGEST_PAUSE,
+};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use protocol::{JobKind, PlanId, RepositoryId, RunId, RunSpec};
-use schedule::{Due, Rhythm};
+use protocol::{Code, JobKind, PlanId, RepositoryId, RunId, RunSpec};
+use schedule::Rhythm;
 use sha2::{Digest as _, Sha256};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// How far a mark may be ahead of the clock. Beyond that the clock was put back, and what it shows once
 /// more may be served once more.
@@ -18,10 +31,6 @@ const AHEAD: SignedDuration = SignedDuration::from_mins(1);
 /// The time between two looks at a repository that does not answer.
 const ASK_EVERY: Duration = Duration::from_mins(1);
 
-/// How long nobody looks at the plans, at most: so soon it is noticed that the machine has slept or that
-/// its clock was moved.
-const LOOK_WITHIN: Duration = Duration::from_secs(30);
-
 /// Where a plan stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
@@ -29,6 +38,10 @@ pub struct Mark {
     pub cron: String,
     /// The newest slot that needs no run any more, or when the plan came.
     pub served: Timestamp,
+    /// Why what is due does not begin, as it was told.
+    pub deferred: Option<Code>,
+    /// The next attempt at the slot that was served last, where that one failed.
+    pub retry: Option<Retry>,
 }
 
 /// The plans that run by the clock.
@@ -37,9 +50,23 @@ pub(super) struct Timetable {
     marks: BTreeMap<PlanId, Mark>,
     rhythms: BTreeMap<PlanId, Rhythm>,
     zone: Option<TimeZone>,
+    /// Runs that an earlier agent wrote down and did not begin: they are still due.
+    pub(super) written: BTreeSet<RunId>,
     /// When repositories are asked again for which something is due.
     ask_again: BTreeMap<RepositoryId, Duration>,
+    /// The last look at the gates, and which of them were closed.
+    pub(super) gates: Option<(Duration, Gates)>,
     look_at: Option<Duration>,
+}
+
+/// What is due and has not begun.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub(super) plan: PlanId,
+    pub(super) slot: Timestamp,
+    pub(super) attempt: u32,
+    /// The run, if it is written down already.
+    written: Option<RunId>,
 }
 
 impl Timetable {
@@ -50,6 +77,11 @@ impl Timetable {
     /// When [`Brain::look`] has something to do at the latest.
     pub(super) fn due(&self) -> Option<Duration> {
         self.look_at
+    }
+
+    /// Where a plan stands, if it runs by the clock.
+    pub(super) fn mark(&self, plan: PlanId) -> Option<&Mark> {
+        self.marks.get(&plan)
     }
 }
 
@@ -83,7 +115,8 @@ impl Brain {
         self.timetable.rhythms.clear();
         for (id, (cron, rhythm)) in timed {
             if self.timetable.marks.get(&id).is_none_or(|mark| mark.cron != cron) {
-                effects.push(self.mark(id, Mark { cron, served: now.wall }));
+                let mark = Mark { cron, served: now.wall, deferred: None, retry: None };
+                effects.push(self.mark(id, mark));
             }
             self.timetable.rhythms.insert(id, rhythm);
         }
@@ -105,15 +138,24 @@ impl Brain {
             return Vec::new();
         }
         if self.timetable.zone.as_ref().is_some_and(|zone| *zone != self.facts.zone) {
-            return self.read_plans(now);
+            // Whoever computes the slots must know the zone before a run says which it served.
+            let mut effects = self.tell_zone(now);
+            effects.extend(self.read_plans(now));
+            return effects;
         }
         let mut effects = self.notice_clock_put_back(now);
-        for (id, due) in self.due_now(now) {
-            effects.extend(match self.place_of(id) {
-                Some(repository) => self.ask(repository, now).into_iter().collect(),
+        let mut gates = Gates::default();
+        for waiting in self.waiting(now) {
+            let closing = self.gates_of(waiting.plan);
+            match self.place_of(waiting.plan) {
                 // It cannot run as it is, and everybody is to see that.
-                None => self.begin_due(id, due, now),
-            });
+                None => effects.extend(self.serve(waiting, now)),
+                Some(repository) if closing.is_none() => effects.extend(self.ask(repository, now)),
+                Some(_) => gates = gates.and(closing),
+            }
+        }
+        if !gates.is_none() {
+            effects.push(Effect::LookAtGates(gates));
         }
         let wakes = self.timetable.rhythms.iter().filter_map(|(id, rhythm)| {
             let mark = self.timetable.marks.get(id)?;
@@ -121,7 +163,8 @@ impl Brain {
             rhythm.wakes(mark.served, now.wall).filter(|at| *at > now.wall)
         });
         let wakes = wakes.min().map(|at| at.duration_since(now.wall).unsigned_abs());
-        self.timetable.look_at = (!self.timetable.rhythms.is_empty())
+        let has_plans = !self.timetable.rhythms.is_empty() || !self.timetable.written.is_empty();
+        self.timetable.look_at = has_plans
             .then(|| now.mono + wakes.map_or(LOOK_WITHIN, |wait| wait.min(LOOK_WITHIN)));
         effects
     }
@@ -134,39 +177,52 @@ impl Brain {
         answers: bool,
         now: Now,
     ) -> Vec<Effect> {
-        if !answers {
-            return Vec::new();
+        if answers {
+            self.timetable.ask_again.remove(&repository);
         }
-        self.timetable.ask_again.remove(&repository);
         let mut effects = Vec::new();
-        for (id, due) in self.due_now(now) {
-            if self.place_of(id) == Some(repository) {
-                effects.extend(self.begin_due(id, due, now));
+        for waiting in self.waiting(now) {
+            let is_meant = self.place_of(waiting.plan) == Some(repository);
+            if is_meant && self.is_let_through(waiting.plan, now) {
+                effects.extend(match answers {
+                    true => self.serve(waiting, now),
+                    false => self.defer(waiting, Code::RepositoryUnreachable, now),
+                });
             }
         }
         effects
     }
 
-    /// The plans that are due and do not run already.
-    fn due_now(&self, now: Now) -> Vec<(PlanId, Due)> {
+    /// What is due and has not begun, as far as the plan does not run already.
+    pub(super) fn waiting(&self, now: Now) -> Vec<Waiting> {
         if self.is_stopping {
             return Vec::new();
         }
-        let rhythms = self.timetable.rhythms.iter().filter(|(id, _)| !self.is_going(**id));
-        let due = rhythms.filter_map(|(id, rhythm)| {
-            let mark = self.timetable.marks.get(id)?;
-            Some((*id, rhythm.due(mark.served, now.wall)?))
+        let written = self.timetable.written.iter().filter_map(|id| {
+            let run = self.runs.get(id).filter(|run| run.state == RunState::Queued)?;
+            let (plan, slot) = (run.spec.plan_id()?, run.slot?);
+            Some(Waiting { plan, slot, attempt: run.attempt, written: Some(*id) })
         });
-        due.collect()
+        let rhythms = self.timetable.rhythms.iter().filter(|(id, _)| !self.is_going(**id));
+        let due = rhythms.filter_map(|(&plan, rhythm)| {
+            let mark = self.timetable.marks.get(&plan)?;
+            let (slot, attempt) = match (rhythm.due(mark.served, now.wall), mark.retry) {
+                (Some(due), _) => (due.slot, 1),
+                (None, Some(retry)) if retry.at <= now.wall => (retry.slot, retry.attempt),
+                (None, _) => return None,
+            };
+            Some(Waiting { plan, slot, attempt, written: None })
+        });
+        written.chain(due).collect()
     }
 
-    fn place_of(&self, plan: PlanId) -> Option<RepositoryId> {
+    pub(super) fn place_of(&self, plan: PlanId) -> Option<RepositoryId> {
         let desired = self.desired.as_ref()?;
         let repository = desired.repository(desired.plan(Some(plan))?.repository_id)?;
         Some(repository.id)
     }
 
-    fn ask(&mut self, repository: RepositoryId, now: Now) -> Option<Effect> {
+    pub(super) fn ask(&mut self, repository: RepositoryId, now: Now) -> Option<Effect> {
         let again = self.timetable.ask_again.get(&repository);
         if again.is_some_and(|again| *again > now.mono) {
             return None;
@@ -177,13 +233,16 @@ impl Brain {
     }
 
     fn notice_clock_put_back(&mut self, now: Now) -> Vec<Effect> {
-        let ahead: Vec<(PlanId, Mark)> = self
-            .timetable
-            .marks
-            .iter()
-            .filter(|(_, mark)| mark.served.duration_since(now.wall) > AHEAD)
-            .map(|(id, mark)| (*id, Mark { served: now.wall, ..mark.clone() }))
-            .collect();
+        let is_ahead = |at: Timestamp, by| at.duration_since(now.wall) > by;
+        let ahead = self.timetable.marks.iter().filter_map(|(id, mark)| {
+            let served = if is_ahead(mark.served, AHEAD) { now.wall } else { mark.served };
+            let retry = mark.retry.filter(|retry| {
+                served == mark.served && !is_ahead(retry.at, LONGEST_PAUSE)
+            });
+            let set_right = Mark { served, retry, ..mark.clone() };
+            (set_right != *mark).then_some((*id, set_right))
+        });
+        let ahead: Vec<(PlanId, Mark)> = ahead.collect();
         ahead.into_iter().map(|(id, mark)| self.mark(id, mark)).collect()
     }
 
@@ -195,26 +254,38 @@ impl Brain {
         })
     }
 
-    fn begin_due(&mut self, plan: PlanId, due: Due, now: Now) -> Vec<Effect> {
-        let repository_id = self.place_of(plan);
-        let Some(mark) = self.timetable.marks.get(&plan) else { return Vec::new() };
-        let mark = Mark { served: due.slot, ..mark.clone() };
-        let run = Run {
-            id: self.id_of(plan, due.slot, now),
-            state: RunState::Queued,
-            spec: RunSpec::Backup { schedule_id: Some(plan) },
-            number: None,
-            slot: Some(due.slot),
-            refusal: None,
-            repository_id,
-            log_lines: 0,
-            had_item_error: false,
-            process: None,
-            created_at: now.wall,
-            finished_at: None,
+    /// Writes the run down that is due, or takes the one that is, and puts it into the queue.
+    fn serve(&mut self, waiting: Waiting, now: Now) -> Vec<Effect> {
+        let Waiting { plan, slot, attempt, written } = waiting;
+        let (run_id, mut effects) = match written {
+            Some(run_id) => {
+                self.timetable.written.remove(&run_id);
+                (run_id, Vec::new())
+            }
+            None => {
+                let Some(mark) = self.timetable.marks.get(&plan) else { return Vec::new() };
+                let served = mark.served.max(slot);
+                let mark = Mark { served, retry: None, ..mark.clone() };
+                let run = Run {
+                    id: self.id_of(plan, slot, now),
+                    state: RunState::Queued,
+                    spec: RunSpec::Backup { schedule_id: Some(plan) },
+                    number: None,
+                    slot: Some(slot),
+                    attempt,
+                    refusal: None,
+                    repository_id: self.place_of(plan),
+                    log_lines: 0,
+                    had_item_error: false,
+                    process: None,
+                    created_at: now.wall,
+                    finished_at: None,
+                };
+                (run.id, vec![self.mark(plan, mark), self.put(run)])
+            }
         };
-        self.queue.push_back(run.id);
-        let mut effects = vec![self.mark(plan, mark), self.put(run)];
+        self.queue.push_back(run_id);
+        let repository_id = self.runs.get(&run_id).and_then(|run| run.repository_id);
         effects.extend(self.begin_next(repository_id, now));
         effects
     }
@@ -234,7 +305,7 @@ impl Brain {
         RunId::new(u64::try_from(now.wall.as_millisecond()).unwrap_or(0), &random)
     }
 
-    fn mark(&mut self, plan: PlanId, mark: Mark) -> Effect {
+    pub(super) fn mark(&mut self, plan: PlanId, mark: Mark) -> Effect {
         self.timetable.marks.insert(plan, mark.clone());
         Effect::Store(Change::Mark(plan, Some(mark)))
     }

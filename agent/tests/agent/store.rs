@@ -2,7 +2,7 @@
 //! history goes without a hole.
 
 use agent::{
-    core::{Change, Mark, Run, RunState},
+    core::{Awake, Change, Mark, Retry, Run, RunState},
     journal::{Journal, Record, Room},
     store::{HISTORY, Store, StoreError},
 };
@@ -22,6 +22,7 @@ fn run(state: RunState, finished_at: Option<Timestamp>) -> Run {
         spec: RunSpec::Backup { schedule_id: None },
         number: None,
         slot: Some(Timestamp::UNIX_EPOCH),
+        attempt: 2,
         refusal: None,
         repository_id: None,
         log_lines: 0,
@@ -51,10 +52,19 @@ async fn what_was_committed_is_there_after_the_file_is_opened_again() {
     let records = write(&mut store, 3, |_| Timestamp::UNIX_EPOCH).await;
     let change = Change::Run(Box::new(run(RunState::Running, None)));
     store.commit(&[change, Change::Acked(2)]).await.unwrap();
-    let mark = Mark { cron: "@daily".to_owned(), served: Timestamp::UNIX_EPOCH };
+    let retry = Retry { slot: Timestamp::UNIX_EPOCH, attempt: 3, at: Timestamp::UNIX_EPOCH };
+    let mark = Mark {
+        cron: "@daily".to_owned(),
+        served: Timestamp::UNIX_EPOCH,
+        deferred: Some(Code::OnBattery),
+        retry: Some(retry),
+    };
     let (plan, gone) = (PlanId::new(5, &[5; 10]), PlanId::new(6, &[6; 10]));
     let marks = [(plan, Some(mark.clone())), (gone, Some(mark.clone())), (gone, None)];
     store.commit(&marks.map(|(plan, mark)| Change::Mark(plan, mark))).await.unwrap();
+    let awake = Awake { since: Timestamp::UNIX_EPOCH, until: Timestamp::UNIX_EPOCH };
+    let zone = Some("Europe/Berlin".to_owned());
+    store.commit(&[Change::Awake(awake), Change::ToldZone(zone.clone())]).await.unwrap();
     // No close: a killed agent has none either.
     drop(store);
 
@@ -65,6 +75,7 @@ async fn what_was_committed_is_there_after_the_file_is_opened_again() {
     assert_eq!(memory.journal.head_hash, records[2].hash);
     assert_eq!(memory.runs, [run(RunState::Running, None)]);
     assert_eq!(memory.marks, [(plan, mark)]);
+    assert_eq!((memory.awake, memory.told_zone), (Some(awake), zone));
     assert_eq!(store.fetch(ALL).await.unwrap(), records);
 }
 

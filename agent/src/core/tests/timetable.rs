@@ -2,22 +2,22 @@
 
 use super::*;
 use jiff::SignedDuration;
-use protocol::JobStarted;
+use protocol::{AwakeInterval, JobStarted, SlotDeferred};
 use schedule::Cron;
 
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
+pub(super) const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
-fn at(text: &str) -> Timestamp {
+pub(super) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn plan() -> PlanId {
+pub(super) fn plan() -> PlanId {
     PlanId::new(3, &[3; 10])
 }
 
 impl World {
     /// The machine at some time, with its plan at these times.
-    fn with_times(cron: &str, start: Timestamp) -> Self {
+    pub(super) fn with_times(cron: &str, start: Timestamp) -> Self {
         let mut world = Self::new();
         world.now.wall = start;
         let effects = world.brain.handle_start(world.now);
@@ -26,7 +26,7 @@ impl World {
         world
     }
 
-    fn set_times(&mut self, cron: &str, enabled: bool) {
+    pub(super) fn set_times(&mut self, cron: &str, enabled: bool) {
         self.desired.schedules[0].cron_expr = cron.to_owned();
         self.desired.schedules[0].enabled = enabled;
         let effects = self.brain.handle_desired_stored(self.desired.clone(), self.now);
@@ -34,7 +34,7 @@ impl World {
     }
 
     /// Time passes, and whatever is due in it is done when it is due.
-    fn pass(&mut self, time: SignedDuration) {
+    pub(super) fn pass(&mut self, time: SignedDuration) {
         let until = self.now.mono + time.unsigned_abs();
         while let Some(due) = self.brain.poll_timeout().filter(|due| *due <= until) {
             self.advance(due.max(self.now.mono));
@@ -51,22 +51,32 @@ impl World {
     }
 
     /// The machine is asleep: only the wall clock goes on.
-    fn sleep(&mut self, time: SignedDuration) {
+    pub(super) fn sleep(&mut self, time: SignedDuration) {
         self.now.wall += time;
     }
 
-    /// The runs that the journal tells of, in order: when each began, and the slot that it served.
-    fn begun(&self) -> Vec<(Timestamp, Timestamp)> {
-        let started = self.records.values().filter(|record| record.kind == "job.started");
-        let started = started.map(|record| {
-            let started: JobStarted = serde_json::from_str(&record.payload).unwrap();
+    /// The runs of the plan that the journal tells of, in order.
+    pub(super) fn starts(&self) -> Vec<JobStarted> {
+        let started: Vec<JobStarted> = self.told("job.started");
+        for started in &started {
             assert_eq!((started.schedule_id, started.command), (Some(plan()), None));
-            (started.started_at, started.slot.unwrap())
-        });
-        started.collect()
+        }
+        started
     }
 
-    fn slots(&self) -> Vec<Timestamp> {
+    /// When the first attempt at each slot began.
+    fn begun(&self) -> Vec<(Timestamp, Timestamp)> {
+        let first = self.starts().into_iter().filter(|started| started.attempt.is_none());
+        first.map(|started| (started.started_at, started.slot.unwrap())).collect()
+    }
+
+    /// What the journal tells of a kind, in order.
+    pub(super) fn told<T: serde::de::DeserializeOwned>(&self, kind: &str) -> Vec<T> {
+        let records = self.records.values().filter(|record| record.kind == kind);
+        records.map(|record| serde_json::from_str(&record.payload).unwrap()).collect()
+    }
+
+    pub(super) fn slots(&self) -> Vec<Timestamp> {
         self.begun().into_iter().map(|(_, slot)| slot).collect()
     }
 }
@@ -216,32 +226,86 @@ enum Happening {
     Sleep(i64),
     Crash,
     Finish,
+    Fail(Code),
     Recover,
     Pause,
     Resume,
     Away,
     Back,
+    Close,
+    Open,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
-        4 => (1..20_000_i64).prop_map(Happening::Pass),
+        6 => (1..20_000_i64).prop_map(Happening::Pass),
         2 => (1..400_000_i64).prop_map(Happening::Sleep),
         1 => Just(Happening::Crash),
-        4 => Just(Happening::Finish),
+        3 => Just(Happening::Finish),
+        3 => Just(Happening::Fail(Code::RepositoryUnreachable)),
+        1 => Just(Happening::Fail(Code::WrongPassword)),
         2 => Just(Happening::Recover),
         1 => Just(Happening::Pause),
         1 => Just(Happening::Resume),
         1 => Just(Happening::Away),
         2 => Just(Happening::Back),
+        1 => Just(Happening::Close),
+        2 => Just(Happening::Open),
     ]
+}
+
+/// What the journal may tell, whatever happened: it is read record by record.
+fn check_journal(world: &World) -> Result<(), TestCaseError> {
+    let mut served: Option<(Timestamp, u32)> = None;
+    let mut open = None;
+    let mut deferred = None;
+    let mut awake_until = None;
+    for record in world.records.values() {
+        match record.kind.as_str() {
+            "job.started" => {
+                let started: JobStarted = serde_json::from_str(&record.payload).unwrap();
+                prop_assert_eq!(open.replace(started.job_id), None, "two runs at once");
+                let (slot, attempt) = (started.slot.unwrap(), started.attempt.unwrap_or(1));
+                match served.filter(|_| attempt > 1) {
+                    Some(before) => prop_assert_eq!(before, (slot, attempt - 1)),
+                    None => {
+                        prop_assert_eq!(attempt, 1);
+                        prop_assert!(served.is_none_or(|(before, _)| before < slot));
+                    }
+                }
+                prop_assert!(attempt <= 4 && slot <= started.started_at);
+                served = Some((slot, attempt));
+                deferred = None;
+            }
+            "job.finished" => {
+                let finished: JobFinished = serde_json::from_str(&record.payload).unwrap();
+                prop_assert_eq!(open.take(), Some(finished.job_id));
+            }
+            // With other times it is another plan.
+            "schedule.ack" => deferred = None,
+            "slot.deferred" => {
+                let told: SlotDeferred = serde_json::from_str(&record.payload).unwrap();
+                prop_assert!(told.slot <= told.at);
+                prop_assert_ne!(deferred.replace(told.code), Some(told.code), "told twice");
+            }
+            "agent.awake" => {
+                let AwakeInterval { from, until } = serde_json::from_str(&record.payload).unwrap();
+                prop_assert!(until.duration_since(from) >= SignedDuration::from_mins(1));
+                prop_assert!(awake_until.is_none_or(|before| before <= from));
+                awake_until = Some(until);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// Whatever happens to the machine: each slot is served at most once, in order and not before its
-    /// time, never while the plan was paused, and in the end none is left out.
+    /// Whatever happens to the machine: each slot is served by at most one first attempt, in order and not
+    /// before its time, never while the plan was paused, and in the end none is left out. Attempts follow
+    /// each other and never overlap, what waits is told once, and no sleep counts as being awake.
     #[test]
     fn every_slot_is_served_once_or_covered_by_a_later_one(
         cron in prop::sample::select(vec!["*/20 * * * *", "7 * * * *", "0 2 * * *", "0 0 * * mon"]),
@@ -249,18 +313,26 @@ proptest! {
     ) {
         let start = at("2026-03-25T12:00:00Z");
         let mut world = World::with_times(cron, start);
+        world.desired.schedules[0].options = Some(serde_json::json!({ "not_on_battery": true }));
+        world.set_times(cron, true);
         let (mut is_on, mut on_since) = (true, start);
-        // The spans in which the plan was on.
-        let mut spans = Vec::new();
+        // The spans in which the plan was on, and those in which the machine slept.
+        let (mut spans, mut sleeps) = (Vec::new(), Vec::new());
         for happening in happenings {
             match happening {
                 Happening::Pass(seconds) => world.pass(SignedDuration::from_secs(seconds)),
-                Happening::Sleep(seconds) => world.sleep(SignedDuration::from_secs(seconds)),
+                Happening::Sleep(seconds) => {
+                    sleeps.push((world.now.wall, SignedDuration::from_secs(seconds)));
+                    world.sleep(SignedDuration::from_secs(seconds));
+                }
                 Happening::Crash => world.crash(),
                 Happening::Finish => world.finish(0),
+                Happening::Fail(code) => world.fail(code),
                 Happening::Recover => world.recover(),
                 Happening::Away => world.answers = false,
                 Happening::Back => world.answers = true,
+                Happening::Close => world.closed.on_battery = true,
+                Happening::Open => world.closed.on_battery = false,
                 Happening::Pause if is_on => {
                     is_on = false;
                     spans.push((on_since, world.now.wall));
@@ -276,13 +348,13 @@ proptest! {
         }
         // In the end all that is open ends, and what is due is done.
         world.answers = true;
+        world.closed = Gates::default();
         for _ in 0..3 {
             world.recover();
             world.pass(SignedDuration::from_mins(12));
             world.finish(0);
         }
-        let served = world.slots();
-        prop_assert!(served.windows(2).all(|pair| pair[0] < pair[1]), "{served:?}");
+        check_journal(&world)?;
         if is_on {
             spans.push((on_since, world.now.wall));
         }
@@ -293,7 +365,14 @@ proptest! {
         let begun = world.now.wall - SignedDuration::from_mins(10);
         let times: Cron = cron.parse().unwrap();
         if is_on && let Some(last) = times.between(on_since, begun, &TimeZone::UTC).last() {
+            let served = world.slots();
             prop_assert!(served.last().is_some_and(|slot| *slot >= last), "{last} of {served:?}");
+        }
+        for AwakeInterval { from, until } in world.told("agent.awake") {
+            for (fell_asleep, time) in &sleeps {
+                let is_within = from <= *fell_asleep && *fell_asleep + *time <= until;
+                prop_assert!(!is_within || *time <= SignedDuration::from_mins(2), "{from} {until}");
+            }
         }
     }
 }
