@@ -4,32 +4,28 @@
 //! One loop, one task. Changes are gathered and committed together: at once when something depends
 //! on them, otherwise (log lines, acknowledgements) within a fifth of a second.
 
+mod aside;
+
 use crate::{
     connection::{self, Connection, random_bytes},
-    core::{
-        Brain, Change, Effect, Gates, Memory, Now, Process, Reading, Recovered, Redial, RunEvent,
-        redial_after,
-    },
+    core::{Brain, Change, Effect, Memory, Now, Redial, RunEvent, redial_after},
     desired::{self, Desired, Found},
-    gates,
     hooks::{self, Point},
     identity::{Enrolment, Identity, Settings},
     join::stamp,
     machine,
     pass_through::PassThrough,
     paths::{StateDir, fill_reserve, lock_patiently},
-    reach,
-    runner::{self, Runner, Tools, reading},
+    runner::{self, Runner, Tools},
     status::{Link, Live},
     store::Store,
     tls::{self, Epoch},
+    wake_lock::WakeLock,
 };
 use anyhow::{Context, Result};
+use aside::SideResult;
 use jiff::Timestamp;
-use protocol::{
-    Code, Frame, Hold, JournalId, Problem, RepositoryConfig, RepositoryId, RunId, TreeEntry,
-    TreeWant,
-};
+use protocol::{Code, Frame, Hold, JournalId, Problem, RunId};
 use schedule::Clock;
 use std::{collections::VecDeque, fs::File, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
@@ -81,6 +77,7 @@ pub struct Daemon {
     connection: Connection,
     pass_through: PassThrough,
     runner: Runner,
+    wake_lock: WakeLock,
     side_tasks: JoinSet<SideResult>,
     outbox: VecDeque<connection::Order>,
     /// Set while a connection ends by our own decision: when to come back.
@@ -101,16 +98,6 @@ pub struct Daemon {
     /// Told when the agent shall end.
     stop: CancellationToken,
     _lock: File,
-}
-
-/// What came of work beside the runs.
-#[derive(Debug)]
-enum SideResult {
-    Read(RepositoryId, Option<Reading>),
-    Recovered(RunId, Recovered),
-    Listed(TreeWant, Result<Vec<TreeEntry>, Problem>),
-    Probed(RepositoryId, bool),
-    Gates(Gates),
 }
 
 /// What the loop wakes up for.
@@ -166,6 +153,7 @@ impl Daemon {
             brain,
             store,
             runner: Runner::default(),
+            wake_lock: WakeLock::default(),
             side_tasks: JoinSet::new(),
             outbox: VecDeque::new(),
             closing: None,
@@ -200,6 +188,7 @@ impl Daemon {
         let mut is_farewell = false;
         loop {
             self.show();
+            self.wake_lock.set(!self.runner.is_idle());
             if deadline.is_some() && !is_farewell && self.runner.is_idle() {
                 is_farewell = true;
                 deadline = Some(Instant::now() + FAREWELL);
@@ -425,10 +414,7 @@ impl Daemon {
             }
             Effect::Read(repository) => self.read(self.pass_through.resolve(*repository)),
             Effect::Probe(id, location) => self.probe(id, location),
-            Effect::LookAtGates(asked) => {
-                self.side_tasks
-                    .spawn(async move { SideResult::Gates(gates::closed(asked).await) });
-            }
+            Effect::LookAtGates(asked) => self.look_at_gates(asked),
             Effect::List(repository, want) => {
                 self.list(self.pass_through.resolve(*repository), want);
             }
@@ -482,59 +468,6 @@ impl Daemon {
                 vec![Effect::Disconnect { redial: Redial::Backoff, problem: Some(problem) }]
             }
         }
-    }
-
-    fn recover(
-        &mut self,
-        run_id: RunId,
-        left_over: Option<(Process, Timestamp)>,
-        repository: Option<Box<RepositoryConfig>>,
-        look_for_snapshot: bool,
-    ) {
-        let tools = self.tools.clone().ok();
-        let self_host = self.brain.facts().host_id;
-        self.side_tasks.spawn(async move {
-            let found = reading::recover(
-                self_host,
-                run_id,
-                left_over,
-                repository,
-                look_for_snapshot,
-                tools,
-            )
-            .await;
-            SideResult::Recovered(run_id, found)
-        });
-    }
-
-    fn probe(&mut self, id: RepositoryId, location: String) {
-        let manager = self.pass_through.addresses();
-        self.side_tasks.spawn(async move {
-            SideResult::Probed(id, reach::answers(&location, &manager).await)
-        });
-    }
-
-    fn read(&mut self, repository: RepositoryConfig) {
-        let tools = self.tools.clone().ok();
-        let now = self.clock.now();
-        self.side_tasks.spawn(async move {
-            let reading = match tools {
-                Some(tools) => reading::read(&repository, &tools, now).await,
-                None => None,
-            };
-            SideResult::Read(repository.id, reading)
-        });
-    }
-
-    fn list(&mut self, repository: RepositoryConfig, want: TreeWant) {
-        let tools = self.tools.clone();
-        self.side_tasks.spawn(async move {
-            let listed = match tools {
-                Ok(tools) => reading::list(&repository, &want, &tools).await,
-                Err(problem) => Err(problem),
-            };
-            SideResult::Listed(want, listed)
-        });
     }
 
     /// Writes what is pending. A disk that is full or gone is waited for: nothing may go on that is

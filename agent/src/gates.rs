@@ -114,7 +114,8 @@ fn feeds_on_battery(supplies: &[Supply]) -> bool {
     !is_fed && own.any(|supply| supply.kind == "Battery" && supply.status == "Discharging")
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::{fs, path::Path};

@@ -33,3 +33,4 @@ pub mod runner;
 pub mod status;
 pub mod store;
 pub mod tls;
+pub mod wake_lock;

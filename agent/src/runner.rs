@@ -5,6 +5,7 @@
 //! lines counted), an outcome waits.
 
 mod begins;
+mod limits;
 pub mod operations;
 pub mod process;
 pub mod reading;

@@ -17,8 +17,8 @@ use crate::{
 use error::{Result, chain_hash, inconsistent, json, parse, signed, time, unsigned};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
-    Code, CommandNumber, FromAgent, Incarnation, JournalId, JournalState, RepoStats,
-    RepositoryId, RunId, RunSpec, Secret, Snapshot,
+    Code, CommandNumber, FromAgent, Incarnation, JournalId, JournalState, RepoStats, RepositoryId,
+    RunId, RunSpec, Secret, Snapshot,
     journal::{ChainHash, JournalGap},
 };
 use sqlx::{

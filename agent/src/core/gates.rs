@@ -81,12 +81,8 @@ impl Brain {
         }
         let mark = self.timetable.mark(waiting.plan).filter(|mark| mark.deferred != Some(code));
         let Some(mark) = mark.cloned() else { return Vec::new() };
-        let deferred = SlotDeferred {
-            schedule_id: waiting.plan,
-            slot: waiting.slot,
-            at: now.wall,
-            code,
-        };
+        let deferred =
+            SlotDeferred { schedule_id: waiting.plan, slot: waiting.slot, at: now.wall, code };
         vec![
             self.mark(waiting.plan, Mark { deferred: Some(code), ..mark }),
             self.append(&FromAgent::SlotDeferred(deferred), None, None, now),

@@ -4,7 +4,8 @@ use super::Facts;
 use crate::desired::Desired;
 use jiff::Timestamp;
 use protocol::{
-    Code, HostId, PlanId, Problem, RepositoryConfig, Retention, RunId, RunSpec, is_reserved_tag,
+    Code, HostId, PlanId, PlanOptions, Problem, RepositoryConfig, Retention, RunId, RunSpec,
+    is_reserved_tag,
 };
 use restic::OurProcess;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,8 @@ pub enum Task {
         excludes: Vec<String>,
         /// Tags beside the plan's and the run's own.
         tags: Vec<String>,
+        /// How it runs.
+        options: Box<PlanOptions>,
     },
     /// Create the repository.
     Init,
@@ -76,6 +79,19 @@ pub enum Task {
         /// What to restore; empty means everything.
         include: Vec<String>,
     },
+}
+
+/// How long a backup that nobody asked for waits for a lock of somebody else. Only a forget, a prune or a
+/// check keeps one out, and nobody is there who would try again.
+const LOCK_PATIENCE_MINUTES: u32 = 10;
+
+impl Order {
+    /// What is different where nobody asked for the run.
+    pub(super) fn by_the_clock(&mut self) {
+        if let Task::Backup { options, .. } = &mut self.task {
+            options.retry_lock_minutes.get_or_insert(LOCK_PATIENCE_MINUTES);
+        }
+    }
 }
 
 /// Finds what a command names in the desired state.
@@ -142,6 +158,13 @@ fn resolve_backup(
         )
         .guidance("Take tags that begin with plan:, host: or run: out of the plan."));
     }
+    let options = plan.options().map_err(|_| {
+        Problem::new(
+            Code::InvalidInput,
+            "The plan has options that this agent cannot read; nothing was done.",
+        )
+        .guidance("Save the plan once more, or update the agent on this machine.")
+    })?;
     Ok(order(
         repository,
         Task::Backup {
@@ -149,6 +172,7 @@ fn resolve_backup(
             paths: plan.paths.clone(),
             excludes: plan.excludes.clone(),
             tags: plan.tags.clone(),
+            options: Box::new(options),
         },
     ))
 }

@@ -9,11 +9,8 @@ use protocol::{Code, HostId, JobKind, JobStatus, PlanId};
 use sha2::{Digest as _, Sha256};
 
 /// The pauses before the second attempt and those after it.
-const PAUSES: [SignedDuration; 3] = [
-    SignedDuration::from_mins(5),
-    SignedDuration::from_mins(15),
-    SignedDuration::from_mins(45),
-];
+const PAUSES: [SignedDuration; 3] =
+    [SignedDuration::from_mins(5), SignedDuration::from_mins(15), SignedDuration::from_mins(45)];
 
 /// What a machine waits longer than that, at most, as a part of the pause: machines whose repository went
 /// away at once do not come back to it at once.
@@ -43,9 +40,9 @@ impl Brain {
             JobStatus::Succeeded | JobStatus::Partial => None,
             JobStatus::Failed | JobStatus::Interrupted if run.is_by_the_clock() => {
                 // Under other times, or by another clock, the slot is none of the plan's any more.
-                run.slot.filter(|slot| *slot == mark.served && passes(outcome)).and_then(|slot| {
-                    next_attempt(self.facts.host_id, plan, slot, run.attempt, now)
-                })
+                run.slot
+                    .filter(|slot| *slot == mark.served && passes(outcome))
+                    .and_then(|slot| next_attempt(self.facts.host_id, plan, slot, run.attempt, now))
             }
             JobStatus::Cancelled if run.is_by_the_clock() => None,
             JobStatus::Queued

@@ -105,11 +105,15 @@ impl Brain {
         };
         order.earlier = self.earlier_processes(order.repository.id);
         order.begins_at = now.wall;
+        if run.is_by_the_clock() {
+            order.by_the_clock();
+        }
         self.live.insert(run_id, Live::default());
         let told = Run { repository_id: Some(order.repository.id), ..run.clone() };
         let plan = run.spec.plan_id().filter(|_| run.spec.kind() == JobKind::Backup);
         let over = self.end_deferral(plan);
-        let begun = [self.put(Run { state: RunState::Running, ..run }), self.tell_started(&told, now)];
+        let begun =
+            [self.put(Run { state: RunState::Running, ..run }), self.tell_started(&told, now)];
         over.into_iter().chain(begun).chain([Effect::Start(Box::new(order))]).collect()
     }
 

@@ -98,6 +98,8 @@ struct World {
     /// What the brain sent and the manager has not looked at.
     wire: VecDeque<Frame>,
     running: Vec<RunId>,
+    /// The order that was given last.
+    order: Option<Order>,
     recovering: Vec<RunId>,
     started: BTreeMap<RunId, u32>,
     is_connected: bool,
@@ -128,6 +130,7 @@ impl World {
             manager: Vec::new(),
             wire: VecDeque::new(),
             running: Vec::new(),
+            order: None,
             recovering: Vec::new(),
             started: BTreeMap::new(),
             is_connected: false,
@@ -157,6 +160,7 @@ impl World {
             Effect::Start(order) => {
                 *self.started.entry(order.run_id).or_default() += 1;
                 self.running.push(order.run_id);
+                self.order = Some(*order);
             }
             Effect::Cancel(run_id) => {
                 if self.running.contains(&run_id) {

@@ -164,8 +164,8 @@ impl Brain {
         });
         let wakes = wakes.min().map(|at| at.duration_since(now.wall).unsigned_abs());
         let has_plans = !self.timetable.rhythms.is_empty() || !self.timetable.written.is_empty();
-        self.timetable.look_at = has_plans
-            .then(|| now.mono + wakes.map_or(LOOK_WITHIN, |wait| wait.min(LOOK_WITHIN)));
+        self.timetable.look_at =
+            has_plans.then(|| now.mono + wakes.map_or(LOOK_WITHIN, |wait| wait.min(LOOK_WITHIN)));
         effects
     }
 
@@ -236,9 +236,9 @@ impl Brain {
         let is_ahead = |at: Timestamp, by| at.duration_since(now.wall) > by;
         let ahead = self.timetable.marks.iter().filter_map(|(id, mark)| {
             let served = if is_ahead(mark.served, AHEAD) { now.wall } else { mark.served };
-            let retry = mark.retry.filter(|retry| {
-                served == mark.served && !is_ahead(retry.at, LONGEST_PAUSE)
-            });
+            let retry = mark
+                .retry
+                .filter(|retry| served == mark.served && !is_ahead(retry.at, LONGEST_PAUSE));
             let set_right = Mark { served, retry, ..mark.clone() };
             (set_right != *mark).then_some((*id, set_right))
         });

@@ -1,10 +1,10 @@
 //! Each kind of run as calls of restic.
 
-use super::{Tools, repository};
+use super::{Tools, limits::Limits, repository};
 use crate::core::{Order, Task};
 use outcome::{
     Outcome, verdict,
-    words::{count, short, size},
+    words::{count, one_line, short, size, span},
 };
 use protocol::{Code, JobStatus, PlanId, Problem, Retention};
 use restic::{
@@ -36,22 +36,41 @@ pub async fn perform(
         Ok(repository) => repository,
         Err(problem) => return Outcome::plain(JobStatus::Failed, Some(problem)),
     };
-    let mut done = carry_out(order, &repository, tools, sink, cancel).await;
-    if let Err(failure) = &done
-        && release_earlier(
-            failure,
-            order,
-            &repository,
-            &tools.restic,
-            &tools.hostname,
-            sink,
-            cancel,
-        )
-        .await
-    {
-        done = carry_out(order, &repository, tools, sink, cancel).await;
+    let limits = Limits::of(order);
+    let work = async |cancel: &CancelToken| {
+        let done = try_out(order, &limits, &repository, tools, sink, cancel).await;
+        done.unwrap_or_else(|failure| verdict::failed(&failure))
+    };
+    limits.in_time(cancel, work).await
+}
+
+/// A lock that is in the way is dealt with: one of our own is removed, that of others is waited for where the
+/// plan says so. Only then, because restic says nothing while it waits.
+async fn try_out(
+    order: &Order,
+    limits: &Limits,
+    repository: &Repository,
+    tools: &Tools,
+    sink: Sink<'_>,
+    cancel: &CancelToken,
+) -> Result<Outcome, Failure> {
+    let failure = match carry_out(order, limits, None, repository, tools, sink, cancel).await {
+        Err(failure) if matches!(failure.kind, FailureKind::Locked(_)) => failure,
+        done => return done,
+    };
+    let (restic, hostname) = (&tools.restic, &tools.hostname);
+    let is_released =
+        release_earlier(&failure, order, repository, restic, hostname, sink, cancel).await;
+    match limits.lock {
+        None if !is_released => return Err(failure),
+        Some(wait) if !is_released => {
+            let wait = span(wait);
+            let why = one_line(&failure.message);
+            say(sink, format!("{why}. Waiting for up to {wait} until the lock is gone."));
+        }
+        None | Some(_) => {}
     }
-    done.unwrap_or_else(|failure| verdict::failed(&failure))
+    carry_out(order, limits, limits.lock, repository, tools, sink, cancel).await
 }
 
 /// Where locks that earlier runs of this agent left behind are all that stands in the way, they are
@@ -91,15 +110,27 @@ pub async fn release_earlier(
 
 async fn carry_out(
     order: &Order,
+    limits: &Limits,
+    retry_lock: Option<Duration>,
     repository: &Repository,
     tools: &Tools,
     sink: Sink<'_>,
     cancel: &CancelToken,
 ) -> Result<Outcome, Failure> {
     match &order.task {
-        Task::Backup { plan, paths, excludes, tags } => {
+        Task::Backup { plan, paths, excludes, tags, options } => {
             let mut request = BackupRequest::new(&order.hostname, paths);
             request.excludes.clone_from(excludes);
+            request.one_file_system = options.one_file_system;
+            request.exclude_caches = options.exclude_caches;
+            request.read_concurrency = options.read_concurrency;
+            request.retry_lock = retry_lock;
+            request.stall = limits.stall;
+            let repository = &Repository {
+                limit_upload_kib: options.limit_upload_kib,
+                limit_download_kib: options.limit_download_kib,
+                ..repository.clone()
+            };
             request.tags = vec![plan.tag(), order.host_id.tag(), order.run_id.tag()];
             request.tags.extend(tags.iter().cloned());
             backup(order, &request, repository, tools, sink, cancel).await

@@ -17,6 +17,7 @@ mod crash;
 mod enrolment;
 mod hostile;
 mod journal;
+mod options;
 mod real;
 mod reports;
 mod restore;

@@ -9,7 +9,7 @@ use protocol::{
 };
 use std::path::{Path, PathBuf};
 
-fn restic() -> PathBuf {
+pub fn restic() -> PathBuf {
     let tools = std::env::var_os("RESTIC_MANAGER_TEST_TOOLS").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools"),
         PathBuf::from,
@@ -20,7 +20,7 @@ fn restic() -> PathBuf {
 }
 
 /// An enrolled agent that runs a real restic, and its session.
-async fn begin(manager: &FakeManager, bench: &Bench, repository: &Path) -> (Agent, Session) {
+pub async fn begin(manager: &FakeManager, bench: &Bench, repository: &Path) -> (Agent, Session) {
     let settings = Settings { restic: Some(restic()), ..Settings::default() };
     settings.save(&bench.state).unwrap();
     manager.enrol(&bench.state).await;
@@ -30,7 +30,7 @@ async fn begin(manager: &FakeManager, bench: &Bench, repository: &Path) -> (Agen
     (agent, session)
 }
 
-async fn succeed(
+pub async fn succeed(
     manager: &FakeManager,
     session: &mut Session,
     n: u8,
@@ -225,7 +225,7 @@ kill -9 $pid
 "#;
 
 /// Whether there is a lock, and not only the file that becomes one.
-fn is_locked(locks: &Path) -> bool {
+pub fn is_locked(locks: &Path) -> bool {
     let Ok(mut found) = std::fs::read_dir(locks) else { return false };
     found.any(|lock| lock.unwrap().file_name().len() == 64)
 }

@@ -61,6 +61,13 @@ pub fn translate(event: Event, progress: &mut JobProgress) -> Vec<Said> {
                 Said::Progress(Box::new(progress.clone())),
             ]
         }
+        Event::Stalled { quiet, traces } => {
+            let time = crate::words::span(quiet);
+            let words = format!("Neither bytes nor files moved for {time}; restic is ended now.");
+            let traces = traces.into_iter().map(|line| format!("What was seen of it: {line}"));
+            let lines = std::iter::once(words).chain(traces);
+            lines.map(|line| Said::Log(LogStream::Event, protocol::cut_text(&line, 1024))).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -87,5 +94,28 @@ fn progress_of(new: restic::Progress, old: &JobProgress) -> JobProgress {
             .map(|path| protocol::cut_text(path, 1024))
             .collect(),
         unreachable: old.unreachable.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_stall_is_told_with_what_was_seen_of_restic() {
+        let run = RunId::new(1, &[1; 10]);
+        let traces = vec!["Threads: 9 in state T (stopped)".to_owned(), "x".repeat(5_000)];
+        let event = Event::Stalled { quiet: Duration::from_mins(60), traces };
+        let said = translate(event, &mut no_progress(run));
+        let lines = said.iter().map(|said| match said {
+            Said::Log(LogStream::Event, line) => line.as_str(),
+            other => panic!("{other:?}"),
+        });
+        let lines: Vec<&str> = lines.collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].contains("1 h 0 min"), "{lines:?}");
+        assert!(lines[1].contains("T (stopped)"), "{lines:?}");
+        assert!(lines[2].len() <= 1024, "{}", lines[2].len());
     }
 }

@@ -107,6 +107,7 @@ fn code(kind: &FailureKind) -> Code {
         FailureKind::WrongPassword => Code::WrongPassword,
         FailureKind::Locked(_) => Code::RepositoryLocked,
         FailureKind::Unreachable => Code::RepositoryUnreachable,
+        FailureKind::Stalled => Code::Stalled,
         FailureKind::Unauthorized => Code::RepositoryAuth,
         FailureKind::Refused => Code::RepositoryAppendOnly,
         FailureKind::UnknownCertificate | FailureKind::CertificateFileUnreadable => {

@@ -1,6 +1,7 @@
 //! `restic backup`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,6 +16,7 @@ use crate::process::Stdout;
 use crate::program::Restic;
 use crate::replay::Recorded;
 use crate::request::{check_path, check_tags, check_text};
+use crate::stall;
 
 /// What to back up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +30,17 @@ pub struct BackupRequest {
     pub tags: Vec<String>,
     /// Patterns of what to leave out, in restic's form.
     pub excludes: Vec<String>,
+    /// Stay on the file systems of the paths.
+    pub one_file_system: bool,
+    /// Leave out folders with a `CACHEDIR.TAG`.
+    pub exclude_caches: bool,
+    /// How many files are read at once; restic's own number if absent.
+    pub read_concurrency: Option<u16>,
+    /// How long to wait for somebody else's lock. restic is silent while it does.
+    pub retry_lock: Option<Duration>,
+    /// How long neither bytes nor files may move before restic is ended. Waiting for a lock and a slow
+    /// upload are allowed for beside it.
+    pub stall: Option<Duration>,
 }
 
 impl BackupRequest {
@@ -55,11 +68,31 @@ impl BackupRequest {
         for path in &self.paths {
             check_path("a path to back up", path)?;
         }
-        Ok(Arguments::json("backup")
+        if self.read_concurrency == Some(0) {
+            return Err(Failure::invalid("no file at once cannot be read"));
+        }
+        let mut arguments = Arguments::json("backup")
             .option("--host", &self.host)
             .options("--tag", &self.tags)
-            .options("--exclude", &self.excludes)
+            .options("--exclude", &self.excludes);
+        if self.one_file_system {
+            arguments = arguments.flag("--one-file-system");
+        }
+        if self.exclude_caches {
+            arguments = arguments.flag("--exclude-caches");
+        }
+        let at_once = self.read_concurrency.map(|files| files.to_string());
+        let wait = self.retry_lock.filter(|wait| !wait.is_zero());
+        Ok(arguments
+            .options("--read-concurrency", at_once)
+            .options("--retry-lock", wait.map(|wait| format!("{}s", wait.as_secs())))
             .operands(&self.paths))
+    }
+
+    /// How long nothing may move in all.
+    fn patience(&self, repository: &Repository) -> Option<Duration> {
+        let upload = repository.limit_upload_kib;
+        self.stall.map(|stall| stall::patience(stall, self.retry_lock, upload))
     }
 }
 
@@ -142,8 +175,11 @@ impl Restic {
             arguments: request.arguments()?,
             stdout: Stdout::Lines,
         };
-        let finished =
-            call.run(sink, cancel, &mut |stream, message| reading.handle(stream, message)).await?;
+        let finished = call
+            .run_watched(request.patience(repository), sink, cancel, &mut |stream, message| {
+                reading.handle(stream, message)
+            })
+            .await?;
         reading.conclude(finished)
     }
 }
@@ -221,6 +257,8 @@ fn missing_source(stream: Stream, line: &str) -> Option<ItemError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::BackupRequest;
     use crate::failure::FailureKind;
 
@@ -242,6 +280,25 @@ mod tests {
     }
 
     #[test]
+    fn argv_with_everything() {
+        let request = BackupRequest {
+            one_file_system: true,
+            exclude_caches: true,
+            read_concurrency: Some(4),
+            retry_lock: Some(Duration::from_mins(10)),
+            stall: Some(Duration::from_mins(60)),
+            ..BackupRequest::new("web-1", ["/etc"])
+        };
+        assert_eq!(
+            request.arguments().unwrap().to_text(),
+            "--json backup --host=web-1 --one-file-system --exclude-caches --read-concurrency=4 \
+             --retry-lock=600s -- /etc"
+        );
+        let unhurried = BackupRequest { retry_lock: Some(Duration::ZERO), ..request };
+        assert!(!unhurried.arguments().unwrap().to_text().contains("--retry-lock"));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_before_anything_is_started() {
         for request in [
             BackupRequest::new("web-1", Vec::<String>::new()),
@@ -250,6 +307,7 @@ mod tests {
             BackupRequest::new("web-1", ["--password-command=x"]),
             BackupRequest { tags: vec!["a,b".to_owned()], ..request() },
             BackupRequest { excludes: vec![String::new()], ..request() },
+            BackupRequest { read_concurrency: Some(0), ..request() },
         ] {
             let failure = request.arguments().unwrap_err();
             assert_eq!(failure.kind, FailureKind::InvalidRequest, "{request:?}");

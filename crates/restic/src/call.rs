@@ -18,6 +18,8 @@ use crate::process::{self, Output, Running, Stdout};
 use crate::program::Restic;
 use crate::redact::Redactor;
 use crate::replay::Recorded;
+use crate::stall::Stall;
+use crate::traces;
 use crate::watchdog::{Change, Notice, Watchdog};
 
 /// The arguments of a call. No secret may enter here: every user of the machine can read them.
@@ -126,6 +128,17 @@ impl Call<'_> {
         cancel: &CancellationToken,
         on_message: OnMessage<'_>,
     ) -> Result<Finished, Failure> {
+        self.run_watched(None, sink, cancel, on_message).await
+    }
+
+    /// Runs it to its end, and ends it once neither bytes nor files have moved for as long as `stall`.
+    pub(crate) async fn run_watched(
+        self,
+        stall: Option<Duration>,
+        sink: Sink<'_>,
+        cancel: &CancellationToken,
+        on_message: OnMessage<'_>,
+    ) -> Result<Finished, Failure> {
         self.repository.validate()?;
         if cancel.is_cancelled() {
             return Err(Failure::cancelled());
@@ -140,6 +153,7 @@ impl Call<'_> {
         let mut conversation = Conversation {
             redactor: &redactor,
             watchdog: Watchdog::new(patience, Instant::now()),
+            stall: Stall::new(stall, Instant::now()),
             evidence: Evidence::default(),
             document: None,
             sink,
@@ -153,11 +167,7 @@ impl Call<'_> {
         Ok(Finished {
             exit: ended.exit,
             evidence,
-            stopped: match (cancel.is_cancelled(), gave_up) {
-                (true, _) => Some(Stopped::ByCaller),
-                (false, true) => Some(Stopped::ByWatchdog),
-                (false, false) => None,
-            },
+            stopped: if cancel.is_cancelled() { Some(Stopped::Cancelled) } else { gave_up },
             killed_pid: matches!(ended.exit, Exit::Signal(_)).then_some(pid).or_else(|| {
                 // On Windows a kill shows in no exit status.
                 ended.was_killed.then_some(pid)
@@ -194,6 +204,7 @@ pub(crate) fn replay(
     let mut conversation = Conversation {
         redactor: &redactor,
         watchdog: Watchdog::new(Duration::from_mins(5), Instant::now()),
+        stall: Stall::new(None, Instant::now()),
         evidence: Evidence::default(),
         document: None,
         sink: &mut sink,
@@ -213,6 +224,7 @@ pub(crate) fn replay(
 struct Conversation<'a> {
     redactor: &'a Redactor,
     watchdog: Watchdog,
+    stall: Stall,
     evidence: Evidence,
     document: Option<Vec<u8>>,
     sink: Sink<'a>,
@@ -220,15 +232,19 @@ struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    /// Reads to the end of the output. Returns whether the watchdog stopped the process.
-    async fn follow(&mut self, running: &mut Running, stop: &CancellationToken) -> bool {
-        let mut gave_up = false;
+    /// Reads to the end of the output. Returns why the process was stopped, if it was.
+    async fn follow(&mut self, running: &mut Running, stop: &CancellationToken) -> Option<Stopped> {
+        let mut gave_up = None;
         loop {
-            let deadline = self.watchdog.poll_deadline().filter(|_| !gave_up);
+            let deadline = self.poll_deadline().filter(|_| gave_up.is_none());
             let output = tokio::select! {
                 output = running.next_output() => output,
-                () = sleep_until(deadline) => {
-                    gave_up = true;
+                () = sleep_until(deadline.map(|(at, _)| at)) => {
+                    gave_up = deadline.map(|(_, why)| why);
+                    if let Some(Stopped::Stalled(quiet)) = gave_up {
+                        let traces = traces::of(running.pid);
+                        (self.sink)(Event::Stalled { quiet, traces });
+                    }
                     stop.cancel();
                     continue;
                 }
@@ -239,6 +255,13 @@ impl Conversation<'_> {
                 None => return gave_up,
             }
         }
+    }
+
+    /// When to stop the process, as things stand, and why.
+    fn poll_deadline(&self) -> Option<(Instant, Stopped)> {
+        let unreachable = self.watchdog.poll_deadline().map(|at| (at, Stopped::Unreachable));
+        let stalled = self.stall.poll_deadline().map(|(at, quiet)| (at, Stopped::Stalled(quiet)));
+        unreachable.into_iter().chain(stalled).min_by_key(|(at, _)| *at)
     }
 
     fn handle_lines(&mut self, stream: Stream, text: &[u8]) {
@@ -261,6 +284,10 @@ impl Conversation<'_> {
         };
         if let Event::Progress(progress) = &event {
             self.watchdog.handle_progress(progress.mark(), Instant::now());
+            self.stall.handle_progress(progress, Instant::now());
+        }
+        if let Event::ItemError(_) = &event {
+            self.stall.handle_step(Instant::now());
         }
         (self.sink)(event);
     }

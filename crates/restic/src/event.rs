@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -39,6 +40,13 @@ pub enum Event {
     },
     /// The repository answers again.
     Reachable,
+    /// Neither bytes nor files moved for so long that the process is ended now.
+    Stalled {
+        /// For how long.
+        quiet: Duration,
+        /// What the system tells of the process, in lines.
+        traces: Vec<String>,
+    },
 }
 
 /// One of the two output streams.

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use regex_lite::Regex;
@@ -92,6 +93,8 @@ pub enum FailureKind {
     Locked(Box<LockHolder>),
     /// The repository did not answer.
     Unreachable,
+    /// Neither bytes nor files moved for longer than allowed.
+    Stalled,
     /// The server does not know the user or the password.
     Unauthorized,
     /// The server refused to delete or overwrite, as an append-only server does.
@@ -144,6 +147,7 @@ impl FailureKind {
             Self::WrongPassword => "wrong_password",
             Self::Locked(_) => "locked",
             Self::Unreachable => "unreachable",
+            Self::Stalled => "stalled",
             Self::Unauthorized => "unauthorized",
             Self::Refused => "refused",
             Self::UnknownCertificate => "unknown_certificate",
@@ -202,6 +206,10 @@ impl FailureKind {
             Self::Unreachable => {
                 "Check the network and the server. What was uploaded already is not lost, and the \
                  next run tries again."
+            }
+            Self::Stalled => {
+                "Look at what restic was waiting for: the run's log names its connections and open \
+                 files. What was uploaded already is not lost, and the next run tries again."
             }
             Self::Unauthorized => {
                 "Check the user name and the password for the server, and that this user may use \
@@ -304,8 +312,10 @@ pub struct LockHolder {
 /// Why we ended the process ourselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stopped {
-    ByCaller,
-    ByWatchdog,
+    Cancelled,
+    Unreachable,
+    /// Nothing had moved for so long.
+    Stalled(Duration),
 }
 
 /// What a failed process left to judge by. Not redacted: it never leaves the crate.
@@ -376,12 +386,14 @@ impl Evidence {
     pub(crate) fn judge(&self, exit: Exit, stopped: Option<Stopped>) -> (FailureKind, String) {
         let kind = self.judge_kind(exit, stopped);
         let mut message = self.message();
-        if stopped == Some(Stopped::ByCaller) && kind == FailureKind::Cancelled {
+        if stopped == Some(Stopped::Cancelled) && kind == FailureKind::Cancelled {
             message = "cancelled".to_owned();
-        } else if stopped == Some(Stopped::ByWatchdog)
+        } else if stopped == Some(Stopped::Unreachable)
             && let Some(line) = self.retry_line()
         {
             message = format!("the repository did not answer: {line}");
+        } else if let Some(Stopped::Stalled(quiet)) = stopped {
+            message = format!("neither bytes nor files moved for {}", minutes(quiet));
         }
         if message.is_empty() {
             message = format!("restic ended with {exit} and said nothing");
@@ -395,13 +407,14 @@ impl Evidence {
 
     fn judge_kind(&self, exit: Exit, stopped: Option<Stopped>) -> FailureKind {
         match stopped {
-            Some(Stopped::ByCaller) => return FailureKind::Cancelled,
-            Some(Stopped::ByWatchdog) => {
+            Some(Stopped::Cancelled) => return FailureKind::Cancelled,
+            Some(Stopped::Unreachable) => {
                 return self
                     .retry_line()
                     .and_then(kind_of_text)
                     .unwrap_or(FailureKind::Unreachable);
             }
+            Some(Stopped::Stalled(_)) => return FailureKind::Stalled,
             None => {}
         }
         let by_text = || {
@@ -431,6 +444,13 @@ impl Evidence {
             text.push_str(line);
         }
         parse_lock_holder(&text).unwrap_or_default()
+    }
+}
+
+fn minutes(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} seconds"),
+        seconds => format!("{} minutes", seconds / 60),
     }
 }
 
@@ -566,6 +586,8 @@ pub(crate) fn check_version(version: Version) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{Evidence, Exit, FailureKind, Stopped, classify};
     use crate::messages::parse_line;
 
@@ -624,8 +646,9 @@ mod tests {
         let line = b"Save(<data/1>) returned error, retrying after 1s: connection refused";
         evidence.add(&parse_line(line).unwrap());
         let judge = |stopped| evidence.judge(Exit::Code(1), Some(stopped)).0;
-        assert_eq!(judge(Stopped::ByCaller), FailureKind::Cancelled);
-        assert_eq!(judge(Stopped::ByWatchdog), FailureKind::Unreachable);
+        assert_eq!(judge(Stopped::Cancelled), FailureKind::Cancelled);
+        assert_eq!(judge(Stopped::Unreachable), FailureKind::Unreachable);
+        assert_eq!(judge(Stopped::Stalled(Duration::from_mins(60))), FailureKind::Stalled);
     }
 
     #[test]

@@ -34,6 +34,9 @@ mod platform;
 #[path = "process/windows.rs"]
 mod platform;
 
+/// The signal of a kill.
+const KILLED: i32 = 9;
+
 /// The longest line that is kept of a stream of lines.
 const LINE_CAP: usize = 64 * 1024;
 
@@ -46,6 +49,10 @@ const WAITING_LINES: usize = 256;
 /// How long the pipes may stay open after the process has ended. A helper that inherited them and
 /// will not go must not hold up the operation.
 const PIPE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a killed process may take to be gone. One that waits for a disk that hangs cannot be ended by
+/// anybody, and must not hold up the operation for ever.
+const DEATH_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +170,13 @@ async fn supervise(
                     tracing::warn!(restic.pid = pid, "Killing restic: it did not end in time");
                     was_killed = true;
                     platform::kill(pid, &mut child);
-                    child.wait().await?
+                    match tokio::time::timeout(DEATH_PATIENCE, child.wait()).await {
+                        Ok(status) => status?,
+                        Err(_) => {
+                            tracing::error!(restic.pid = pid, "A killed restic is not gone yet");
+                            return Ok(Ended { exit: Exit::Signal(KILLED), was_killed });
+                        }
+                    }
                 }
             }
         }

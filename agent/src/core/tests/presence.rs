@@ -53,9 +53,9 @@ fn a_connection_does_not_outlive_a_sleep() {
     world.sleep(HOUR);
     world.now.mono += Duration::from_secs(30);
     let effects = world.brain.handle_timeout(world.now);
-    let ends = effects.iter().any(|effect| {
-        matches!(effect, Effect::Disconnect { redial: Redial::Now, problem: None })
-    });
+    let ends = effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Disconnect { redial: Redial::Now, problem: None }));
     assert!(ends, "{effects:?}");
 }
 

@@ -95,7 +95,10 @@ fn a_gate_that_opens_is_noticed_within_a_minute() {
         // Its repository went away meanwhile: another reason, told as well.
         (world.closed, world.answers) = (Gates::default(), false);
         world.pass(MINUTE);
-        assert_eq!(world.deferred()[1..], [(at("2026-03-01T02:00:00Z"), Code::RepositoryUnreachable)]);
+        assert_eq!(
+            world.deferred()[1..],
+            [(at("2026-03-01T02:00:00Z"), Code::RepositoryUnreachable)]
+        );
         world.answers = true;
         world.pass(MINUTE);
         assert_eq!(world.slots(), [at("2026-03-01T02:00:00Z")]);
@@ -131,7 +134,10 @@ fn what_fails_for_a_passing_reason_is_tried_three_times_more_with_growing_pauses
     assert_eq!(world.slots(), [at("2026-03-01T02:00:00Z")]);
     // The next slot begins at the first attempt again.
     world.pass(HOUR * 5);
-    assert_eq!(world.attempts()[4..].iter().map(|(_, attempt)| *attempt).collect::<Vec<_>>(), [None]);
+    assert_eq!(
+        world.attempts()[4..].iter().map(|(_, attempt)| *attempt).collect::<Vec<_>>(),
+        [None]
+    );
     assert_eq!(world.slots()[1..], [at("2026-03-02T02:00:00Z")]);
 }
 
@@ -286,4 +292,38 @@ fn the_zone_of_the_machine_is_told_before_any_run_by_it_and_once() {
     world.crash();
     assert_eq!(zones(&world)[before..], ["America/New_York", "UTC"]);
     assert_eq!(world.slots()[1..], [at("2026-03-02T02:00:00Z")]);
+}
+
+#[test]
+fn options_that_cannot_be_read_are_a_visible_failure_and_gates_among_them_hide_nothing() {
+    let mut world = World::with_times("0 2 * * *", at("2026-03-01T01:30:00Z"));
+    world.set_options(serde_json::json!({ "not_on_battery": true, "read_concurrency": "many" }));
+    world.closed.on_battery = true;
+    world.pass(HOUR * 20);
+    assert_eq!(world.slots(), [at("2026-03-01T02:00:00Z")]);
+    assert!(world.running.is_empty());
+    let ended: Vec<JobFinished> = world.told("job.finished");
+    let ended: Vec<_> = ended.into_iter().map(|ended| (ended.status, ended.code)).collect();
+    assert_eq!(ended, [(JobStatus::Failed, Some(Code::InvalidInput))]);
+}
+
+#[test]
+fn a_run_by_the_clock_waits_for_locks_and_one_on_command_only_where_the_plan_says_so() {
+    let waits = |world: &World| {
+        let task = &world.order.as_ref().unwrap().task;
+        let Task::Backup { options, .. } = task else { panic!("{task:?}") };
+        options.retry_lock_minutes
+    };
+    let mut world = World::with_times("0 2 * * *", at("2026-03-01T01:30:00Z"));
+    world.pass(HOUR);
+    assert_eq!(waits(&world), Some(10));
+    world.finish(0);
+    world.connect();
+    world.command_to(1, backup());
+    world.hear(&ToAgent::CommandGo(CommandGo { job_id: run_id(1) }));
+    assert_eq!(waits(&world), None);
+    world.finish(0);
+    world.set_options(serde_json::json!({ "retry_lock_minutes": 3 }));
+    world.pass(HOUR * 24);
+    assert_eq!(waits(&world), Some(3));
 }

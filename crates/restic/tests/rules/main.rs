@@ -17,4 +17,5 @@ mod bench;
 mod hostile_output;
 mod operations;
 mod processes;
+mod stalls;
 mod what_bites;
