@@ -21,5 +21,6 @@ mod options;
 mod real;
 mod reports;
 mod restore;
+mod schedule;
 mod store;
 mod support;

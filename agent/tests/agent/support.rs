@@ -555,7 +555,11 @@ impl Bench {
 
     /// The agent inside this process.
     pub async fn start(&self) -> Agent {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        self.start_by(Arc::new(SystemClock)).await
+    }
+
+    /// The same, by a clock of the test's own.
+    pub async fn start_by(&self, clock: Arc<dyn Clock>) -> Agent {
         let daemon = Daemon::start(Options {
             state: self.state.clone(),
             clock,
