@@ -536,7 +536,7 @@ impl Bench {
             .stdout(std::process::Stdio::null())
             .kill_on_drop(true);
         if let Some(point) = crash_at {
-            command.env(agent::hooks::VARIABLE, point);
+            command.env(agent::points::VARIABLE, point);
         }
         command.spawn().unwrap()
     }
