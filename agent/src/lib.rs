@@ -19,6 +19,7 @@ pub mod desired;
 pub mod doctor;
 pub mod enrol;
 pub mod helper;
+pub mod hooks;
 pub mod identity;
 pub mod join;
 pub mod journal;
