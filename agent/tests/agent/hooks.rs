@@ -55,6 +55,7 @@ trap 'echo ended gently >> ../trace; exit 1' TERM
 echo $! > ../child
 echo $PPID > ../helper
 echo $$ > ../pid.new; mv ../pid.new ../pid
+echo hanging
 wait
 "#;
 
@@ -473,10 +474,15 @@ async fn a_hook_whose_agent_and_helper_were_killed_is_ended_at_the_next_start() 
     let pid = number_in(&bench.base.path().join("pid")).await;
     let child = number_in(&bench.base.path().join("child")).await;
     let helper = number_in(&bench.base.path().join("helper")).await;
-    // The agent knows of the hook once the first line of what follows it is written down.
-    session.until(|what| matches!(what, FromAgent::LogLine(_)).then_some(())).await;
-    let victims = [helper.to_string(), first.id().unwrap().to_string()];
-    Command::new("kill").arg("-STOP").arg(&victims[0]).status().unwrap();
+    // What the hook says comes after the note that it was started.
+    let said = session.until(|what| match what {
+        FromAgent::LogLine(line) => (line.payload == "hang: hanging").then_some(()),
+        _ => None,
+    });
+    said.await;
+    // The helper would end the hook, so it must not notice that the agent is gone.
+    let victims = [first.id().unwrap().to_string(), helper.to_string()];
+    Command::new("kill").arg("-STOP").arg(&victims[1]).status().unwrap();
     Command::new("kill").arg("-KILL").args(&victims).status().unwrap();
     first.wait().await.unwrap();
     assert!(agent::runner::process::start_of(pid).is_some());
