@@ -1,10 +1,11 @@
 //! From what a command names to what a run needs.
 
 use super::Facts;
-use crate::desired::Desired;
+use crate::{desired::Desired, hooks};
 use jiff::Timestamp;
 use protocol::{
-    Code, HostId, PlanId, Problem, RepositoryConfig, Retention, RunId, RunSpec, is_reserved_tag,
+    Code, Hooks, HostId, PlanId, Problem, RepositoryConfig, Retention, RunId, RunSpec,
+    is_reserved_tag,
 };
 use restic::OurProcess;
 use serde::{Deserialize, Serialize};
@@ -37,12 +38,16 @@ pub enum Task {
     Backup {
         /// The plan.
         plan: PlanId,
+        /// Its name, for hooks.
+        name: String,
         /// What to back up.
         paths: Vec<String>,
         /// What to leave out.
         excludes: Vec<String>,
         /// Tags beside the plan's and the run's own.
         tags: Vec<String>,
+        /// What runs around it.
+        hooks: Hooks,
     },
     /// Create the repository.
     Init,
@@ -142,13 +147,16 @@ fn resolve_backup(
         )
         .guidance("Take tags that begin with plan:, host: or run: out of the plan."));
     }
+    let hooks = hooks::of(plan)?;
     Ok(order(
         repository,
         Task::Backup {
             plan: plan.id,
+            name: plan.name.clone(),
             paths: plan.paths.clone(),
             excludes: plan.excludes.clone(),
             tags: plan.tags.clone(),
+            hooks,
         },
     ))
 }

@@ -97,7 +97,7 @@ async fn carry_out(
     cancel: &CancelToken,
 ) -> Result<Outcome, Failure> {
     match &order.task {
-        Task::Backup { plan, paths, excludes, tags } => {
+        Task::Backup { plan, paths, excludes, tags, .. } => {
             let mut request = BackupRequest::new(&order.hostname, paths);
             request.excludes.clone_from(excludes);
             request.tags = vec![plan.tag(), order.host_id.tag(), order.run_id.tag()];

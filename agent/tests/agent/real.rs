@@ -9,7 +9,7 @@ use protocol::{
 };
 use std::path::{Path, PathBuf};
 
-fn restic() -> PathBuf {
+pub fn restic() -> PathBuf {
     let tools = std::env::var_os("RESTIC_MANAGER_TEST_TOOLS").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools"),
         PathBuf::from,

@@ -432,6 +432,18 @@ impl Session {
         source: &Path,
         addresses: Vec<String>,
     ) {
+        self.desire_plan(manager, n, repository, plan(source), addresses).await;
+    }
+
+    /// The same, with a plan of the test's own.
+    pub async fn desire_plan(
+        &mut self,
+        manager: &FakeManager,
+        n: u64,
+        repository: &Path,
+        plan: Schedule,
+        addresses: Vec<String>,
+    ) {
         let generation = Generation { incarnation: manager.identity.incarnation, n };
         let config = ConfigUpdate {
             generation: Some(generation),
@@ -449,7 +461,7 @@ impl Session {
         };
         let set = ScheduleSet {
             version: 1,
-            schedules: vec![plan(source)],
+            schedules: vec![plan],
             generation: Some(generation),
             digest: Some("digest".to_owned()),
         };
@@ -479,7 +491,7 @@ pub fn backup() -> RunSpec {
     RunSpec::Backup { schedule_id: Some(plan_id()) }
 }
 
-fn plan(source: &Path) -> Schedule {
+pub fn plan(source: &Path) -> Schedule {
     Schedule {
         id: plan_id(),
         kind: JobKind::Backup,
@@ -512,7 +524,11 @@ impl Bench {
         std::fs::create_dir(base.path().join("source")).unwrap();
         std::fs::write(base.path().join("source/file"), "content").unwrap();
         let restic = restic::FakeRestic::new(&base.path().join("bin"));
-        let settings = Settings { restic: Some(restic.path()), ..Settings::default() };
+        let settings = Settings {
+            restic: Some(restic.path()),
+            hooks_folder: Some(base.path().join("hooks.d")),
+            ..Settings::default()
+        };
         settings.save(&state).unwrap();
         Self { base, state, restic }
     }
@@ -536,7 +552,7 @@ impl Bench {
             .stdout(std::process::Stdio::null())
             .kill_on_drop(true);
         if let Some(point) = crash_at {
-            command.env(agent::hooks::VARIABLE, point);
+            command.env(agent::points::VARIABLE, point);
         }
         command.spawn().unwrap()
     }
