@@ -108,18 +108,21 @@ async fn tell(
     fill: impl FnOnce(RunId, &mut JobFinished),
 ) -> Result<RunId> {
     let id = RunId::new(millis(told.at), &dice.ten());
-    let new = NewRun {
-        id,
-        host_id: made.host,
-        plan_id: told.plan,
-        repository_id: Some(made.repository),
-        spec: told.spec,
-        dispatch: Dispatch::Waiting,
-        requested_by: told.by,
-        created_at: told.at,
-        expires_at: Some(told.at + SignedDuration::from_hours(24)),
-    };
-    runs::insert(tx, &new).await?;
+    // Of a run of its schedule the manager hears when it begins.
+    if told.slot.is_none() {
+        let new = NewRun {
+            id,
+            host_id: made.host,
+            plan_id: told.plan,
+            repository_id: Some(made.repository),
+            spec: told.spec,
+            dispatch: Dispatch::Waiting,
+            requested_by: told.by,
+            created_at: told.at,
+            expires_at: Some(told.at + SignedDuration::from_hours(24)),
+        };
+        runs::insert(tx, &new).await?;
+    }
     let has_begun = !matches!(told.end.status, JobStatus::Expired | JobStatus::Lost);
     if has_begun {
         let started = JobStarted {

@@ -3,16 +3,7 @@ import { screen, waitFor, within } from '@testing-library/svelte';
 import userEvent from '@testing-library/user-event';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { emptyServer, show } from '../../test/app';
-import {
-  ago,
-  announcement,
-  away,
-  machine,
-  refusal,
-  repository,
-  run,
-  store,
-} from '../../test/fakes';
+import { announcement, away, machine, refusal, repository, run, store } from '../../test/fakes';
 import FleetView from '../../views/FleetView.svelte';
 
 beforeEach(() => (window.location.hash = ''));
