@@ -7,9 +7,9 @@
 
 use crate::{
     connection::{Stream, dial, random_bytes},
-    hooks,
     identity::{Enrolment, Identity},
     join::{Answer, Joining, post},
+    points,
     tls::{self, Epoch},
 };
 use anyhow::{Context, Result, bail};
@@ -52,7 +52,7 @@ pub async fn announce(
     tracing::info!(%address, "Reached a manager; the code will say whether it is the right one");
     let request = AnnounceRequest {
         commitment: Commitment::to(&agent_key, agent_nonce),
-        protocol_version: hooks::protocol_version(),
+        protocol_version: points::protocol_version(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         hostname: joining.hostname.clone(),
         os: HostOs::current(),

@@ -10,12 +10,12 @@ use crate::{
     connection::{self, Connection, random_bytes},
     core::{Brain, Change, Effect, Memory, Now, Redial, RunEvent, redial_after},
     desired::{self, Desired, Found},
-    hooks::{self, Point},
     identity::{Enrolment, Identity, Settings},
     join::stamp,
     machine,
     pass_through::PassThrough,
     paths::{StateDir, fill_reserve, lock_patiently},
+    points::{self, Point},
     runner::{self, Runner, Tools},
     status::{Link, Live},
     store::Store,
@@ -247,7 +247,7 @@ impl Daemon {
             Tick::Connection(event) => return self.handle_connection(event).await,
             Tick::Run(run_id, event) => {
                 if matches!(event, RunEvent::Finished(_)) {
-                    hooks::reach(Point::AfterResticBeforeFinished);
+                    points::reach(Point::AfterResticBeforeFinished);
                 }
                 self.brain.handle_run_event(run_id, event, now)
             }
@@ -331,7 +331,7 @@ impl Daemon {
         let effects = self.brain.handle_frame(frame, self.now());
         self.execute(effects).await?;
         if is_command {
-            hooks::reach(Point::AfterAccept);
+            points::reach(Point::AfterAccept);
         }
         self.note_session();
         Ok(())
@@ -402,7 +402,7 @@ impl Daemon {
             Effect::Disconnect { redial, problem } => self.disconnect(redial, problem),
             Effect::SaveDesired(desired) => return Ok(self.save_desired(*desired)),
             Effect::Start(mut order) => {
-                hooks::reach(Point::AfterStartedJournalled);
+                points::reach(Point::AfterStartedJournalled);
                 order.repository = self.pass_through.resolve(order.repository);
                 self.runner.start(*order, self.tools.clone());
             }

@@ -3,7 +3,11 @@
 use crate::{
     connection::dial,
     daemon::addresses,
-    desired,
+    desired::{self, Desired},
+    hooks::{
+        self,
+        folder::{Listed, list, look_at},
+    },
     identity::{Enrolment, Identity, Settings},
     pass_through::PassThrough,
     paths::StateDir,
@@ -11,7 +15,10 @@ use crate::{
     status::{Link, Live},
     tls::{self, Epoch},
 };
-use outcome::{verdict, words::count};
+use outcome::{
+    verdict,
+    words::{self, count},
+};
 use protocol::{Code, Problem, RepositoryConfig};
 use restic::{CancelToken, Restic, SnapshotFilter, Timing, Version};
 use schedule::Clock;
@@ -127,6 +134,7 @@ pub async fn examine(state: &StateDir, clock: &dyn Clock) -> Vec<Finding> {
     findings.push(clock_finding(clock));
     let restic = locate(&settings).await;
     findings.push(restic_finding(&restic));
+    findings.extend(hooks(state, &settings));
     findings.extend(manager(state).await);
     findings.extend(repositories(state, &settings, restic.ok()).await);
     findings
@@ -184,6 +192,54 @@ fn restic_finding(restic: &Result<Restic, Problem>) -> Finding {
             format!("{} at {}", restic.version(), restic.program().display()),
         ),
     }
+}
+
+/// The folder of hooks: what in it would run, and what plans name that would not.
+fn hooks(state: &StateDir, settings: &Settings) -> Vec<Finding> {
+    let about = "Hooks";
+    let folder = hooks::folder::folder(settings, state);
+    let mut findings = Vec::new();
+    match list(&folder) {
+        Ok(Listed::Nothing) => {
+            let words = format!("none; {} does not exist", folder.display());
+            findings.push(Finding::well(about, words));
+        }
+        Ok(Listed::Entries(entries)) => {
+            let words = format!("{} in {}", count(entries.len(), "file"), folder.display());
+            findings.push(Finding::well(about, words));
+            for (name, verdict) in entries {
+                findings.push(match verdict {
+                    Ok(()) => Finding::well(about, format!("{name} can run")),
+                    Err(problem) => Finding {
+                        grade: Grade::Warning,
+                        message: format!("refused: {}", problem.message),
+                        ..Finding::bad(about, problem)
+                    },
+                });
+            }
+        }
+        Err(problem) => findings.push(Finding::bad(about, problem)),
+    }
+    if let Ok(Some(Ok(desired))) = desired::peek(state) {
+        findings.extend(hooks_of_plans(&desired, &folder));
+    }
+    findings
+}
+
+fn hooks_of_plans(desired: &Desired, folder: &std::path::Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for plan in &desired.schedules {
+        let about = format!("Hooks of the plan {}", words::one_line(&plan.name));
+        match hooks::of(plan) {
+            Err(problem) => findings.push(Finding::bad(&about, problem)),
+            Ok(named) => {
+                let named = [named.before, named.on_success, named.on_failure, named.after];
+                let refused = named.iter().flatten().filter_map(|name| look_at(folder, name).err());
+                findings.extend(refused.map(|problem| Finding::bad(&about, problem)));
+            }
+        }
+    }
+    findings
 }
 
 async fn manager(state: &StateDir) -> Vec<Finding> {

@@ -5,9 +5,9 @@
 
 use crate::{
     connection::{Stream, dial},
-    hooks,
     identity::{Enrolment, Identity},
     join::{Joining, post},
+    points,
     tls::{self, Epoch, ManagerKey},
 };
 use anyhow::{Context, Result, bail};
@@ -54,7 +54,7 @@ async fn reach(options: &EnrolOptions, identity: &Identity) -> Result<(Stream, S
 async fn ask(stream: Stream, options: &EnrolOptions) -> Result<EnrolResponse> {
     let request = EnrolRequest {
         token: options.token.clone(),
-        protocol_version: hooks::protocol_version(),
+        protocol_version: points::protocol_version(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         hostname: options.joining.hostname.clone(),
         os: HostOs::current(),

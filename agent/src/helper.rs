@@ -1,16 +1,17 @@
 //! The helper: a child process of the same executable that does what needs other rights than the
-//! agent's own, one typed request at a time. Today that is restoring.
+//! agent's own, one typed request at a time: restoring, and the hooks around a backup.
 //!
 //! The request stands on the first line of standard input, secrets included; what happens comes
 //! back as lines of JSON on standard output. A second line, or the end of the input, cancels: an
 //! agent that dies takes its helper with it.
 
 use crate::{
-    core::{Order, RunEvent, Task},
+    core::{Order, Process, RunEvent, Task},
+    hooks,
     identity::Settings,
     machine::hostname,
     paths::{StateDir, create_fresh_dir, create_private_dir},
-    runner::{Tools, Voice, event_of, locate, operations::release_earlier, repository},
+    runner::{Tools, Voice, event_of, locate, operations::release_earlier, process, repository},
 };
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
@@ -36,21 +37,58 @@ const MAX_LINE: usize = 4 * 1024 * 1024;
 const GRACE: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Request {
+#[serde(tag = "request", rename_all = "snake_case")]
+enum Request {
+    Restore(Box<Restore>),
+    Hook(hooks::Call),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Restore {
     order: Order,
     state: PathBuf,
     settings: Settings,
     target: PathBuf,
 }
 
-/// Lets the helper carry out an order. Called by the agent.
-pub async fn call(
+/// Lets the helper restore. Called by the agent.
+pub async fn restore(
     order: &Order,
     tools: &Tools,
     voice: &mut Voice,
     cancel: &CancellationToken,
 ) -> Outcome {
-    match converse(order, tools, voice, cancel).await {
+    let root = tools.settings.restore_root(&tools.state);
+    let request = Request::Restore(Box::new(Restore {
+        order: order.clone(),
+        state: tools.state.path().to_owned(),
+        // The very restic that the agent found, not whatever would be found now.
+        settings: Settings {
+            restic: Some(tools.restic.program().to_owned()),
+            ..tools.settings.clone()
+        },
+        target: root.join(order.run_id.to_string()),
+    }));
+    ask(&request, tools, voice, cancel).await
+}
+
+/// Lets the helper run a hook. Called by the agent.
+pub async fn hook(
+    call: hooks::Call,
+    tools: &Tools,
+    voice: &mut Voice,
+    cancel: &CancellationToken,
+) -> Outcome {
+    ask(&Request::Hook(call), tools, voice, cancel).await
+}
+
+async fn ask(
+    request: &Request,
+    tools: &Tools,
+    voice: &mut Voice,
+    cancel: &CancellationToken,
+) -> Outcome {
+    match converse(request, tools, voice, cancel).await {
         Ok(outcome) => outcome,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "The helper failed");
@@ -63,29 +101,19 @@ pub async fn call(
 }
 
 async fn converse(
-    order: &Order,
+    request: &Request,
     tools: &Tools,
     voice: &mut Voice,
     cancel: &CancellationToken,
 ) -> Result<Outcome> {
-    let root = tools.settings.restore_root(&tools.state);
-    let request = Request {
-        order: order.clone(),
-        state: tools.state.path().to_owned(),
-        // The very restic that the agent found, not whatever would be found now.
-        settings: Settings {
-            restic: Some(tools.restic.program().to_owned()),
-            ..tools.settings.clone()
-        },
-        target: root.join(order.run_id.to_string()),
-    };
     let mut child = spawn(&tools.executable)?;
     let mut input = child.stdin.take().context("it has no input")?;
     let output = child.stdout.take().context("it has no output")?;
-    send_request(&mut input, &request).await?;
+    send_request(&mut input, request).await?;
     let mut input = Some(input);
     let mut lines = FramedRead::new(output, LinesCodec::new_with_max_length(MAX_LINE));
     let mut outcome = None;
+    let mut started: Option<Process> = None;
     let mut deadline = None;
     loop {
         tokio::select! {
@@ -95,8 +123,11 @@ async fn converse(
                     let event = serde_json::from_str(&line?).context("it said something unreadable")?;
                     match event {
                         RunEvent::Finished(ended) => outcome = Some(*ended),
-                        RunEvent::Spawned(_)
-                        | RunEvent::Log(..)
+                        RunEvent::Spawned(process) => {
+                            started = Some(process.clone());
+                            voice.say(RunEvent::Spawned(process));
+                        }
+                        RunEvent::Log(..)
                         | RunEvent::ItemError
                         | RunEvent::Progress(_) => voice.say(event),
                     }
@@ -113,6 +144,12 @@ async fn converse(
         }
     }
     let status = child.wait().await.context("it was lost")?;
+    // A helper that was killed has left behind what it started.
+    if outcome.is_none()
+        && let Some(started) = &started
+    {
+        process::end(started).await;
+    }
     match outcome {
         Some(outcome) => Ok(outcome),
         None if cancel.is_cancelled() => Ok(Outcome::plain(JobStatus::Cancelled, None)),
@@ -192,18 +229,22 @@ pub async fn serve() -> Result<()> {
 }
 
 async fn perform(request: &Request, cancel: &CancelToken) -> Outcome {
+    let request = match request {
+        Request::Restore(request) => request,
+        Request::Hook(call) => return hooks::run(call, cancel, &mut |event| tell(&event)).await,
+    };
     let Task::Restore { snapshot_id, include } = &request.order.task else {
         let problem = Problem::new(Code::KindUnknown, "The helper restores, and nothing else.");
         return Outcome::plain(JobStatus::Failed, Some(problem));
     };
-    match restore(request, snapshot_id, include, cancel).await {
+    match carry_out(request, snapshot_id, include, cancel).await {
         Ok(outcome) => outcome,
         Err(problem) => Outcome::plain(JobStatus::Failed, Some(problem)),
     }
 }
 
-async fn restore(
-    request: &Request,
+async fn carry_out(
+    request: &Restore,
     snapshot_id: &str,
     include: &[String],
     cancel: &CancelToken,

@@ -169,6 +169,9 @@ pub struct Settings {
     /// Where restores go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore_root: Option<PathBuf>,
+    /// Where the hooks lie that plans may name; the system's own place for them when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hooks_folder: Option<PathBuf>,
     /// The restic to run; found in the search path when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restic: Option<PathBuf>,

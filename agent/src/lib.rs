@@ -28,6 +28,7 @@ pub mod logging;
 pub mod machine;
 pub mod pass_through;
 pub mod paths;
+pub mod points;
 pub mod reach;
 pub mod runner;
 pub mod status;

@@ -1,6 +1,6 @@
 //! What there is to know of this machine.
 
-use crate::{core::Facts, hooks};
+use crate::{core::Facts, points};
 use jiff::{Timestamp, tz::TimeZone};
 use protocol::{HostArch, HostId, HostOs, Problem};
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub fn time_zone_data() -> Option<String> {
 pub fn facts(host_id: HostId, restic: Result<String, Problem>) -> Facts {
     Facts {
         host_id,
-        protocol_version: hooks::protocol_version(),
+        protocol_version: points::protocol_version(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         hostname: hostname(),
         os: HostOs::current(),

@@ -13,7 +13,7 @@ pub mod repository;
 
 use crate::{
     core::{Order, Process, RunEvent, Task},
-    helper,
+    helper, hooks,
     identity::Settings,
     paths::StateDir,
 };
@@ -143,17 +143,17 @@ async fn run(
     let outcome = match tools {
         Err(problem) => Outcome::plain(JobStatus::Failed, Some(problem)),
         Ok(tools) => match &order.task {
-            Task::Restore { .. } => helper::call(&order, &tools, &mut voice, &cancel).await,
+            Task::Restore { .. } => helper::restore(&order, &tools, &mut voice, &cancel).await,
+            Task::Backup { hooks, .. } if !hooks.is_empty() => {
+                hooks::around(&order, hooks, &tools, &mut voice, &cancel).await
+            }
             Task::Backup { .. }
             | Task::Init
             | Task::Forget { .. }
             | Task::Prune { .. }
             | Task::Check { .. }
             | Task::Unlock
-            | Task::Stats => {
-                let mut sink = |event| voice.hear(event);
-                operations::perform(&order, &tools, &mut sink, &cancel).await
-            }
+            | Task::Stats => perform(&order, &tools, &mut voice, &cancel).await,
         },
     };
     if let Some(report) = &outcome.restore {
@@ -166,6 +166,17 @@ async fn run(
         tracing::info!(run = %order.run_id, "{ends}");
     }
     voice.finish(ends, outcome).await;
+}
+
+/// Does with restic what the order says, in the run's voice.
+pub(crate) async fn perform(
+    order: &Order,
+    tools: &Tools,
+    voice: &mut Voice,
+    cancel: &CancellationToken,
+) -> Outcome {
+    let mut sink = |event| voice.hear(event);
+    operations::perform(order, tools, &mut sink, cancel).await
 }
 
 /// Finds restic.
@@ -190,17 +201,30 @@ pub struct Voice {
     sender: mpsc::Sender<(RunId, RunEvent)>,
     cap: LogCap,
     progress: JobProgress,
+    /// The last restic that was started.
+    restic: Option<Process>,
 }
 
 impl Voice {
     fn new(run_id: RunId, sender: mpsc::Sender<(RunId, RunEvent)>) -> Self {
-        Self { run_id, sender, cap: LogCap::default(), progress: no_progress(run_id) }
+        Self { run_id, sender, cap: LogCap::default(), progress: no_progress(run_id), restic: None }
     }
 
     /// restic said something.
     pub fn hear(&mut self, event: Event) {
         for said in translate(event, &mut self.progress) {
-            self.say(event_of(said));
+            let event = event_of(said);
+            if let RunEvent::Spawned(process) = &event {
+                self.restic = Some(process.clone());
+            }
+            self.say(event);
+        }
+    }
+
+    /// Something else that ran for the run has ended: by its restic a lock is recognised as ours.
+    pub fn name_restic_again(&mut self) {
+        if let Some(process) = self.restic.clone() {
+            self.say(RunEvent::Spawned(process));
         }
     }
 

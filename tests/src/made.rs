@@ -18,18 +18,24 @@ use anyhow::{Context as _, Result, ensure};
 use cast::{Fate, Machine};
 use dice::Dice;
 use jiff::{SignedDuration, Timestamp};
-use protocol::{Code, Hello, Hold, HostId, PROTOCOL_VERSION, PlanId, RepositoryId, RunId};
+use protocol::{
+    AwakeInterval, Code, Hello, Hold, HostId, PROTOCOL_VERSION, PlanId, RepositoryId, RunId,
+};
 use server::{
     db::{
         Db, Tx, audit,
         hosts::{self, HostState, NewHost},
         notices::{self, NewNotice},
+        slots,
     },
-    desired,
+    desired::{self, Sources},
     vault::{FileKeyStore, Vault},
 };
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
+
+/// Where all of it is.
+const ZONE: &str = "Europe/Berlin";
 
 /// What is to be made.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +133,10 @@ async fn finish(tx: &mut Tx, made: &Made, now: Timestamp, dice: &mut Dice) -> Re
     if let (true, Some(digest)) = (machine.fate.knows_plans(), stored.desired_digest) {
         let at = made.enrolled_at + SignedDuration::from_secs(9);
         hosts::acknowledge(tx, *host, stored.generation, &digest, at).await?;
+        let times = Sources::read(tx, *host).await?.times();
+        slots::apply(tx, *host, stored.generation, &times, ZONE, at).await?;
+        slots::note_awake(tx, *host, &AwakeInterval { from: at, until: seen }).await?;
+        hosts::note_seen(tx, *host, true, seen).await?;
     }
     decide(tx, made, now, dice).await
 }
@@ -170,7 +180,7 @@ fn hello(machine: &Machine, now: Timestamp) -> Hello {
         boot_time: Some(now - SignedDuration::from_hours(24 * 11)),
         capabilities: Vec::new(),
         requires: Vec::new(),
-        time_zone: Some("Europe/Berlin".to_owned()),
+        time_zone: Some(ZONE.to_owned()),
         time_zone_data: None,
         journal: None,
         manager: None,

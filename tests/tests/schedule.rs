@@ -18,6 +18,22 @@ async fn served(fleet: &Fleet) -> Vec<Value> {
     runs.filter(|run| run["slot"].is_string()).cloned().collect()
 }
 
+/// What became of the slots of today and yesterday on the machine, by time.
+async fn slots(fleet: &Fleet) -> Vec<Value> {
+    let strips = fleet.api.get("/api/slots").await.unwrap();
+    let Some(strip) = strips.as_array().unwrap().first() else { return Vec::new() };
+    let first: jiff::civil::Date = strip["first"].as_str().unwrap().parse().unwrap();
+    let mut slots = Vec::new();
+    // Midnight may pass while this test runs.
+    for days in [28, 29] {
+        let day = first.saturating_add(jiff::Span::new().days(days));
+        let host = strip["host_id"].as_str().unwrap();
+        let of_day = fleet.api.get(&format!("/api/hosts/{host}/slots?day={day}")).await.unwrap();
+        slots.extend(of_day.as_array().unwrap().iter().cloned());
+    }
+    slots
+}
+
 async fn set_times(fleet: &Fleet, cron: Option<&str>) {
     let plan = format!("/api/plans/{}", fleet.plan);
     fleet.api.put(&plan, &json!({ "cron": cron })).await.unwrap();
@@ -62,8 +78,48 @@ async fn a_plan_runs_with_the_manager_away_and_is_told_in_the_end() {
         // Perhaps one was killed with its agent.
         assert!(run["status"] == "succeeded" || run["code"] == "interrupted", "{run:#}");
     }
+    // Every minute since the plan came is told as what became of it, and those that ran are named.
+    let slots = slots(&fleet).await;
+    for run in runs.iter().filter(|run| run["status"] == "succeeded") {
+        let slot = slots.iter().find(|slot| slot["at"] == run["slot"]).unwrap();
+        assert_eq!((&slot["standing"], &slot["run_id"]), (&json!("ran"), &run["id"]));
+    }
+    assert!(slots.iter().all(|slot| slot["standing"] != "missed"), "{slots:#?}");
     // A plan without times runs by hand only.
     set_times(&fleet, None).await;
     let plan = fleet.api.get(&format!("/api/plans/{}", fleet.plan)).await.unwrap();
     assert!(plan["cron"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_repository_is_told_and_made_up_for_by_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    tree::make_small(&source).unwrap();
+    let tools = Tools::of_workspace();
+    let mut fleet =
+        Fleet::initialised(dir.path(), &tools, &source, Deletes::Refused).await.unwrap();
+    fleet.server.kill().await.unwrap();
+    set_times(&fleet, Some("* * * * *")).await;
+    let standing = |slots: &[Value], wanted: &str| {
+        slots.iter().find(|slot| slot["standing"] == wanted).map(|slot| slot["at"].clone())
+    };
+    let waited = wait_for("a slot that waits for its repository", async || {
+        Ok(standing(&slots(&fleet).await, "waiting"))
+    })
+    .await
+    .unwrap();
+    assert_eq!(served(&fleet).await.len(), 0, "nothing runs while nothing answers");
+    fleet.server.restart().await.unwrap();
+    let (slot, run) = wait_for("the run that makes up for it", async || {
+        let slots = slots(&fleet).await;
+        let slot = slots.into_iter().find(|slot| slot["at"] == waited).unwrap();
+        let run = served(&fleet).await.into_iter().find(|run| run["id"] == slot["run_id"]);
+        Ok(run.filter(|run| run["is_terminal"] == true).map(|run| (slot, run)))
+    })
+    .await
+    .unwrap();
+    assert_eq!(run["status"], "succeeded", "{run:#}");
+    let expected = if run["slot"] == waited { "ran" } else { "covered" };
+    assert_eq!(slot["standing"], expected, "{slot:#}");
 }

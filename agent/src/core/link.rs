@@ -23,7 +23,7 @@ use std::{
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// What this agent can do beyond its protocol version.
-const CAPABILITIES: [&str; 2] = ["restore", "stats"];
+const CAPABILITIES: [&str; 3] = ["restore", "stats", "hooks"];
 
 /// The state of the connection.
 #[derive(Debug)]

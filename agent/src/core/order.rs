@@ -1,10 +1,10 @@
 //! From what a command names to what a run needs.
 
 use super::Facts;
-use crate::desired::Desired;
+use crate::{desired::Desired, hooks};
 use jiff::Timestamp;
 use protocol::{
-    Code, HostId, PlanId, PlanOptions, Problem, RepositoryConfig, Retention, RunId, RunSpec,
+    Code, Hooks, HostId, PlanId, PlanOptions, Problem, RepositoryConfig, Retention, RunId, RunSpec,
     is_reserved_tag,
 };
 use restic::OurProcess;
@@ -38,6 +38,8 @@ pub enum Task {
     Backup {
         /// The plan.
         plan: PlanId,
+        /// Its name, for hooks.
+        name: String,
         /// What to back up.
         paths: Vec<String>,
         /// What to leave out.
@@ -46,6 +48,8 @@ pub enum Task {
         tags: Vec<String>,
         /// How it runs.
         options: Box<PlanOptions>,
+        /// What runs around it.
+        hooks: Hooks,
     },
     /// Create the repository.
     Init,
@@ -158,6 +162,7 @@ fn resolve_backup(
         )
         .guidance("Take tags that begin with plan:, host: or run: out of the plan."));
     }
+    let hooks = hooks::of(plan)?;
     let options = plan.options().map_err(|_| {
         Problem::new(
             Code::InvalidInput,
@@ -169,10 +174,12 @@ fn resolve_backup(
         repository,
         Task::Backup {
             plan: plan.id,
+            name: plan.name.clone(),
             paths: plan.paths.clone(),
             excludes: plan.excludes.clone(),
             tags: plan.tags.clone(),
             options: Box::new(options),
+            hooks,
         },
     ))
 }

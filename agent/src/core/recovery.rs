@@ -1,7 +1,8 @@
 //! What an agent that died left open is decided at the next start: by the repository where it can
 //! tell, by honest words where it cannot.
 
-use super::{Brain, Effect, Live, Now, Outcome, RunState};
+use super::{Brain, Effect, Live, Now, Outcome, Run, RunState};
+use crate::hooks;
 use protocol::{CancelReason, Code, JobKind, JobStatus, LogStream, Problem, RunId};
 use std::time::Duration;
 
@@ -78,17 +79,7 @@ impl Brain {
             return Vec::new();
         };
         let outcome = match found {
-            Recovered::Snapshot(id) => Outcome {
-                status: if run.had_item_error { JobStatus::Partial } else { JobStatus::Succeeded },
-                snapshot_id: Some(id),
-                problem: run.had_item_error.then(|| {
-                    Problem::new(
-                        Code::FilesUnreadable,
-                        "The snapshot was written; some files could not be read, the log names them.",
-                    )
-                }),
-                ..Outcome::plain(JobStatus::Succeeded, None)
-            },
+            Recovered::Snapshot(id) => self.found(run, id),
             Recovered::Unreachable(_) if now.mono < self.recover_until => {
                 self.recover_next = Some(now.mono + RETRY);
                 return Vec::new();
@@ -123,6 +114,35 @@ impl Brain {
             effects.extend(self.read(repository));
         }
         effects
+    }
+
+    /// The snapshot is there. What was to run after it may not have run: nobody is left who knows.
+    fn found(&self, run: &Run, snapshot_id: String) -> Outcome {
+        let problem = run.had_item_error.then(|| {
+            Problem::new(
+                Code::FilesUnreadable,
+                "The snapshot was written; some files could not be read, the log names them.",
+            )
+        });
+        let outcome = Outcome {
+            status: if run.had_item_error { JobStatus::Partial } else { JobStatus::Succeeded },
+            snapshot_id: Some(snapshot_id),
+            problem,
+            ..Outcome::plain(JobStatus::Succeeded, None)
+        };
+        let plan = self.desired.as_ref().and_then(|desired| desired.plan(run.spec.plan_id()));
+        let has_some = plan
+            .and_then(|plan| hooks::of(plan).ok())
+            .is_some_and(|hooks| hooks.on_success.is_some() || hooks.after.is_some());
+        if !has_some {
+            return outcome;
+        }
+        let problem = Problem::new(
+            Code::HookFailed,
+            "The agent ended before the run did, so the plan's hooks after the backup may not have run.",
+        )
+        .guidance("See on the machine whether what they do has been done.");
+        hooks::with(outcome, problem)
     }
 
     fn was_cancelled(&self, run_id: RunId) -> bool {

@@ -118,7 +118,7 @@ async fn carry_out(
     cancel: &CancelToken,
 ) -> Result<Outcome, Failure> {
     match &order.task {
-        Task::Backup { plan, paths, excludes, tags, options } => {
+        Task::Backup { plan, paths, excludes, tags, options, .. } => {
             let mut request = BackupRequest::new(&order.hostname, paths);
             request.excludes.clone_from(excludes);
             request.one_file_system = options.one_file_system;

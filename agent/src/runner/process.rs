@@ -56,23 +56,36 @@ pub fn is_alive(process: &Process) -> bool {
 pub async fn end(process: &Process) {
     #[cfg(unix)]
     {
-        use rustix::process::{Pid, Signal, kill_process_group};
+        use rustix::process::{
+            Pid, Signal, kill_process_group, test_kill_process_group as look_for,
+        };
         const STEP: std::time::Duration = std::time::Duration::from_millis(100);
         const STEPS: u32 = 150;
+        /// For what is left of the group once the process itself is gone.
+        const LAST_STEPS: u32 = 10;
         let Some(group) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return };
-        for step in 0..STEPS {
-            if !is_alive(process) {
-                return;
-            }
-            if step == 0 {
-                tracing::warn!(pid = process.pid, "Ending what an earlier agent left running");
-                let _ = kill_process_group(group, Signal::INT);
-            }
+        if !is_alive(process) {
+            return;
+        }
+        tracing::warn!(pid = process.pid, "Ending what an earlier agent left running");
+        let _ = kill_process_group(group, Signal::INT);
+        for _ in 0..STEPS {
             tokio::time::sleep(STEP).await;
+            if !is_alive(process) {
+                break;
+            }
         }
-        if is_alive(process) {
-            let _ = kill_process_group(group, Signal::KILL);
+        if !is_alive(process) {
+            // What a shell starts in the background does not hear interrupts.
+            let _ = kill_process_group(group, Signal::TERM);
+            for _ in 0..LAST_STEPS {
+                if look_for(group).is_err() {
+                    return;
+                }
+                tokio::time::sleep(STEP).await;
+            }
         }
+        let _ = kill_process_group(group, Signal::KILL);
     }
     #[cfg(not(unix))]
     let _ = process;

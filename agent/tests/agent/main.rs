@@ -15,6 +15,7 @@ mod commands;
 #[cfg(feature = "test-hooks")]
 mod crash;
 mod enrolment;
+mod hooks;
 mod hostile;
 mod journal;
 mod options;

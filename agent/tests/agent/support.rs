@@ -524,7 +524,11 @@ impl Bench {
         std::fs::create_dir(base.path().join("source")).unwrap();
         std::fs::write(base.path().join("source/file"), "content").unwrap();
         let restic = restic::FakeRestic::new(&base.path().join("bin"));
-        let settings = Settings { restic: Some(restic.path()), ..Settings::default() };
+        let settings = Settings {
+            restic: Some(restic.path()),
+            hooks_folder: Some(base.path().join("hooks.d")),
+            ..Settings::default()
+        };
         settings.save(&state).unwrap();
         Self { base, state, restic }
     }
@@ -548,7 +552,7 @@ impl Bench {
             .stdout(std::process::Stdio::null())
             .kill_on_drop(true);
         if let Some(point) = crash_at {
-            command.env(agent::hooks::VARIABLE, point);
+            command.env(agent::points::VARIABLE, point);
         }
         command.spawn().unwrap()
     }

@@ -52,7 +52,7 @@ pub struct Hooks {
     /// After it when it wrote its snapshot, complete or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_success: Option<String>,
-    /// After it when it did not.
+    /// After it when it failed, or when the hook before it did. Not when it was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<String>,
     /// After it in any case, and last.

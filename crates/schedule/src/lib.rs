@@ -4,6 +4,7 @@
 mod clock;
 mod cron;
 mod due;
+pub mod slots;
 mod wall;
 
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -9,6 +9,7 @@
 
 pub mod announcements;
 pub mod audit;
+pub mod away;
 pub mod change;
 pub mod check;
 pub mod document;
@@ -22,6 +23,7 @@ pub mod plans;
 pub mod repositories;
 pub mod runs;
 pub mod session;
+pub mod slots;
 mod store;
 pub mod streams;
 pub mod system;
@@ -110,6 +112,8 @@ fn routes() -> OpenApiRouter<Manager> {
         .routes(routes!(notices::list::list))
         .routes(routes!(notices::resolve::resolve))
         .routes(routes!(audit::list))
+        .routes(routes!(away::show))
+        .routes(routes!(away::seen))
         .routes(routes!(document::document))
 }
 
@@ -141,6 +145,8 @@ fn resources() -> OpenApiRouter<Manager> {
 fn machines() -> OpenApiRouter<Manager> {
     OpenApiRouter::new()
         .routes(routes!(hosts::list::list))
+        .routes(routes!(slots::list))
+        .routes(routes!(hosts::slots::slots))
         .routes(routes!(hosts::show::show, hosts::rename::rename, hosts::remove::remove))
         .routes(routes!(hosts::revoke::revoke))
         .routes(routes!(hosts::release::release))

@@ -17,6 +17,7 @@ pub mod repositories;
 pub mod row;
 pub mod runs;
 pub mod sessions;
+pub mod slots;
 pub mod snapshots;
 pub mod store;
 

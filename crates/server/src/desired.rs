@@ -12,6 +12,7 @@ use crate::{
         hosts, manager as identity_rows,
         plans::{self, Plan},
         repositories::{self, Repository, credential_place, password_place},
+        slots::{self, Times},
     },
     manager::Manager,
     store::own,
@@ -67,6 +68,13 @@ impl Sources {
     #[must_use]
     pub fn version_1_repository(&self) -> Option<RepositoryId> {
         self.plans.first()?.repository_id
+    }
+
+    /// When its plans run that run by the clock.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        let timed = self.plans.iter().filter(|plan| plan.enabled && !plan.cron.is_empty());
+        timed.map(|plan| (plan.id, plan.cron.clone())).collect()
     }
 
     fn schedules(&self) -> Vec<Schedule> {
@@ -234,8 +242,10 @@ pub async fn touch_hosts(
 pub async fn restate(tx: &mut Tx, hosts: &[HostId]) -> Result<Vec<HostId>, DbError> {
     let mut changed = Vec::new();
     for &host in hosts {
-        let digest = Sources::read(tx, host).await?.digest();
+        let sources = Sources::read(tx, host).await?;
+        let digest = sources.digest();
         if hosts::bump_generation(tx, host, &digest).await? {
+            slots::remember_generation(tx, host, &sources.times()).await?;
             changed.push(host);
         }
     }

@@ -21,6 +21,7 @@ pub mod memory;
 pub mod newcomer;
 pub mod server;
 pub mod session;
+pub mod slots;
 pub mod store;
 pub mod text;
 pub mod trees;

@@ -8,7 +8,7 @@ use super::{
     millis,
 };
 use anyhow::Result;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use protocol::{
     Code, JobFinished, JobKind, JobStarted, JobStatus, LockInfo, LogLine, LogStream, PlanId,
     RepoStats, RestoreReport, RunId, RunSpec, Snapshot, TreeWant, UnreadableFile, snapshots_digest,
@@ -82,6 +82,12 @@ fn night_of(now: Timestamp, day: i64, dice: &mut Dice) -> Timestamp {
     Timestamp::from_second(second).unwrap_or(now)
 }
 
+/// The time of the plan before this moment, which all plans have at two by the clock in Berlin.
+fn slot_of(at: Timestamp) -> Result<Timestamp> {
+    let day = TimeZone::get(super::ZONE)?.to_datetime(at).date();
+    Ok(TimeZone::get(super::ZONE)?.to_ambiguous_timestamp(day.at(2, 0, 0, 0)).compatible()?)
+}
+
 /// A run from request to end.
 struct Told<'a> {
     spec: &'a RunSpec,
@@ -90,6 +96,8 @@ struct Told<'a> {
     took: SignedDuration,
     end: End,
     by: &'a str,
+    /// The time of its plan that it serves.
+    slot: Option<Timestamp>,
 }
 
 async fn tell(
@@ -100,18 +108,21 @@ async fn tell(
     fill: impl FnOnce(RunId, &mut JobFinished),
 ) -> Result<RunId> {
     let id = RunId::new(millis(told.at), &dice.ten());
-    let new = NewRun {
-        id,
-        host_id: made.host,
-        plan_id: told.plan,
-        repository_id: Some(made.repository),
-        spec: told.spec,
-        dispatch: Dispatch::Waiting,
-        requested_by: told.by,
-        created_at: told.at,
-        expires_at: Some(told.at + SignedDuration::from_hours(24)),
-    };
-    runs::insert(tx, &new).await?;
+    // Of a run of its schedule the manager hears when it begins.
+    if told.slot.is_none() {
+        let new = NewRun {
+            id,
+            host_id: made.host,
+            plan_id: told.plan,
+            repository_id: Some(made.repository),
+            spec: told.spec,
+            dispatch: Dispatch::Waiting,
+            requested_by: told.by,
+            created_at: told.at,
+            expires_at: Some(told.at + SignedDuration::from_hours(24)),
+        };
+        runs::insert(tx, &new).await?;
+    }
     let has_begun = !matches!(told.end.status, JobStatus::Expired | JobStatus::Lost);
     if has_begun {
         let started = JobStarted {
@@ -121,7 +132,7 @@ async fn tell(
             schedule_id: told.plan,
             repository_id: Some(made.repository),
             command: None,
-            slot: None,
+            slot: told.slot,
             attempt: None,
         };
         runs::apply_started(tx, made.host, &started, told.at).await?;
@@ -174,7 +185,7 @@ async fn initialise(tx: &mut Tx, made: &Made, dice: &mut Dice) -> Result<()> {
     let spec = RunSpec::Init { repository_id: Some(made.repository) };
     let at = made.enrolled_at + SignedDuration::from_mins(2);
     let took = SignedDuration::from_secs(2);
-    let told = Told { spec: &spec, plan: None, at, took, end: WELL, by: "admin" };
+    let told = Told { spec: &spec, plan: None, at, took, end: WELL, by: "admin", slot: None };
     let run = tell(tx, made, &told, dice, |_, _| {}).await?;
     let id = &dice.hex_id()[..10];
     let words = format!("The repository was created; its id is {id}.");
@@ -219,8 +230,8 @@ async fn backup(
     } else {
         Vec::new()
     };
-    let by = if day % 6 == 1 { "admin" } else { "agent" };
-    let told = Told { spec: &spec, plan: Some(plan), at, took, end, by };
+    let slot = Some(slot_of(at)?);
+    let told = Told { spec: &spec, plan: Some(plan), at, took, end, by: "agent", slot };
     let run = tell(tx, made, &told, dice, |_, finished| {
         finished.snapshot_id.clone_from(&snapshot_id);
         finished.unreadable_count = u64::try_from(unreadable.len()).unwrap_or_default();
@@ -396,7 +407,7 @@ async fn care(tx: &mut Tx, made: &Made, now: Timestamp, day: i64, dice: &mut Dic
     };
     let plan = spec.plan_id();
     let took = SignedDuration::from_secs(minutes * 60 + i64::try_from(dice.below(50))?);
-    let told = Told { spec: &spec, plan, at, took, end: WELL, by: "admin" };
+    let told = Told { spec: &spec, plan, at, took, end: WELL, by: "admin", slot: None };
     let run = tell(tx, made, &told, dice, |_, _| {}).await?;
     let words = if spec.kind() == JobKind::Check {
         "No errors were found."
@@ -498,7 +509,7 @@ async fn restore(
     };
     let at = now - SignedDuration::from_hours(19);
     let took = SignedDuration::from_secs(41);
-    let told = Told { spec: &spec, plan: None, at, took, end: WELL, by: "admin" };
+    let told = Told { spec: &spec, plan: None, at, took, end: WELL, by: "admin", slot: None };
     let run = tell(tx, made, &told, dice, |id, finished| {
         finished.restore = Some(RestoreReport {
             target: format!("/var/lib/restic-manager-agent/restores/{id}"),

@@ -135,7 +135,7 @@ async fn plan(
         excludes: vec!["*.tmp".to_owned(), "**/.cache".to_owned()],
         tags: Vec::new(),
         retention: Some(retention),
-        cron: String::new(),
+        cron: "0 2 * * *".to_owned(),
         enabled: true,
         created_at,
         updated_at: created_at,

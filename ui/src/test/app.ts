@@ -2,7 +2,7 @@
 import { App } from '$lib/state/app.svelte';
 import { render } from '@testing-library/svelte';
 import type { Component } from 'svelte';
-import { FakeTransport, fakePlatform, store } from './fakes';
+import { away, FakeTransport, fakePlatform, store } from './fakes';
 import Harness from './Harness.svelte';
 
 /** A transport that knows an empty fleet. */
@@ -19,6 +19,8 @@ export function emptyServer(): FakeTransport {
     .on('GET', '/api/store', store())
     .on('GET', '/api/store/space', { total_bytes: 2e12, free_bytes: 1.2e12 })
     .on('GET', '/api/announcements', [])
+    .on('GET', '/api/slots', [])
+    .on('GET', '/api/away', away())
     .on('GET', '/api/system', system);
 }
 

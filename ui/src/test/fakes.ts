@@ -3,6 +3,7 @@ import type { Answer, StreamEvent, Transport } from '$lib/api/transport';
 import { Refused } from '$lib/api/transport';
 import type {
   Announcement,
+  Away,
   LastRun,
   Machine,
   Notice,
@@ -156,6 +157,12 @@ export function plan(more: Partial<Plan> = {}): Plan {
     updated_at: ago(1000),
     ...more,
   };
+}
+
+/** Nobody was away. */
+export function away(more: Partial<Away> = {}): Away {
+  const tally = { succeeded: 0, partial: 0, failed: 0, interrupted: 0, cancelled: 0, missed: 0 };
+  return { since: null, tally, troubled: [], ...more };
 }
 
 /** A store without a folder. */

@@ -8,6 +8,7 @@ pub mod rename;
 pub mod revoke;
 pub mod runs;
 pub mod show;
+pub mod slots;
 pub mod standing;
 pub mod start_run;
 

@@ -10,6 +10,7 @@ mod plans;
 mod repositories;
 mod runs;
 mod secrets;
+mod slots;
 mod standing;
 mod store;
 mod streams;

@@ -103,6 +103,10 @@ pub struct Host {
     pub acked_digest: Option<String>,
     /// When it applied it, by its own clock.
     pub acked_at: Option<Timestamp>,
+    /// Since when its agent is awake that is connected, or was last.
+    pub awake_since: Option<Timestamp>,
+    /// Up to when the machine has told everything.
+    pub heard_until: Option<Timestamp>,
     /// Grows with each change.
     pub revision: u64,
 }
@@ -140,6 +144,8 @@ struct HostRow {
     acked_generation: i64,
     acked_digest: Option<String>,
     acked_at: Option<i64>,
+    awake_since: Option<i64>,
+    heard_until: Option<i64>,
     revision: i64,
 }
 
@@ -177,6 +183,8 @@ impl TryFrom<HostRow> for Host {
             generation: uncount(host.generation),
             acked_generation: uncount(host.acked_generation),
             acked_at: row.maybe_time("acked_at", host.acked_at)?,
+            awake_since: row.maybe_time("awake_since", host.awake_since)?,
+            heard_until: row.maybe_time("heard_until", host.heard_until)?,
             revision: uncount(host.revision),
             name: host.name,
             hostname: host.hostname,
@@ -198,7 +206,7 @@ macro_rules! select_host {
              protocol_version, time_zone, boot_time, key_fingerprint, state, hold_code, \
              hold_message, ticket_hash, pending_ticket_hash, enrolled_at, last_seen_at, \
              next_command, generation, desired_digest, acked_generation, acked_digest, \
-             acked_at, revision FROM hosts " + $tail
+             acked_at, awake_since, heard_until, revision FROM hosts " + $tail
             $(, $argument)*
         )
     };
@@ -437,10 +445,11 @@ pub async fn note_hello(
     let (id, os, arch) = (host.to_string(), hello.os.as_str(), hello.arch.as_str());
     let version = i64::from(hello.protocol_version.0);
     let (boot, now) = (hello.boot_time.map(millis), millis(now));
+    let awake = hello.awake_since.map(millis);
     sqlx::query!(
         "UPDATE hosts SET hostname = ?, os = ?, arch = ?, agent_version = ?, restic_version = ?, \
          protocol_version = ?, time_zone = coalesce(?, time_zone), boot_time = ?, \
-         last_seen_at = ?, revision = revision + 1 WHERE id = ?",
+         awake_since = coalesce(?, awake_since), last_seen_at = ?, revision = revision + 1 WHERE id = ?",
         hello.hostname,
         os,
         arch,
@@ -449,6 +458,7 @@ pub async fn note_hello(
         version,
         hello.time_zone,
         boot,
+        awake,
         now,
         id
     )
@@ -457,15 +467,25 @@ pub async fn note_hello(
     Ok(())
 }
 
-/// Notes that a host was heard of.
+/// Notes that a host was heard of, and whether it has told everything by now.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn note_seen(tx: &mut Tx, host: HostId, now: Timestamp) -> Result<(), DbError> {
+pub async fn note_seen(
+    tx: &mut Tx,
+    host: HostId,
+    has_told_all: bool,
+    now: Timestamp,
+) -> Result<(), DbError> {
     let (id, now) = (host.to_string(), millis(now));
-    sqlx::query!("UPDATE hosts SET last_seen_at = ? WHERE id = ?", now, id)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query!(
+        "UPDATE hosts SET last_seen_at = ?1, heard_until = iif(?2, ?1, heard_until) WHERE id = ?3",
+        now,
+        has_told_all,
+        id
+    )
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 

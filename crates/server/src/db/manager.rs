@@ -131,3 +131,23 @@ pub async fn set_password_hash(tx: &mut Tx, hash: &str) -> Result<(), DbError> {
         .await?;
     Ok(())
 }
+
+/// When the admin last looked at the fleet; `None` before the first time.
+///
+/// # Errors
+/// When the database fails.
+pub async fn looked_at(db: impl SqliteExecutor<'_>) -> Result<Option<Timestamp>, DbError> {
+    let at =
+        sqlx::query_scalar!("SELECT looked_at FROM manager WHERE id = 1").fetch_one(db).await?;
+    ROW.maybe_time("looked_at", at)
+}
+
+/// The admin has seen everything up to now.
+///
+/// # Errors
+/// When the database fails.
+pub async fn look(tx: &mut Tx, now: Timestamp) -> Result<(), DbError> {
+    let now = millis(now);
+    sqlx::query!("UPDATE manager SET looked_at = ? WHERE id = 1", now).execute(&mut **tx).await?;
+    Ok(())
+}

@@ -460,3 +460,42 @@ pub async fn finish_here(
     .await?;
     Ok(done.rows_affected() > 0)
 }
+
+/// How many runs of one machine ended in one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The machine.
+    pub host_id: HostId,
+    /// In which way.
+    pub status: JobStatus,
+    /// How many.
+    pub count: u32,
+}
+
+/// How the runs ended of which the manager has learnt so after this moment, by machine and status.
+///
+/// # Errors
+/// When the database fails.
+pub async fn ended_since(
+    db: impl SqliteExecutor<'_>,
+    since: Timestamp,
+) -> Result<Vec<Ended>, DbError> {
+    let since = millis(since);
+    let rows = sqlx::query!(
+        r#"SELECT host_id, status, count(*) AS "count!: i64" FROM runs
+           WHERE coalesce(told_at, finished_at) > ? GROUP BY host_id, status ORDER BY host_id, status"#,
+        since
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|ended| {
+            let row = Row { table: "runs", id: &ended.host_id };
+            Ok(Ended {
+                host_id: row.parse("host_id", &ended.host_id)?,
+                status: row.word("status", &ended.status)?,
+                count: u32::try_from(ended.count).unwrap_or(u32::MAX),
+            })
+        })
+        .collect()
+}

@@ -9,7 +9,9 @@ use crate::{
         notices::{self, NewNotice},
         plans, repositories,
         runs::{self, Reported},
+        slots,
     },
+    desired::Sources,
     manager::Manager,
     session::core::Record,
     text,
@@ -103,9 +105,15 @@ pub(super) async fn message(
             .guidance("Look at the repository's snapshots to see what was backed up in that time.");
             tell(manager, tx, &notice, applied).await
         }
-        FromAgent::AgentAwake(_)
-        | FromAgent::SlotDeferred(_)
-        | FromAgent::Hello(_)
+        FromAgent::AgentAwake(awake) => {
+            applied.hosts.insert(host);
+            slots::note_awake(tx, host, awake).await
+        }
+        FromAgent::SlotDeferred(deferred) => {
+            applied.hosts.insert(host);
+            slots::note_deferral(tx, host, deferred).await
+        }
+        FromAgent::Hello(_)
         | FromAgent::Heartbeat(_)
         | FromAgent::CommandResult(_)
         | FromAgent::JobProgress(_)
@@ -294,6 +302,16 @@ async fn schedule_ack(
         return Ok(());
     }
     hosts::acknowledge(tx, host, generation, &text::name(&digest), ack.applied_at).await?;
+    // An agent of version 1 does not say which slots its runs serve.
+    if ack.generation.is_some() {
+        let times = match slots::of_generation(tx, host, generation).await? {
+            Some(times) => times,
+            None => Sources::read(tx, host).await?.times(),
+        };
+        let zone = ack.time_zone.as_deref().map(text::name).or(known.time_zone);
+        let zone = zone.unwrap_or_else(|| "UTC".to_owned());
+        slots::apply(tx, host, generation, &times, &zone, ack.applied_at).await?;
+    }
     applied.hosts.insert(host);
     Ok(())
 }

@@ -95,8 +95,12 @@ pub(super) async fn greet(
     let meeting = handshake::meet(hello, &known, shown, hash(&ticket), version);
     store(manager, &mut tx, &host, hello, &meeting).await?;
     hosts::note_hello(&mut tx, id, &cleaned(hello), now).await?;
+    let greeting = answer(manager, &known, hello, meeting, ticket);
+    if matches!(greeting.met, Met::Live { seq, .. } if seq >= greeting.head) {
+        hosts::note_seen(&mut tx, id, true, now).await?;
+    }
     tx.commit().await.map_err(DbError::from)?;
-    Ok(Greeted::Met(Box::new(answer(manager, &known, hello, meeting, ticket))))
+    Ok(Greeted::Met(Box::new(greeting)))
 }
 
 fn cleaned(hello: &Hello) -> Hello {

@@ -340,7 +340,11 @@ impl Connection {
         live.acked = progress.acked;
         let is_news = live.is_caught_up() && !was_caught_up;
         self.write(&ToAgent::JournalAck(protocol::JournalAck {})).await?;
-        if is_news { self.reconcile().await } else { Ok(()) }
+        if is_news {
+            self.store_seen().await?;
+            self.reconcile().await?;
+        }
+        Ok(())
     }
 
     async fn ticket_confirmed(&mut self, ticket: &Secret<String>) -> Result<(), Ended> {
@@ -363,7 +367,8 @@ impl Connection {
 
     async fn store_seen(&mut self) -> Result<(), DbError> {
         let mut tx = self.manager().db().begin().await?;
-        hosts::note_seen(&mut tx, self.host, self.manager().now()).await?;
+        let has_told_all = self.live.as_ref().is_some_and(Live::is_caught_up);
+        hosts::note_seen(&mut tx, self.host, has_told_all, self.manager().now()).await?;
         tx.commit().await?;
         Ok(())
     }

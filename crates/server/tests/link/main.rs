@@ -17,4 +17,5 @@ mod hostile;
 mod journal;
 mod restored;
 mod runs;
+mod slots;
 mod state;

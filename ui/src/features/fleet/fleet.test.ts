@@ -3,7 +3,7 @@ import { screen, waitFor, within } from '@testing-library/svelte';
 import userEvent from '@testing-library/user-event';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { emptyServer, show } from '../../test/app';
-import { announcement, machine, refusal, repository, run, store } from '../../test/fakes';
+import { announcement, away, machine, refusal, repository, run, store } from '../../test/fakes';
 import FleetView from '../../views/FleetView.svelte';
 
 beforeEach(() => (window.location.hash = ''));
@@ -148,5 +148,47 @@ describe('the page', () => {
     show(FleetView, transport);
     expect(await screen.findByText('Something broke.')).toBeVisible();
     expect(screen.getByText('Its log has the cause.')).toBeVisible();
+  });
+});
+
+describe('the last 30 days', () => {
+  it('are drawn for machines whose plans run by the clock, and told to those who do not see them', async () => {
+    const days = [...Array(29).fill([]), [{ standing: 'missed', count: 1 }]];
+    const transport = emptyServer()
+      .on('GET', '/api/hosts', machines)
+      .on('GET', '/api/slots', [{ host_id: 'a', first: '2026-10-31', days }]);
+    show(FleetView, transport);
+    const strip = await (await row('alpha')).findByRole('img', { name: /went well/ });
+    expect(strip).toHaveAccessibleName('0 of 1 day all went well. Sun 29 Nov: 1 missed');
+    expect(strip.querySelectorAll('i')).toHaveLength(30);
+    expect((await row('bravo')).queryByRole('img', { name: /days/ })).toBeNull();
+  });
+});
+
+describe('the time in which nobody looked', () => {
+  const tally = { succeeded: 4, partial: 0, failed: 1, interrupted: 0, cancelled: 0, missed: 0 };
+  const report = away({
+    since: new Date(Date.now() - 48 * 3_600_000).toISOString(),
+    tally,
+    troubled: [{ host_id: 'c', name: 'charlie', tally }],
+  });
+  const server = () =>
+    emptyServer()
+      .on('GET', '/api/hosts', machines)
+      .on('GET', '/api/away', report)
+      .on('POST', '/api/away/seen', () => ({ status: 204, body: undefined }));
+
+  it('is told in a sentence, with the machines that had trouble, until it was seen', async () => {
+    const transport = server();
+    show(FleetView, transport);
+    const told = within(await screen.findByRole('region', { name: 'While you were away' }));
+    expect(told.getByText(/You last looked/)).toHaveTextContent(
+      'You last looked 2 days ago. Since then 5 runs: 4 fine, 1 failed.',
+    );
+    await userEvent.click(told.getByRole('button', { name: 'See 1 machine with trouble' }));
+    expect(told.getByRole('link', { name: 'charlie' })).toHaveAttribute('href', '#/machines/c');
+    await userEvent.click(told.getByRole('button', { name: 'Put away what happened' }));
+    expect(screen.queryByRole('region', { name: 'While you were away' })).toBeNull();
+    expect(transport.sent('POST', '/api/away/seen')).toHaveLength(1);
   });
 });

@@ -76,6 +76,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/away": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What happened since the admin last looked. */
+        get: operations["show_away"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/away/seen": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The admin has seen everything up to now. */
+        post: operations["note_seen"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/enrolments": {
         parameters: {
             query?: never;
@@ -229,6 +263,23 @@ export interface paths {
          *     already is not asked for twice: the answer is then `conflict` with the open run's id.
          */
         post: operations["start_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/hosts/{id}/slots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What became of the slots of one day of a machine, by time. */
+        get: operations["list_host_slots"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -568,6 +619,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/slots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What became of the slots of the last 30 days, for each machine whose plans run by the clock. */
+        get: operations["list_slots"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/store": {
         parameters: {
             query?: never;
@@ -775,6 +843,18 @@ export interface components {
             /** @description To what, such as `host:<id>`. */
             subject: string;
         };
+        /** @description What happened since the admin last looked. */
+        AwayView: {
+            /**
+             * Format: date-time
+             * @description When that was; absent before the first time.
+             */
+            since?: string | null;
+            /** @description What happened on all machines. */
+            tally: components["schemas"]["TallyView"];
+            /** @description The machines that had trouble, the worst first. */
+            troubled: components["schemas"]["TroubleView"][];
+        };
         /** @description Which deletion. */
         BringBackForm: {
             /**
@@ -797,11 +877,21 @@ export interface components {
             folder: string;
         };
         /** @enum {string} */
-        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "commitment_broken" | "announcement_over" | "announcement_refused" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "store_homeless" | "store_away" | "snapshots_suspect" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "not_confirmed" | "too_large" | "keyring_missing" | "keyring_locked" | "keyring_failed" | "vault_key_missing" | "vault_key_wrong" | "database_too_new" | "data_unusable" | "listen_failed" | "stopping" | "internal";
+        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "commitment_broken" | "announcement_over" | "announcement_refused" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "on_battery" | "metered" | "timed_out" | "stalled" | "hook_failed" | "hook_unknown" | "store_homeless" | "store_away" | "snapshots_suspect" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "not_confirmed" | "too_large" | "keyring_missing" | "keyring_locked" | "keyring_failed" | "vault_key_missing" | "vault_key_wrong" | "database_too_new" | "data_unusable" | "listen_failed" | "stopping" | "internal";
         /** @description What an act that cannot be undone wants to hear. */
         ConfirmForm: {
             /** @description The name of the thing, exactly. */
             confirm?: string | null;
+        };
+        /** @description How many slots stand in one way. */
+        CountView: {
+            /**
+             * Format: int32
+             * @description How many.
+             */
+            count: number;
+            /** @description In which way. */
+            standing: components["schemas"]["StandingView"];
         };
         /** @description How much there is of what. */
         CountsView: {
@@ -1777,6 +1867,26 @@ export interface components {
              */
             password: string;
         };
+        /** @description A slot of a plan. */
+        SlotView: {
+            /**
+             * Format: date-time
+             * @description When it should have run.
+             */
+            at: string;
+            /**
+             * Format: uuid
+             * @description The plan.
+             */
+            plan_id: string;
+            /**
+             * Format: uuid
+             * @description The run that served it or made up for it.
+             */
+            run_id?: string | null;
+            /** @description What became of it. */
+            standing: components["schemas"]["StandingView"];
+        };
         /** @description A snapshot. */
         SnapshotView: {
             /**
@@ -1835,6 +1945,11 @@ export interface components {
              */
             total_bytes?: number | null;
         };
+        /**
+         * @description What became of a slot, or the worst of a day.
+         * @enum {string}
+         */
+        StandingView: "due" | "running" | "ran" | "covered" | "asleep" | "skipped" | "waiting" | "unknown" | "cancelled" | "partial" | "interrupted" | "missed" | "failed";
         /** @description A run that is asked for. */
         StartRunForm: components["schemas"]["RunRequest"] & {
             /** @description The host's name; `forget` and `prune` want it unless they are a `dry_run`. */
@@ -1925,6 +2040,24 @@ export interface components {
              */
             used_bytes?: number | null;
         };
+        /** @description The days of one machine, in its own time zone. */
+        StripView: {
+            /**
+             * @description How many slots of each day stand how, the worst first; the last day is today. A day without slots is
+             *     empty.
+             */
+            days: components["schemas"]["CountView"][][];
+            /**
+             * Format: date
+             * @description The first day, such as `2026-11-01`.
+             */
+            first: string;
+            /**
+             * Format: uuid
+             * @description The machine.
+             */
+            host_id: string;
+        };
         /** @description The manager. */
         SystemView: {
             /** @description Where agents may dial it, `host:port`, best first. */
@@ -1947,6 +2080,39 @@ export interface components {
             root_certificate_pem: string;
             /** @description Its version. */
             version: string;
+        };
+        /** @description What happened, in numbers. */
+        TallyView: {
+            /**
+             * Format: int32
+             * @description Runs that a person cancelled.
+             */
+            cancelled: number;
+            /**
+             * Format: int32
+             * @description Runs that failed.
+             */
+            failed: number;
+            /**
+             * Format: int32
+             * @description Runs that were cut off, or of which no word came.
+             */
+            interrupted: number;
+            /**
+             * Format: int32
+             * @description Times at which a plan should have run and did not although its machine was awake.
+             */
+            missed: number;
+            /**
+             * Format: int32
+             * @description Runs that wrote a snapshot that lacks something.
+             */
+            partial: number;
+            /**
+             * Format: int32
+             * @description Runs that succeeded.
+             */
+            succeeded: number;
         };
         /** @description Where to look, before anything is saved. */
         TestRepositoryForm: {
@@ -2040,6 +2206,18 @@ export interface components {
              * @description When it was listed. It never changes.
              */
             read_at: string;
+        };
+        /** @description One machine that had trouble. */
+        TroubleView: {
+            /**
+             * Format: uuid
+             * @description The machine.
+             */
+            host_id: string;
+            /** @description Its name. */
+            name: string;
+            /** @description What happened on it. */
+            tally: components["schemas"]["TallyView"];
         };
         /** @description A file that could not be read or restored. */
         UnreadableView: {
@@ -2203,6 +2381,58 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["AuditEntryView"][];
                 };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    show_away: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AwayView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    note_seen: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -2576,6 +2806,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RunView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    list_host_slots: {
+        parameters: {
+            query: {
+                /** @description The day in the machine's time zone, such as `2026-11-29`. */
+                day: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SlotView"][];
                 };
             };
             default: {
@@ -3368,6 +3630,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    list_slots: {
+        parameters: {
+            query?: {
+                /** @description Only this machine's. */
+                host_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StripView"][];
+                };
             };
             default: {
                 headers: {

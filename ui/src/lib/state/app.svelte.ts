@@ -5,6 +5,7 @@ import type { Transport } from '$lib/api/transport';
 import type { Platform } from '$lib/platform';
 import { createContext } from 'svelte';
 import { Actions } from './actions.svelte';
+import { Away } from './away.svelte';
 import { Clock } from './clock.svelte';
 import { Fleet } from './fleet.svelte';
 import { Live, type LiveOptions } from './live.svelte';
@@ -37,6 +38,7 @@ export class App {
   readonly fleet: Fleet;
   readonly actions: Actions;
   readonly news: News;
+  readonly away: Away;
 
   constructor(
     readonly transport: Transport,
@@ -61,6 +63,7 @@ export class App {
     );
     this.fleet = new Fleet(this.hub, this.client, this.clock);
     this.actions = new Actions(this.client, this.fleet, this.toasts);
+    this.away = new Away(this.hub, this.client);
     this.news = new News(this.hub, this.client, this.router, this.toasts);
   }
 

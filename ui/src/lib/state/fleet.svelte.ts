@@ -10,16 +10,20 @@ import type {
   Repository,
   Run,
   Store,
+  Strip,
   System,
 } from '$lib/api/types';
 import type { Standings } from '$lib/domain/attention';
 import { lastGoodOf, machineState } from '$lib/domain/machine';
 import { isStored, STORE_WORDS } from '$lib/domain/repository';
+import { stripDays, type StripDay } from '$lib/domain/slots';
 import type { Clock } from './clock.svelte';
 import { Live } from './live.svelte';
 
 /** Progress has no events of its own in lists: while something runs, the open runs are asked. */
 const PROGRESS_EVERY_MS = 2000;
+/** How soon it is seen that a slot's time came and nothing ran. */
+const STRIPS_EVERY_MS = 5 * 60_000;
 
 /** The fleet. */
 export class Fleet {
@@ -30,6 +34,8 @@ export class Fleet {
   readonly plans: Live<Plan[]>;
   readonly repositories: Live<Repository[]>;
   readonly system: Live<System>;
+  /** Only kept fresh where it is shown, by {@link watchStrips}: a month of a fleet is much to count. */
+  readonly strips: Live<Strip[]>;
   /** Only kept fresh where it is shown, by {@link watchStore}: it looks at the disk. */
   readonly store: Live<Store>;
 
@@ -37,6 +43,7 @@ export class Fleet {
   readonly #minute: number;
   /** Each machine with how it stands, by name. */
   readonly standings: Standings[];
+  readonly #stripsById: Map<string, StripDay[]>;
   /** Open runs by id. */
   readonly runsById: Map<string, Run>;
 
@@ -62,6 +69,7 @@ export class Fleet {
       800,
     );
     this.system = live(['host', 'run'], () => granted(client.GET('/api/system')), 2000);
+    this.strips = live(['run', 'host'], () => granted(client.GET('/api/slots')), 5000);
     this.store = live(['store', 'host'], () => granted(client.GET('/api/store')), 1000);
     this.#minute = $derived(Math.floor(clock.now / 60_000) * 60_000);
     this.standings = $derived.by(() => {
@@ -72,6 +80,9 @@ export class Fleet {
         return { machine, lastGood: lastGoodOf(machine), state };
       });
     });
+    this.#stripsById = $derived(
+      new Map((this.strips.data ?? []).map((strip) => [strip.host_id, stripDays(strip)])),
+    );
     this.runsById = $derived(new Map((this.openRuns.data ?? []).map((run) => [run.id, run])));
   }
 
@@ -93,6 +104,11 @@ export class Fleet {
   /** The repositories of a machine's plans, as far as they are known. */
   repositoriesOf(machine: Machine): Repository[] {
     return machine.repository_ids.map((id) => this.repository(id)).filter((it) => it !== undefined);
+  }
+
+  /** The last 30 days of a machine whose plans run by the clock. */
+  stripOf(machine: Machine): StripDay[] | undefined {
+    return this.#stripsById.get(machine.id);
   }
 
   /** The machines that back up into the store. */
@@ -142,6 +158,19 @@ export class Fleet {
     window.addEventListener('focus', look);
     return () => {
       window.removeEventListener('focus', look);
+      stop();
+    };
+  }
+
+  /**
+   * Keeps the strips fresh until the returned function is called. That a slot's time comes is no event
+   * of the server's.
+   */
+  watchStrips(): () => void {
+    const stop = this.strips.start();
+    const timer = setInterval(() => this.strips.refresh(), STRIPS_EVERY_MS);
+    return () => {
+      clearInterval(timer);
       stop();
     };
   }

@@ -42,7 +42,7 @@ pub async fn begin_own(tx: &mut Tx, run: RunId, now: Timestamp) -> Result<bool, 
 /// # Errors
 /// When the database fails.
 pub async fn finish_own(tx: &mut Tx, finished: &JobFinished) -> Result<bool, DbError> {
-    Ok(end(tx, finished).await? > 0)
+    Ok(end(tx, finished, finished.finished_at).await? > 0)
 }
 
 /// Ends the runs that an earlier process of the manager had begun and that nobody goes on with, for

@@ -181,11 +181,15 @@ pub async fn apply_finished(
             insert_told(tx, &id, &host, &told, now).await?;
         }
     }
-    Ok(changed(end(tx, finished).await?))
+    Ok(changed(end(tx, finished, now).await?))
 }
 
 /// Writes how a run ended, unless it had ended. Says how many rows changed.
-pub(super) async fn end(tx: &mut Tx, finished: &JobFinished) -> Result<u64, DbError> {
+pub(super) async fn end(
+    tx: &mut Tx,
+    finished: &JobFinished,
+    now: Timestamp,
+) -> Result<u64, DbError> {
     let id = finished.job_id.to_string();
     let status = if finished.status.is_terminal() && finished.status != JobStatus::Unknown {
         finished.status.as_str()
@@ -199,10 +203,11 @@ pub(super) async fn end(tx: &mut Tx, finished: &JobFinished) -> Result<u64, DbEr
     let unreadable = (!finished.unreadable.is_empty()).then_some(&finished.unreadable);
     let unreadable = maybe_json("unreadable", &id, unreadable)?;
     let (unreadable_count, lines) = (count(finished.unreadable_count), count(finished.log_lines));
+    let now = millis(now);
     let done = sqlx::query!(
         "UPDATE runs SET status = ?, finished_at = ?, exit_code = ?, error = ?, code = ?, \
          guidance = ?, snapshot_id = ?, stats = ?, unreadable = ?, unreadable_count = ?, \
-         log_lines = ?, restore = ?, revision = revision + 1 \
+         log_lines = ?, restore = ?, told_at = ?, revision = revision + 1 \
          WHERE id = ? AND finished_at IS NULL",
         status,
         at,
@@ -216,6 +221,7 @@ pub(super) async fn end(tx: &mut Tx, finished: &JobFinished) -> Result<u64, DbEr
         unreadable_count,
         lines,
         restore,
+        now,
         id
     )
     .execute(&mut **tx)

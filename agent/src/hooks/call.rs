@@ -1,0 +1,288 @@
+//! One hook from its start to its end. This part runs in the helper.
+
+use super::{
+    folder::{self, shown},
+    platform,
+};
+use crate::{
+    core::{Process, RunEvent},
+    runner::process::start_of,
+};
+use outcome::{
+    LogCap, Outcome, Verdict,
+    words::{one_line, span},
+};
+use protocol::{Code, JobStatus, LogStream, MAX_LOG_LINE_BYTES, Problem, cut_text};
+use restic::{
+    CancelToken,
+    lines::{LineSplitter, clean},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::VecDeque, io, path::PathBuf, process::ExitStatus, process::Stdio, time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::{Child, Command},
+    sync::mpsc,
+    task::JoinSet,
+    time::Instant,
+};
+
+/// How long a hook that is told to end may take before it is killed.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long its output may stay open after it has ended: what it started may have inherited it.
+const PIPE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many lines may wait. When nobody takes them the hook waits.
+const WAITING_LINES: usize = 256;
+
+/// How many of its last lines stand in an error.
+const LAST_LINES: usize = 5;
+
+/// The most bytes of them.
+const LAST_BYTES: usize = 1024;
+
+/// Where programs are looked for when the agent itself was not told.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a hook has of the agent's own environment, which holds nothing secret. All else stays there.
+const INHERITED: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+];
+
+/// Without these next to nothing runs on Windows.
+const INHERITED_ON_WINDOWS: &[&str] = &[
+    "SystemRoot",
+    "SystemDrive",
+    "windir",
+    "ComSpec",
+    "PATHEXT",
+    "TEMP",
+    "TMP",
+    "USERPROFILE",
+    "USERNAME",
+    "COMPUTERNAME",
+    "APPDATA",
+    "LOCALAPPDATA",
+    "ProgramData",
+    "ProgramFiles",
+];
+
+/// A hook to be run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Call {
+    /// The folder of hooks.
+    pub folder: PathBuf,
+    /// The hook.
+    pub name: String,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// What it is told by its environment.
+    pub variables: Vec<(String, String)>,
+}
+
+/// Why it ended.
+enum End {
+    Itself(ExitStatus),
+    Cancelled,
+    TimedOut,
+}
+
+/// Runs the hook, tells what it says, and ends it when it is cancelled or takes too long. The end is one
+/// of *succeeded*, *cancelled*, and *failed* with the reason.
+///
+/// It changes the working directory of the process.
+pub async fn run(
+    call: &Call,
+    cancel: &CancelToken,
+    tell: &mut (dyn FnMut(RunEvent) + Send),
+) -> Outcome {
+    if cancel.is_cancelled() {
+        return Outcome::plain(JobStatus::Cancelled, None);
+    }
+    let mut child = match start(call) {
+        Ok(child) => child,
+        Err(problem) => return Outcome::plain(JobStatus::Failed, Some(problem)),
+    };
+    if let Some(pid) = child.id() {
+        tell(RunEvent::Spawned(Process { pid, start: start_of(pid).unwrap_or_default() }));
+    }
+    let mut listener = Listener::new(&call.name, tell);
+    let (sender, mut lines) = mpsc::channel(WAITING_LINES);
+    // Whoever still writes when this is over is not listened to any more.
+    let mut readers = JoinSet::new();
+    if let Some(pipe) = child.stdout.take() {
+        readers.spawn(read(pipe, LogStream::Stdout, sender.clone()));
+    }
+    if let Some(pipe) = child.stderr.take() {
+        readers.spawn(read(pipe, LogStream::Stderr, sender.clone()));
+    }
+    drop(sender);
+    let ending = ending(&mut child, call.timeout, cancel);
+    tokio::pin!(ending);
+    let mut end = None;
+    let mut over = None;
+    loop {
+        tokio::select! {
+            line = lines.recv() => match line {
+                Some((stream, line)) => listener.hear(stream, &line),
+                None => break,
+            },
+            ended = &mut ending, if end.is_none() => {
+                end = Some(ended);
+                over = Some(Instant::now() + PIPE_PATIENCE);
+            }
+            () = until(over) => break,
+        }
+    }
+    let end = match end {
+        Some(end) => end,
+        // It has closed its output and goes on.
+        None => ending.await,
+    };
+    listener.finish();
+    outcome(call, end, &listener.last)
+}
+
+fn start(call: &Call) -> Result<Child, Problem> {
+    let opened = folder::open(&call.folder, &call.name)?;
+    let spawn = || -> io::Result<Child> {
+        let mut command = Command::from(platform::command(&opened)?);
+        command
+            .env_clear()
+            .envs(environment())
+            .envs(call.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn()
+    };
+    spawn().map_err(|error| {
+        let guidance = "A script begins with a line that says what runs it, such as #!/bin/sh.";
+        let what = format!("The hook {}", call.folder.join(&call.name).display());
+        folder::refused(&what, &format!("could not be started: {error}"), guidance)
+    })
+}
+
+fn environment() -> Vec<(String, std::ffi::OsString)> {
+    let windows = if cfg!(windows) { INHERITED_ON_WINDOWS } else { &[] };
+    let mut environment: Vec<_> = INHERITED
+        .iter()
+        .chain(windows)
+        .filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?)))
+        .collect();
+    if cfg!(unix) && environment.iter().all(|(name, _)| name != "PATH") {
+        environment.push(("PATH".to_owned(), PATH.into()));
+    }
+    environment
+}
+
+async fn ending(child: &mut Child, timeout: Duration, cancel: &CancelToken) -> io::Result<End> {
+    let end = tokio::select! {
+        status = child.wait() => return Ok(End::Itself(status?)),
+        () = cancel.cancelled() => End::Cancelled,
+        () = tokio::time::sleep(timeout) => End::TimedOut,
+    };
+    platform::end(child, GRACE).await?;
+    Ok(end)
+}
+
+async fn until(over: Option<Instant>) {
+    match over {
+        Some(over) => tokio::time::sleep_until(over).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn read(
+    mut pipe: impl AsyncRead + Unpin,
+    stream: LogStream,
+    sender: mpsc::Sender<(LogStream, Vec<u8>)>,
+) {
+    let mut splitter = LineSplitter::new(MAX_LOG_LINE_BYTES);
+    let mut buffer = vec![0; 16 * 1024];
+    let mut lines = Vec::new();
+    while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+        splitter.push(buffer.get(..count).unwrap_or_default(), |line| lines.push(line));
+        for line in lines.drain(..) {
+            let _ = sender.send((stream, line)).await;
+        }
+    }
+    if let Some(line) = splitter.finish() {
+        let _ = sender.send((stream, line)).await;
+    }
+}
+
+/// Tells what the hook says, within the bounds of a run's log, and keeps its last words.
+struct Listener<'a> {
+    name: &'a str,
+    tell: &'a mut (dyn FnMut(RunEvent) + Send),
+    cap: LogCap,
+    last: VecDeque<String>,
+}
+
+impl<'a> Listener<'a> {
+    fn new(name: &'a str, tell: &'a mut (dyn FnMut(RunEvent) + Send)) -> Self {
+        Self { name, tell, cap: LogCap::default(), last: VecDeque::new() }
+    }
+
+    fn hear(&mut self, stream: LogStream, line: &[u8]) {
+        let line = clean(line);
+        if line.is_empty() {
+            return;
+        }
+        let text = format!("{}: {line}", self.name);
+        match self.cap.weigh(text.len()) {
+            Verdict::Keep => (self.tell)(RunEvent::Log(stream, text)),
+            Verdict::LeaveOut => self.cap.leave_out(),
+        }
+        if self.last.len() == LAST_LINES {
+            self.last.pop_front();
+        }
+        self.last.push_back(cut_text(&one_line(&line), LAST_BYTES / LAST_LINES));
+    }
+
+    fn finish(&mut self) {
+        if let Some(words) = self.cap.last_words() {
+            (self.tell)(RunEvent::Log(LogStream::Event, format!("{}: {words}", self.name)));
+        }
+    }
+}
+
+fn outcome(call: &Call, end: io::Result<End>, last: &VecDeque<String>) -> Outcome {
+    let how = match end {
+        Ok(End::Itself(status)) if status.success() => {
+            return Outcome::plain(JobStatus::Succeeded, None);
+        }
+        Ok(End::Cancelled) => return Outcome::plain(JobStatus::Cancelled, None),
+        Ok(End::Itself(status)) => platform::ended_how(status),
+        Ok(End::TimedOut) => {
+            format!("was ended after {}, the longest it may take", span(call.timeout))
+        }
+        Err(error) => format!("was lost: {error}"),
+    };
+    let said = match last.is_empty() {
+        true => "It said nothing.".to_owned(),
+        false => {
+            format!("Its last words: {}", last.iter().cloned().collect::<Vec<_>>().join(" / "))
+        }
+    };
+    let problem =
+        Problem::new(Code::HookFailed, format!("The hook {} {how}. {said}", shown(&call.name)))
+            .guidance(format!(
+                "The run's log has what it said; the hook itself lies on the machine in {}.",
+                call.folder.display()
+            ));
+    Outcome::plain(JobStatus::Failed, Some(problem))
+}

@@ -1,0 +1,256 @@
+//! What became of each slot of a plan on a machine. Computed from what is known, never remembered: so
+//! nobody can forget to write one down.
+
+use crate::Cron;
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+
+/// A run begins at most this long after its slot when all is well (see [`crate::Rhythm::begins`]).
+const LONGEST_DELAY: SignedDuration = SignedDuration::from_mins(10);
+/// Never more than this part of the time to the next slot.
+const PART_OF_GAP: i32 = 10;
+/// How long after that nobody wonders yet: word has to travel, and no two clocks agree.
+const GRACE: SignedDuration = SignedDuration::from_mins(5);
+
+/// What became of a slot. The order is from best to worst: the mark of a day is its worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// Its time has hardly come.
+    Due,
+    /// Its run goes on.
+    Running,
+    /// Its run succeeded.
+    Ran,
+    /// It was missed, and a later run that succeeded made up for it.
+    Covered,
+    /// The machine was off or slept, and nothing has made up for it yet.
+    Asleep,
+    /// A gate of the plan was closed.
+    Skipped,
+    /// The repository did not answer.
+    Waiting,
+    /// The machine has not told yet.
+    Unknown,
+    /// A person cancelled its run.
+    Cancelled,
+    /// Its run wrote a snapshot that lacks something.
+    Partial,
+    /// Its run was cut off.
+    Interrupted,
+    /// The machine was awake, nothing stood in the way, and nothing ran.
+    Missed,
+    /// Its run failed.
+    Failed,
+}
+
+/// How a run stands that serves a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It goes on.
+    Going,
+    /// It succeeded.
+    Succeeded,
+    /// It wrote a snapshot that lacks something.
+    Partial,
+    /// It failed.
+    Failed,
+    /// A person cancelled it.
+    Cancelled,
+    /// It was cut off.
+    Interrupted,
+}
+
+impl Outcome {
+    fn standing(self) -> Standing {
+        match self {
+            Self::Going => Standing::Running,
+            Self::Succeeded => Standing::Ran,
+            Self::Partial => Standing::Partial,
+            Self::Failed => Standing::Failed,
+            Self::Cancelled => Standing::Cancelled,
+            Self::Interrupted => Standing::Interrupted,
+        }
+    }
+
+    fn wrote_a_snapshot(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Partial)
+    }
+}
+
+/// A run of the plan that serves a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served<Id> {
+    /// The run.
+    pub id: Id,
+    /// The slot.
+    pub slot: Timestamp,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended, if it has.
+    pub finished: Option<Timestamp>,
+    /// How it stands.
+    pub outcome: Outcome,
+}
+
+/// Why nothing ran although something was due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The repository did not answer.
+    Repository,
+    /// A gate of the plan was closed.
+    Gate,
+}
+
+/// From when on nothing ran, and why; until the next run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deferral {
+    /// The slot that was due.
+    pub slot: Timestamp,
+    /// When this was found.
+    pub at: Timestamp,
+    /// Why.
+    pub obstacle: Obstacle,
+}
+
+/// A time with a beginning and an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its beginning.
+    pub from: Timestamp,
+    /// Its end.
+    pub until: Timestamp,
+}
+
+/// What is known of a plan on a machine.
+#[derive(Clone, Debug)]
+pub struct Known<Id> {
+    /// Its runs that serve a slot, by slot and then by when they began.
+    pub runs: Vec<Served<Id>>,
+    /// What stood in the way, by when it was found.
+    pub deferrals: Vec<Deferral>,
+    /// When the machine was awake, as far as it has told, by time.
+    pub awake: Vec<Span>,
+    /// Up to when the machine has told everything.
+    pub heard_until: Timestamp,
+}
+
+/// What became of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot<Id> {
+    /// The slot.
+    pub at: Timestamp,
+    /// What became of it.
+    pub standing: Standing,
+    /// The run that served it or made up for it.
+    pub run: Option<Id>,
+}
+
+/// A moment at which a plan should run, and by when it should have begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time {
+    /// The slot.
+    pub slot: Timestamp,
+    /// When it is late.
+    pub late: Timestamp,
+}
+
+/// The times of an expression after the one moment and up to the other. At most `limit`, the newest.
+#[must_use]
+pub fn times(
+    cron: &Cron,
+    zone: &TimeZone,
+    after: Timestamp,
+    until: Timestamp,
+    limit: usize,
+) -> Vec<Time> {
+    let mut slots: Vec<Timestamp> = Vec::new();
+    let mut next = cron.next_after(until, zone);
+    let mut before = until;
+    // Backwards, so that what a limit leaves out is old.
+    while slots.len() < limit {
+        let Some(slot) = cron.last_until(before, zone).filter(|slot| *slot > after) else { break };
+        slots.push(slot);
+        let Ok(earlier) = slot.checked_sub(SignedDuration::from_nanos(1)) else { break };
+        before = earlier;
+    }
+    let mut times: Vec<Time> = Vec::with_capacity(slots.len());
+    for slot in slots {
+        let gap = next.map_or(LONGEST_DELAY, |next| next.duration_since(slot) / PART_OF_GAP);
+        let late = gap.min(LONGEST_DELAY) + GRACE;
+        times.push(Time { slot, late: slot.saturating_add(late).unwrap_or(slot) });
+        next = Some(slot);
+    }
+    times.reverse();
+    times
+}
+
+impl<Id: Copy> Known<Id> {
+    /// What became of these slots of the plan, by now. The plan has these times since then: what stood in
+    /// the way before says nothing of them.
+    #[must_use]
+    pub fn slots(&self, times: &[Time], since: Timestamp, now: Timestamp) -> Vec<Slot<Id>> {
+        times.iter().map(|time| self.slot(*time, since, now)).collect()
+    }
+
+    fn slot(&self, time: Time, since: Timestamp, now: Timestamp) -> Slot<Id> {
+        let Time { slot: at, late } = time;
+        // The runs of this slot, and after them those of later ones.
+        let from = self.runs.partition_point(|run| run.slot < at);
+        let (own, later) = {
+            let rest = &self.runs[from..];
+            rest.split_at(rest.partition_point(|run| run.slot == at))
+        };
+        let next = later.first();
+        // Of several attempts the last one tells, unless one before it has done the work.
+        let told = own.iter().rfind(|run| run.outcome == Outcome::Succeeded).or(own.last());
+        if let Some(run) = told {
+            return Slot { at, standing: run.outcome.standing(), run: Some(run.id) };
+        }
+        if let Some(next) = next.filter(|next| next.outcome.wrote_a_snapshot()) {
+            return Slot { at, standing: Standing::Covered, run: Some(next.id) };
+        }
+        let busy = self.runs[..from].iter().rfind(|run| run.started <= late);
+        let is_busy = busy.is_some_and(|run| run.outcome == Outcome::Going);
+        let makes_up = next.is_some_and(|next| next.outcome == Outcome::Going);
+        let standing = if now < late || is_busy || makes_up {
+            Standing::Due
+        } else if let Some(obstacle) = self.obstacle(time, since, next) {
+            match obstacle {
+                Obstacle::Repository => Standing::Waiting,
+                Obstacle::Gate => Standing::Skipped,
+            }
+        } else if self.heard_until < late {
+            Standing::Unknown
+        } else {
+            let free = busy.and_then(|run| run.finished).map_or(at, |finished| finished.max(at));
+            let needs = late.duration_since(at);
+            let until = next.map_or(self.heard_until, |next| next.started.min(self.heard_until));
+            if self.was_awake_for(needs, free, until) { Standing::Missed } else { Standing::Asleep }
+        };
+        Slot { at, standing, run: None }
+    }
+
+    /// What stood in the way of this slot when last something did: after the run before it, and before a
+    /// run of a later one.
+    fn obstacle(
+        &self,
+        time: Time,
+        since: Timestamp,
+        next: Option<&Served<Id>>,
+    ) -> Option<Obstacle> {
+        let served = self.runs[..self.runs.partition_point(|run| run.slot < time.slot)].last();
+        let after = served.map_or(since, |run| run.slot.max(since));
+        let found = self.deferrals.iter().rfind(|deferral| {
+            deferral.slot > after && next.is_none_or(|next| deferral.at < next.started)
+        })?;
+        // What was found for an earlier slot holds on, as far as the machine has told.
+        let holds = found.slot >= time.slot || self.heard_until >= time.late;
+        holds.then_some(found.obstacle)
+    }
+
+    fn was_awake_for(&self, needs: SignedDuration, from: Timestamp, until: Timestamp) -> bool {
+        self.awake.iter().any(|span| {
+            let (from, until) = (span.from.max(from), span.until.min(until));
+            until > from && until.duration_since(from) >= needs
+        })
+    }
+}
