@@ -19,6 +19,7 @@ pub mod runs;
 pub mod sessions;
 pub mod snapshots;
 pub mod store;
+pub mod tags;
 
 use error::DbError;
 use sqlx::{

@@ -7,7 +7,7 @@ use super::{
 };
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
-use protocol::{HostId, HostOs, PlanId, RepositoryId, Retention};
+use protocol::{HostId, HostOs, PlanId, PlanOptions, RepositoryId, Retention};
 use server::{
     db::{
         Tx, audit,
@@ -133,8 +133,10 @@ async fn plan(
         repository_id: Some(repository),
         paths: paths.iter().map(|path| (*path).to_owned()).collect(),
         excludes: vec!["*.tmp".to_owned(), "**/.cache".to_owned()],
+        presets: Vec::new(),
         tags: Vec::new(),
         retention: Some(retention),
+        options: PlanOptions::default(),
         cron: String::new(),
         enabled: true,
         created_at,

@@ -13,6 +13,7 @@ mod secrets;
 mod standing;
 mod store;
 mod streams;
+mod tags;
 mod uploads;
 
 use crate::{
