@@ -1,9 +1,8 @@
-// The pages of plans: who has which, the form and what it is refused for, and the tags of machines.
+// The pages of plans: who has which, the form and what it is refused for.
 import { screen, waitFor, within } from '@testing-library/svelte';
 import userEvent from '@testing-library/user-event';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { parseRoute } from '$lib/state/route.svelte';
-import Tags from '$features/machine/Tags.svelte';
 import PlanPageView from '../../views/PlanPageView.svelte';
 import PlansView from '../../views/PlansView.svelte';
 import { emptyServer, show } from '../../test/app';
@@ -158,7 +157,7 @@ describe('the page of a plan', () => {
     const { transport } = await open();
     const theirs = { ...docs, paths: ['/srv'], excludes: ['*.tmp'], revision: 8 };
     transport
-      .on('PUT', '/api/plans/p1', (body) =>
+      .on('PUT', '/api/plans/p1', (body: unknown) =>
         (body as { revision: number }).revision === 8
           ? { body: { ...theirs, revision: 9 } }
           : { status: 409, body: { code: 'stale', message: 'Changed.' } },
@@ -217,33 +216,6 @@ describe('the page of a plan', () => {
     await waitFor(() => expect(window.location.hash).toBe('#/plans/p2'));
     expect(transport.sent('POST', '/api/plans')).toMatchObject([
       { name: 'web', paths: ['/srv'], repository_id: 'r1', options: { read_concurrency: 4 } },
-    ]);
-  });
-});
-
-describe('the tags of a machine', () => {
-  it('say which plans come and go with them, and keep what is refused', async () => {
-    const mail = plan({ id: 'p3', name: 'mail', host_ids: [], host_tags: ['mail'] });
-    const transport = server().on('GET', '/api/plans', [docs, mail]);
-    const { app } = show(Tags, transport, { machine: atlas });
-    await waitFor(() => expect(app.fleet.plans.data).toHaveLength(2));
-    const field = screen.getByLabelText('Tags of this machine');
-    expect(button('Set the tags')).toBeDisabled();
-    await click('Take the tag web away');
-    await userEvent.type(field, 'Mail,');
-    expect(screen.getByText(/It gets mail\. It loses docs; its snapshots stay\./)).toBeVisible();
-    transport.on('PUT', '/api/hosts/m1/tags', () =>
-      refusal('invalid_input', 'That is no tag.', { field: 'tags' }),
-    );
-    await click('Set the tags');
-    await waitFor(() => expect(field).toHaveAccessibleDescription(/^That is no tag\./));
-    expect(button('Take the tag mail away')).toBeVisible();
-    transport.on('PUT', '/api/hosts/m1/tags', machine({ tags: ['mail'] }));
-    await userEvent.type(field, 'office');
-    await click('Set the tags');
-    expect(transport.sent('PUT', '/api/hosts/m1/tags')).toEqual([
-      { tags: ['mail'] },
-      { tags: ['mail', 'office'] },
     ]);
   });
 });

@@ -7,7 +7,7 @@ export const COUNTS = [
   ['limit_download_kib', 'Download at most', 'KiB/s', 'No limit'],
   ['read_concurrency', 'Files read at once', 'files', '2'],
   ['timeout_minutes', 'A run may take', 'minutes', 'No limit'],
-  ['stall_minutes', 'Given up when nothing moves for', 'minutes', 'Usual'],
+  ['stall_minutes', 'Given up once nothing moves for', 'minutes', 'Usual'],
   ['retry_lock_minutes', 'Wait for a lock of others for', 'minutes', 'Usual'],
 ] as const;
 

@@ -49,7 +49,7 @@ async fn a_host_gets_and_loses_a_plan_with_its_tag() {
     assert_eq!(host["tags"], json!(["berlin", "db", "web"]));
     assert_eq!(host["plan_ids"], json!([plan]));
     assert_eq!(host["repository_ids"], json!([repository]));
-    assert_eq!(compiled(&fleet, one).await, [plan.clone()]);
+    assert_eq!(compiled(&fleet, one).await, [plan.as_str()]);
     assert_eq!((generation(&fleet, one).await, generation(&fleet, two).await), (1, 0));
     let listed = fleet.get("/api/hosts").await.ok(200);
     assert_eq!(listed[0], host, "the list and the page say the same");
