@@ -21,12 +21,22 @@ CREATE TABLE plan_host_tags (
 ) WITHOUT ROWID;
 CREATE INDEX plan_host_tags_by_tag ON plan_host_tags (tag);
 
--- Which host has which plan, one by one or by a tag; each pair once.
+-- Which host has which plan, one by one or by a tag; each pair once. Not a UNION: what is asked of one host
+-- or plan would be picked from all pairs only after they were sorted.
 CREATE VIEW plan_assignments AS
-    SELECT plan_id, host_id FROM plan_hosts
-    UNION
+    SELECT plan_hosts.plan_id, plan_hosts.host_id FROM plan_hosts
+    UNION ALL
     SELECT plan_host_tags.plan_id, host_tags.host_id
-    FROM plan_host_tags JOIN host_tags ON host_tags.tag = plan_host_tags.tag;
+    FROM plan_host_tags
+    JOIN host_tags ON host_tags.tag = plan_host_tags.tag
+    WHERE NOT EXISTS (
+        SELECT 1 FROM plan_hosts
+        WHERE plan_hosts.plan_id = plan_host_tags.plan_id AND plan_hosts.host_id = host_tags.host_id
+    ) AND NOT EXISTS (
+        SELECT 1 FROM host_tags AS lesser
+        JOIN plan_host_tags AS same ON same.tag = lesser.tag AND same.plan_id = plan_host_tags.plan_id
+        WHERE lesser.host_id = host_tags.host_id AND lesser.tag < host_tags.tag
+    );
 
 -- Which plan of which host writes into which repository.
 DROP VIEW plan_targets;
