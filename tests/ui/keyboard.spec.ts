@@ -112,7 +112,7 @@ test('a machine is added, backed up and restored by keys', async ({ page, stage 
 
   await test.step('the files of a snapshot, chosen and restored', async () => {
     await press(page, /^Snapshots$/);
-    await expect(main.getByRole('table')).toBeVisible();
+    await expect(main.getByRole('table', { name: 'Snapshots' })).toBeVisible();
     await page.keyboard.press('j');
     await page.keyboard.press('Enter');
     for (const folder of source.split('/').slice(1)) {
@@ -142,10 +142,50 @@ test('a machine is added, backed up and restored by keys', async ({ page, stage 
     await type(page, /^Leave out/, '*.tmp');
     await press(page, /^Discard changes/);
     await expect(page.getByRole('button', { name: 'Change tabby files' })).toBeFocused();
+    await type(page, /^Tags of this machine/, 'cats');
+    await page.keyboard.press('Enter');
+    await press(page, /^Set the tags/);
+    await expect(page.getByText('The tags of tabby are saved.')).toBeVisible();
     await press(page, /^Change the repository/);
     await type(page, /^User/, 'x');
     await press(page, /^Discard changes/);
     expect(await focused(page)).toMatch(/^Change the repository/);
+  });
+
+  await test.step('a plan is made for a tag, opened by its row, and changed', async () => {
+    await page.keyboard.press('g');
+    await page.keyboard.press('p');
+    await expect(heading(page)).toHaveText('Every machine has a plan.');
+    await press(page, /^New plan$/);
+    await type(page, /^Name of the plan/, 'cats');
+    await type(page, /^Folders and files/, '/etc');
+    await press(page, /^Trash/, 'Space');
+    await press(page, /^Patterns of Trash/);
+    await expect(main).toContainText('.Trash-*');
+    await press(page, /^More: limits/);
+    await type(page, /^Upload at most/, '512');
+    await press(page, /^Into the repository/, 'End');
+    await type(page, /^All machines with one of these tags/, 'cats');
+    await page.keyboard.press('Enter');
+    await press(page, /^Make the plan/);
+    await expect(heading(page)).toHaveText(/^tabby (has|does not have) it\.$/);
+    await page.keyboard.press('g');
+    await page.keyboard.press('p');
+    const row = main.getByRole('row', { name: /^[^,]*cats/ });
+    await expect(row).toContainText('tagged cats');
+    await page.keyboard.press('j');
+    expect(await focused(page)).toBe('cats');
+    await expectFocusIsVisible(page, 'the row of a plan');
+    await page.keyboard.press('Enter');
+    await expect(main.getByRole('list', { name: 'Its machines' })).toContainText('has it');
+    await type(page, /^Leave out/, '*.tmp');
+    await press(page, /^Save/);
+    await expect(page.getByText('The plan cats is saved.')).toBeVisible();
+    await page.goto('/#/');
+    await page.keyboard.press('j');
+    await page.keyboard.press('Enter');
+    await press(page, /^Settings$/);
+    await expect(main).toContainText('It has this plan by its tag cats.');
   });
 
   await test.step('the machine is removed with its name typed', async () => {

@@ -262,6 +262,83 @@ test('a machine that does not ask any more is not approved', async ({
   expectOnlyBroken(complaints);
 });
 
+test('a plan is refused at its fields, those that are folded away too', async ({ page, stage }) => {
+  await page.goto('/#/plans/new');
+  const form = main(page).getByRole('form', { name: 'New plan' });
+  const field = (label: string) => form.getByLabel(label, { exact: true });
+  const name = field('Name of the plan');
+  await name.fill('atlas files');
+  await field('Folders and files').fill('/etc');
+  const place = field('Into the repository');
+  await place.selectOption('The store on this computer');
+  const make = () => form.getByRole('button', { name: 'Make the plan' }).click();
+  await make();
+  await expectRefused(name, /has this name already/);
+  await name.fill('refused');
+  await make();
+  await expectRefused(place, /The store has no folder yet/);
+  await place.selectOption(atlas.repository);
+  await form.getByText('More: limits, options and hooks').click();
+  for (const [label, typed, why] of [
+    ['Upload at most (KiB/s)', '0', /between 1 and/],
+    ['Files read at once (files)', '129', /between 1 and 128/],
+    ['A run may take (minutes)', 'long', /whole number/],
+    ['Given up once nothing moves for (minutes)', '1441', /between 1 and 1440/],
+    ['Wait for a lock of others for (minutes)', '0', /between 1 and 1440/],
+    ['Before', 'a/b', /1 to 64 letters/],
+    ['Each may take (seconds)', '0', /between 1 and/],
+  ] as const) {
+    await field(label).fill(typed);
+    await make();
+    await expectRefused(field(label), why);
+    await expect(field(label)).toHaveValue(typed);
+    await field(label).fill('');
+  }
+  const tags = field('All machines with one of these tags');
+  await tags.fill('a/b');
+  await make();
+  await expectRefused(tags, /no blanks/);
+  await expect(form).toContainText('a/b');
+  await expectAccessible(page, 'a plan that is refused');
+  const { body } = await stage.call('GET', '/api/plans');
+  expect((body as { name: string }[]).some((it) => it.name === 'refused')).toBe(false);
+  await form.getByRole('button', { name: 'Discard changes' }).click();
+});
+
+test('a plan that somebody changed meanwhile keeps their change and what is typed', async ({
+  page,
+  stage,
+}) => {
+  const form = { name: 'two people', repository_id: atlas.repository, paths: ['/x'] };
+  const { body } = await stage.call('POST', '/api/plans', form);
+  const { id } = body as { id: string };
+  await page.goto(`/#/plans/${id}`);
+  const excludes = main(page).getByLabel('Leave out');
+  await excludes.fill('*.iso');
+  await stage.call('PUT', `/api/plans/${id}`, { paths: ['/y'], excludes: ['*.tmp'] });
+  await main(page).getByRole('button', { name: 'Save' }).click();
+  const notice = main(page).getByRole('alert');
+  await expect(notice).toContainText('Somebody else changed this plan meanwhile.');
+  await expect(notice).toContainText('folders and files');
+  await expect(excludes).toHaveValue('*.iso');
+  await expect(main(page).getByLabel('Folders and files')).toHaveValue('/y');
+  await expectAccessible(page, 'a plan that somebody changed meanwhile');
+  await main(page).getByRole('button', { name: 'Save' }).click();
+  await expect(page.getByText('The plan two people is saved.')).toBeVisible();
+  const saved = await stage.call('GET', `/api/plans/${id}`);
+  expect(saved.body).toMatchObject({ paths: ['/y'], excludes: ['*.iso'] });
+  await stage.call('DELETE', `/api/plans/${id}`);
+});
+
+test('what is no tag is refused at its field', async ({ page }) => {
+  await page.goto(`/#/machines/${atlas.host}/settings`);
+  const tags = main(page).getByLabel('Tags of this machine');
+  await tags.fill('x'.repeat(41));
+  await main(page).getByRole('button', { name: 'Set the tags' }).click();
+  await expectRefused(tags, /1 to 40 letters/);
+  await expect(main(page)).toContainText('x'.repeat(41));
+});
+
 test('the name, plan and addresses of what is there are refused at their fields', async ({
   page,
 }) => {
@@ -531,7 +608,7 @@ test.describe('signing in', () => {
 
 /** Codes that no page can make the manager answer with, and why. */
 const ELSEWHERE: Record<string, string[]> = {
-  'the page does first what they want, or shows it instead': ['store_homeless', 'store_away'],
+  'the page shows it instead': ['store_away'],
   'said to agents': [
     'token_unknown',
     'token_expired',

@@ -400,6 +400,61 @@ test('the store gets a folder, takes machines in, limits them, and says when it 
   await stage.call('PUT', `/api/plans/${plan?.id}`, { host_ids: [] });
 });
 
+test('plans are listed, made for tags, changed and paused', async ({ page, stage }) => {
+  await page.goto('/#/plans');
+  const rows = main(page).getByRole('table', { name: 'Plans' }).getByRole('row');
+  await expect(rows.filter({ hasText: 'atlas files' })).toContainText('succeeded');
+  await expectAccessible(page, 'the plans');
+
+  await main(page).getByRole('link', { name: 'New plan' }).click();
+  await expect(heading(page)).toHaveText('What shall be backed up?');
+  await main(page).getByText('Patterns').first().click();
+  await main(page).getByText('More: limits, options and hooks').click();
+  await expectAccessible(page, 'the form of a new plan');
+  await main(page).getByLabel('Name of the plan').fill('mail');
+  await main(page).getByLabel('Folders and files').fill('/srv/mail');
+  await main(page).getByLabel('Caches and temporary files').check();
+  await main(page).getByLabel('Upload at most (KiB/s)').fill('2048');
+  await main(page).getByLabel('Before', { exact: true }).fill('stop-mail');
+  await main(page).getByLabel('Into the repository').selectOption(atlas.repository);
+  await main(page).getByLabel('All machines with one of these tags').fill('Mail,');
+  await main(page).getByRole('button', { name: 'Make the plan' }).click();
+  await expect(heading(page)).toHaveText('No machine has it.');
+  await expectAccessible(page, 'a plan without machines');
+
+  await page.goto(`/#/machines/${atlas.host}/settings`);
+  await main(page).getByLabel('Tags of this machine').fill('mail');
+  await expectAccessible(page, 'a machine that gets a tag');
+  await main(page).getByRole('button', { name: 'Set the tags' }).click();
+  await expect(page.getByText('The tags of atlas are saved.')).toBeVisible();
+  await main(page).getByRole('link', { name: 'mail', exact: true }).click();
+  await expect(heading(page)).toHaveText('atlas has it.');
+  const { body } = await stage.call('GET', '/api/plans');
+  const made = (body as { name: string; options: object; presets: string[] }[]).find(
+    (it) => it.name === 'mail',
+  );
+  expect(made).toMatchObject({
+    presets: ['caches'],
+    options: { limit_upload_kib: 2048, hooks: { before: 'stop-mail' } },
+  });
+  await main(page).getByRole('checkbox', { name: /^nova/ }).check();
+  await main(page).getByRole('button', { name: 'Save' }).click();
+  await expect(heading(page)).toHaveText(/machines (has|have) it\.$/);
+  await expectAccessible(page, 'a plan with machines');
+
+  await page.goto('/#/plans');
+  await main(page).getByRole('button', { name: 'Pause: mail' }).click();
+  await expect(main(page).getByRole('button', { name: 'Resume: mail' })).toBeVisible();
+  await expectAccessible(page, 'a plan that is paused');
+  await rows.filter({ hasText: 'mail' }).click({ position: { x: 300, y: 20 } });
+  await expect(heading(page)).toHaveText('It is paused.');
+  await main(page).getByRole('button', { name: 'Delete the plan mail' }).click();
+  await page.getByRole('dialog').getByLabel('Type mail to confirm').fill('mail');
+  await page.getByRole('dialog').getByRole('button', { name: 'Delete it' }).click();
+  await expect(page).toHaveURL(/#\/plans$/);
+  await stage.call('PUT', `/api/hosts/${atlas.host}/tags`, { tags: [] });
+});
+
 test('the settings keep addresses and theme, and tell what was done', async ({ page, stage }) => {
   await page.goto('/#/settings');
   await expect(main(page)).toContainText('Made an install line');
@@ -469,6 +524,9 @@ test('what an unknown address shows leads back', async ({ page }) => {
   await page.goto('/#/machines/01900000-0000-7000-8000-000000000000');
   await expect(main(page)).toContainText('There is no such machine.');
   await expectAccessible(page, 'an unknown machine');
+  await page.goto('/#/plans/01900000-0000-7000-8000-000000000000');
+  await expect(main(page)).toContainText('There is no such plan.');
+  await expectAccessible(page, 'an unknown plan');
 });
 
 test('a machine is revoked and removed with its name typed', async ({ page }) => {

@@ -236,6 +236,10 @@ class Scene {
     await this.go('#/activity');
     await (this.machines > 0 ? this.lists() : this.shows('No runs yet'));
     await this.shoot('activity');
+    await this.go('#/plans');
+    await (this.machines > 0 ? this.lists() : this.shows('Make the first plan'));
+    await this.shoot('plans');
+    await this.plan();
     await this.go('#/settings');
     await this.shows('Addresses');
     await this.shoot('settings');
@@ -247,6 +251,37 @@ class Scene {
     await this.go('#/nowhere');
     await this.page.getByRole('heading', { level: 1 }).waitFor();
     await this.shoot('unknown');
+  }
+
+  /** The form of a new plan with all that it folds away, and the page of one that is there. */
+  async plan() {
+    const main = this.page.getByRole('main');
+    await this.go('#/plans/new');
+    await this.shows('For which machines');
+    await this.shows('Caches and temporary files');
+    await this.shoot('plan-new');
+    await main
+      .getByText(/^Patterns/)
+      .first()
+      .click();
+    await main.getByText(/^More: limits/).click();
+    const hook = main.getByLabel('Each may take (seconds)');
+    await this.shoot('plan-new-more', () => hook.scrollIntoViewIfNeeded());
+    await main.getByLabel('Name of the plan').fill('Everything');
+    await main.getByLabel('All machines with one of these tags').fill('server, office,');
+    await main.getByRole('button', { name: 'Make the plan' }).click();
+    await main.locator('[aria-invalid]').first().waitFor();
+    await this.shoot('plan-new-refused');
+    const end = main.getByRole('region', { name: 'For which machines' });
+    await this.shoot('plan-new-end', () => end.scrollIntoViewIfNeeded());
+    await main.getByRole('button', { name: 'Discard changes' }).click();
+    const plans = await this.api('plans');
+    const most = plans.toSorted((a, b) => b.all_host_ids.length - a.all_host_ids.length)[0];
+    if (!most) return;
+    await this.go(`#/plans/${most.id}`);
+    await this.shows('On its machines');
+    await this.shows('Caches and temporary files');
+    await this.shoot('plan');
   }
 
   /** Everything of machines that the fleet has. */

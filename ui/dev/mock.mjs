@@ -78,6 +78,7 @@ const machines = Array.from({ length: COUNT }, (_, i) => {
     is_online: isOnline,
     last_seen_at: isOnline ? ago(0) : ago(kind === 'away' ? 3 : hours),
     enrolled_at: ago(4000),
+    tags: [],
     plan_ids: [plan],
     repository_ids: [uuid('b', i)],
     desired_generation: 1,
@@ -142,8 +143,14 @@ const plans = machines.map((it, i) => ({
   repository_id: uuid('b', i),
   paths: ['/etc', '/home', '/srv'],
   excludes: ['*.tmp'],
+  presets: ['trash'],
   tags: [],
+  options: { hooks: {} },
+  cron: '0 2 * * *',
   host_ids: [it.id],
+  host_tags: [],
+  all_host_ids: [it.id],
+  revision: 0,
   retention: { keep_daily: 7, keep_weekly: 5, keep_monthly: 12 },
   created_at: ago(4000),
   updated_at: ago(4000),
@@ -334,6 +341,11 @@ function answer(method, path, query) {
         ]
       : [];
   if (kind === 'audit' || kind === 'enrolments') return [];
+  if (kind === 'plans' && id === 'presets') {
+    const trash = { linux: ['.Trash-*'], darwin: ['.Trashes'], windows: ['$RECYCLE.BIN'] };
+    const help = 'What was deleted and is not gone yet.';
+    return [{ name: 'trash', title: 'Trash', help, everywhere: [], ...trash }];
+  }
   if (kind === 'plans') return plans;
   if (kind === 'repositories' && id === 'test')
     return { state: 'empty', message: 'The server answers, and there is no repository yet.' };

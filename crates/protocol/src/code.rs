@@ -177,6 +177,8 @@ codes! {
     TooManyAttempts = "too_many_attempts",
     /// The state of things does not allow it now.
     Conflict = "conflict",
+    /// What was to be changed was changed since it was read.
+    Stale = "stale",
     /// The typed name does not confirm the act.
     NotConfirmed = "not_confirmed",
     /// The request is larger than the limit.

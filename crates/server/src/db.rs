@@ -20,6 +20,7 @@ pub mod sessions;
 pub mod slots;
 pub mod snapshots;
 pub mod store;
+pub mod tags;
 
 use error::DbError;
 use sqlx::{

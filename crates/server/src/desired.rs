@@ -15,12 +15,13 @@ use crate::{
         slots::{self, Times},
     },
     manager::Manager,
+    presets,
     store::own,
     vault::{Vault, VaultError},
 };
 use protocol::{
-    ConfigUpdate, Generation, HostId, JobKind, Patch, RepositoryConfig, RepositoryId, Schedule,
-    ScheduleSet,
+    ConfigUpdate, Generation, HostId, HostOs, JobKind, Patch, PlanOptions, RepositoryConfig,
+    RepositoryId, Schedule, ScheduleSet,
 };
 use sha2::{Digest, Sha256};
 use sqlx::SqliteConnection;
@@ -40,6 +41,8 @@ pub enum DesiredError {
 /// What a host's desired state is made from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sources {
+    /// The host's system, by which its plans' presets are read.
+    pub os: HostOs,
     /// The host's plans, by id.
     pub plans: Vec<Plan>,
     /// The repositories that they use, by id.
@@ -55,6 +58,7 @@ impl Sources {
     /// When the database fails.
     pub async fn read(db: &mut SqliteConnection, host: HostId) -> Result<Self, DbError> {
         let mut sources = Self {
+            os: hosts::os(&mut *db, host).await?,
             plans: plans::of_host(&mut *db, host).await?,
             repositories: repositories::of_host(&mut *db, host).await?,
             addresses: identity_rows::addresses(&mut *db).await?,
@@ -78,7 +82,7 @@ impl Sources {
     }
 
     fn schedules(&self) -> Vec<Schedule> {
-        self.plans.iter().map(schedule).collect()
+        self.plans.iter().map(|plan| schedule(plan, self.os)).collect()
     }
 
     /// The digest: 64 hex digits, opaque to the agent.
@@ -170,9 +174,11 @@ pub fn compile_version_1(
         config.repo_username = opened.username.map_or(Patch::Clear, Patch::Set);
         config.repo_credential = opened.credential.map_or(Patch::Clear, Patch::Set);
         let of_it = sources.plans.iter().filter(|plan| plan.repository_id == Some(repository.id));
-        schedules = of_it.map(schedule).collect();
+        schedules = of_it.map(|plan| schedule(plan, sources.os)).collect();
         for schedule in &mut schedules {
             schedule.repository_id = None;
+            // Version 1 has a document of its own in this place.
+            schedule.options = None;
         }
     }
     let version = wire_version(generation);
@@ -184,16 +190,20 @@ fn wire_version(generation: Generation) -> i64 {
     i64::try_from(generation.n).unwrap_or(i64::MAX)
 }
 
-fn schedule(plan: &Plan) -> Schedule {
+fn schedule(plan: &Plan, os: HostOs) -> Schedule {
+    let presets = plan.presets.iter().filter_map(|name| presets::find(name));
+    let left_out = presets.flat_map(|preset| preset.patterns(os)).map(str::to_owned);
     Schedule {
         id: plan.id,
         kind: JobKind::Backup,
         cron_expr: plan.cron.clone(),
         paths: plan.paths.clone(),
-        excludes: plan.excludes.clone(),
+        excludes: plan.excludes.iter().cloned().chain(left_out).collect(),
         tags: plan.tags.clone(),
         retention_policy: plan.retention.as_ref().and_then(|r| serde_json::to_value(r).ok()),
-        options: None,
+        options: (plan.options != PlanOptions::default())
+            .then(|| serde_json::to_value(&plan.options).ok())
+            .flatten(),
         pre_hook: String::new(),
         post_hook: String::new(),
         enabled: plan.enabled,
@@ -295,8 +305,10 @@ mod tests {
             repository_id: Some(repository.id),
             paths: vec!["/home".to_owned()],
             excludes: Vec::new(),
+            presets: Vec::new(),
             tags: Vec::new(),
             retention: None,
+            options: PlanOptions::default(),
             cron: String::new(),
             enabled: true,
             created_at: at(1),
@@ -308,7 +320,7 @@ mod tests {
     fn sources(vault: &Vault) -> Sources {
         let repositories = vec![repository(vault, 1), repository(vault, 2)];
         let plans = vec![plan(1, &repositories[0]), plan(2, &repositories[1])];
-        Sources { plans, repositories, addresses: vec!["box:9781".to_owned()] }
+        Sources { os: HostOs::Linux, plans, repositories, addresses: vec!["box:9781".to_owned()] }
     }
 
     const fn generation(incarnation: Incarnation) -> Generation {
@@ -334,6 +346,8 @@ mod tests {
         change(|sources| sources.plans[0].enabled = false);
         change(|sources| sources.plans[0].paths.clear());
         change(|sources| sources.plans[0].cron = "@daily".to_owned());
+        change(|sources| sources.plans[0].options.one_file_system = true);
+        change(|sources| sources.plans[0].presets.push("trash".to_owned()));
         change(|sources| drop(sources.plans.pop()));
         change(|sources| sources.addresses.clear());
         changed.push(before.digest());
@@ -344,10 +358,27 @@ mod tests {
     }
 
     #[test]
+    fn each_host_gets_the_presets_of_its_own_system_and_options_only_where_there_are_some() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sources = sources(&vault(dir.path()));
+        sources.plans[0].excludes = vec!["*.iso".to_owned()];
+        sources.plans[0].presets = vec!["trash".to_owned(), "of a later version".to_owned()];
+        sources.plans[1].options.hooks.before = Some("dump".to_owned());
+        let excludes = |os| Sources { os, ..sources.clone() }.schedules()[0].excludes.clone();
+        assert_eq!(excludes(HostOs::Windows), ["*.iso", "$RECYCLE.BIN", "$Recycle.Bin"]);
+        assert_eq!(excludes(HostOs::Darwin), ["*.iso", "/Users/*/.Trash/*", ".Trashes"]);
+        assert_eq!(excludes(HostOs::Unknown), ["*.iso"]);
+        let schedules = sources.schedules();
+        assert_eq!(schedules[0].options, None);
+        assert_eq!(schedules[1].options().unwrap(), sources.plans[1].options);
+    }
+
+    #[test]
     fn a_version_1_agent_gets_one_repository_and_only_its_plans() {
         let dir = tempfile::tempdir().unwrap();
         let vault = vault(dir.path());
-        let sources = sources(&vault);
+        let mut sources = sources(&vault);
+        sources.plans[0].options.one_file_system = true;
         let generation = generation(Incarnation::new(1, &[1; 10]));
         let state = compile_version_1(&sources, &vault, generation).unwrap();
         assert_eq!(
@@ -358,6 +389,7 @@ mod tests {
             matches!(&state.config.repo_password, Patch::Set(it) if it.expose_secret() == "canary-password")
         );
         assert_eq!(state.schedules.schedules.len(), 1);
+        assert_eq!(state.schedules.schedules[0].options, None);
         let nothing = Sources { plans: Vec::new(), repositories: Vec::new(), ..sources };
         let state = compile_version_1(&nothing, &vault, generation).unwrap();
         assert_eq!(state.config.repo_password, Patch::Clear);

@@ -19,6 +19,7 @@ pub mod log;
 pub mod manager;
 pub mod memory;
 pub mod newcomer;
+pub mod presets;
 pub mod server;
 pub mod session;
 pub mod slots;

@@ -7,12 +7,13 @@ use super::{
 };
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
-use protocol::{HostId, HostOs, PlanId, RepositoryId, Retention};
+use protocol::{HostId, HostOs, PlanId, PlanOptions, RepositoryId, Retention};
 use server::{
     db::{
         Tx, audit,
         plans::{self, Plan},
         repositories::{self, Repository, credential_place, password_place},
+        tags,
     },
     vault::Vault,
 };
@@ -42,11 +43,12 @@ pub(super) async fn make(
                     self::repository(tx, vault, &name.to_lowercase(), append_only, at, dice)
                         .await?;
                 let plan = self::plan(tx, name, machine.paths, repository, at, dice).await?;
+                tags::set_of_plan(tx, plan, &[tag(name)]).await?;
                 shared.insert(name, (repository, plan));
                 (repository, plan)
             }
         };
-        plans::assign(tx, plan, host).await?;
+        tags::set_of_host(tx, host, &[tag(name)]).await?;
         return Ok((repository, vec![plan]));
     }
     let repository = self::repository(tx, vault, &machine.name, append_only, at, dice).await?;
@@ -71,6 +73,11 @@ pub(super) async fn make(
         ids.push(plan);
     }
     Ok((repository, ids))
+}
+
+/// The tag by which machines have the plan of this name.
+fn tag(name: &str) -> String {
+    name.to_lowercase().replace(' ', "-")
 }
 
 fn last_word(path: &str) -> String {
@@ -133,8 +140,10 @@ async fn plan(
         repository_id: Some(repository),
         paths: paths.iter().map(|path| (*path).to_owned()).collect(),
         excludes: vec!["*.tmp".to_owned(), "**/.cache".to_owned()],
+        presets: Vec::new(),
         tags: Vec::new(),
         retention: Some(retention),
+        options: PlanOptions::default(),
         cron: "0 2 * * *".to_owned(),
         enabled: true,
         created_at,

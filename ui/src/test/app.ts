@@ -14,6 +14,7 @@ export function emptyServer(): FakeTransport {
     .on('GET', '/api/notices', [])
     .on('GET', '/api/runs', [])
     .on('GET', '/api/plans', [])
+    .on('GET', '/api/plans/presets', [])
     .on('GET', '/api/repositories', [])
     .on('GET', '/api/enrolments', [])
     .on('GET', '/api/store', store())

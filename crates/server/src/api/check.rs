@@ -2,8 +2,11 @@
 
 use super::error::{ApiError, ApiResult};
 use protocol::{Code, Problem};
+use std::collections::BTreeSet;
 
 const MAX_NAME: usize = 100;
+const MAX_TAGS: usize = 50;
+const MAX_TAG: usize = 40;
 
 /// A name that a person gives: not empty, not endless, and it looks like what it is.
 ///
@@ -19,6 +22,27 @@ pub fn name(field: &str, text: &str) -> ApiResult<String> {
     }
     plain(field, text)?;
     Ok(text.to_owned())
+}
+
+/// Tags of hosts: words in small letters, each once and in order.
+///
+/// # Errors
+/// When one is none.
+pub fn host_tags(field: &str, tags: &[String]) -> ApiResult<Vec<String>> {
+    if tags.len() > MAX_TAGS {
+        return Err(ApiError::invalid(field, "There are more than 50 tags."));
+    }
+    let read: BTreeSet<_> = tags.iter().map(|tag| tag.trim().to_lowercase()).collect();
+    for tag in &read {
+        let fits = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if tag.is_empty() || tag.chars().count() > MAX_TAG || !tag.chars().all(fits) {
+            return Err(ApiError::invalid(
+                field,
+                "A tag has 1 to 40 letters, digits, dots, dashes and underscores, and no blanks.",
+            ));
+        }
+    }
+    Ok(read.into_iter().collect())
 }
 
 /// Text without control characters, and without those that turn the direction of writing.
@@ -67,6 +91,17 @@ mod tests {
         for bad in ["", "   ", "a\nb", "a\u{202e}b", &"x".repeat(101)] {
             assert!(name("name", bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn tags_are_small_words_each_once() {
+        let list = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
+        let read = host_tags("tags", &list(&["Web", " büro ", "web", "a.b_c-1"])).unwrap();
+        assert_eq!(read, ["a.b_c-1", "büro", "web"]);
+        for bad in ["", " ", "a b", "a,b", "a\u{202e}b", "plan:x", &"x".repeat(41)] {
+            assert!(host_tags("tags", &list(&[bad])).is_err(), "{bad:?}");
+        }
+        assert!(host_tags("tags", &vec!["x".to_owned(); 51]).is_err());
     }
 
     #[test]

@@ -206,6 +206,7 @@ pub fn status(code: Code) -> StatusCode {
         Code::TooLarge | Code::FrameTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::Internal | Code::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
         Code::Conflict
+        | Code::Stale
         | Code::HostOffline
         | Code::TokenExpired
         | Code::TokenUsed

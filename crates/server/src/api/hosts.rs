@@ -11,6 +11,7 @@ pub mod show;
 pub mod slots;
 pub mod standing;
 pub mod start_run;
+pub mod tags;
 
 use super::{
     change::Change,
@@ -22,6 +23,7 @@ use crate::{
         plans::{self, Plan},
         repositories::{self, Repository},
         runs::{self as stored, Run},
+        tags as tags_of,
     },
     manager::Manager,
 };
@@ -69,7 +71,9 @@ pub struct HostView {
     pub enrolled_at: Timestamp,
     /// Set while the admin must decide.
     pub hold: Option<HoldView>,
-    /// Its plans.
+    /// Its tags, in order.
+    pub tags: Vec<String>,
+    /// Its plans, given one by one or by a tag.
     #[schema(value_type = Vec<uuid::Uuid>)]
     pub plan_ids: Vec<PlanId>,
     /// The repositories of these plans.
@@ -137,6 +141,7 @@ pub struct LeftBehindView {
 /// What the view of one host is made of.
 struct Facts {
     is_online: bool,
+    tags: Vec<String>,
     plans: Vec<Plan>,
     repositories: Vec<Repository>,
     /// What [`stored::standing`] says of it, newest first.
@@ -152,6 +157,7 @@ impl Facts {
         let db = manager.db().read();
         Ok(Self {
             is_online: manager.links().online().await.contains(&host),
+            tags: tags_of::of_host(db, host).await?,
             plans: plans::of_host(db, host).await?,
             repositories: repositories::of_host(db, host).await?,
             runs: stored::standing(db, Some(host)).await?,
@@ -180,6 +186,7 @@ fn view(host: Host, facts: &Facts) -> HostView {
         last_seen_at: host.last_seen_at,
         enrolled_at: host.enrolled_at,
         hold: host.hold.map(|hold| HoldView { code: hold.code, message: hold.message }),
+        tags: facts.tags.clone(),
         plan_ids: facts.plans.iter().map(|plan| plan.id).collect(),
         repository_ids: facts.repositories.iter().map(|repository| repository.id).collect(),
         desired_generation: host.generation,

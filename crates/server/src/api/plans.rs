@@ -1,8 +1,10 @@
-//! Plans: what is backed up, into which repository, and on which hosts.
+//! Plans: what is backed up, into which repository, how, and on which hosts.
 
 pub mod create;
 pub mod delete;
 pub mod list;
+pub mod options;
+pub mod presets;
 pub mod rules;
 pub mod show;
 pub mod times;
@@ -14,14 +16,16 @@ use super::{
 };
 use crate::{
     db::{
+        Tx,
         hosts::{self, HostState},
         plans::{self, Plan},
-        repositories, store,
+        repositories, store, tags,
     },
     events::Topic,
     manager::Manager,
 };
 use jiff::Timestamp;
+use options::PlanOptionsView;
 use protocol::{Code, HostId, PlanId, Problem, RepositoryId, Retention};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -41,24 +45,66 @@ pub struct PlanView {
     pub paths: Vec<String>,
     /// restic exclude patterns.
     pub excludes: Vec<String>,
+    /// Named sets of exclude patterns.
+    pub presets: Vec<String>,
     /// Tags beside the plan's and the run's own.
     pub tags: Vec<String>,
     /// How long snapshots are kept; absent keeps all.
     pub retention: Option<RetentionView>,
+    /// How its backups run.
+    pub options: PlanOptionsView,
     /// When it runs: five-field cron or an @ word, in the time zone of each machine; absent for a plan that
     /// runs by hand.
     pub cron: Option<String>,
     /// Whether it may run.
     pub enabled: bool,
-    /// The hosts that it is assigned to.
+    /// The hosts that it is assigned to one by one.
     #[schema(value_type = Vec<uuid::Uuid>)]
     pub host_ids: Vec<HostId>,
+    /// The tags of hosts that it is assigned to.
+    pub host_tags: Vec<String>,
+    /// The hosts that have it, one by one or by a tag.
+    #[schema(value_type = Vec<uuid::Uuid>)]
+    pub all_host_ids: Vec<HostId>,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// When an admin last changed it.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
+    /// Grows with each change; a change may say which one it is based on.
+    pub revision: i64,
+}
+
+/// Who has a plan.
+#[derive(Debug, Default)]
+pub(super) struct Assigned {
+    /// The hosts that were chosen one by one, in order.
+    pub hosts: Vec<HostId>,
+    /// The tags that were chosen, in order.
+    pub tags: Vec<String>,
+}
+
+impl Assigned {
+    async fn read(tx: &mut Tx, id: PlanId) -> ApiResult<Self> {
+        Ok(Self {
+            hosts: plans::chosen_hosts(&mut **tx, id).await?,
+            tags: tags::of_plan(&mut **tx, id).await?,
+        })
+    }
+
+    async fn write(&self, tx: &mut Tx, id: PlanId) -> ApiResult<()> {
+        plans::set_hosts(tx, id, &self.hosts).await?;
+        tags::set_of_plan(tx, id, &self.tags).await?;
+        Ok(())
+    }
+}
+
+/// What a form says of the hosts of a plan, in order and each once.
+fn in_order(mut hosts: Vec<HostId>) -> Vec<HostId> {
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
 }
 
 /// How long snapshots are kept, in restic's own policies. At least one must keep something.
@@ -108,20 +154,25 @@ macro_rules! same_fields {
 same_fields!(Retention -> RetentionView);
 same_fields!(RetentionView -> Retention);
 
-pub(super) fn view(plan: Plan, host_ids: Vec<HostId>) -> PlanView {
+pub(super) fn view(plan: Plan, assigned: Assigned, all_host_ids: Vec<HostId>) -> PlanView {
     PlanView {
         id: plan.id,
         name: plan.name,
         repository_id: plan.repository_id,
         paths: plan.paths,
         excludes: plan.excludes,
+        presets: plan.presets,
         tags: plan.tags,
         retention: plan.retention.map(RetentionView::from),
+        options: plan.options.into(),
         cron: Some(plan.cron).filter(|cron| !cron.is_empty()),
         enabled: plan.enabled,
-        host_ids,
+        host_ids: assigned.hosts,
+        host_tags: assigned.tags,
+        all_host_ids,
         created_at: plan.created_at,
         updated_at: plan.updated_at,
+        revision: plan.revision,
     }
 }
 

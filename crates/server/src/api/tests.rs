@@ -14,6 +14,7 @@ mod slots;
 mod standing;
 mod store;
 mod streams;
+mod tags;
 mod uploads;
 
 use crate::{

@@ -248,6 +248,18 @@ pub async fn find_by_key(
         .transpose()
 }
 
+/// The system of a host; of one that does not exist it is unknown.
+///
+/// # Errors
+/// When the database fails.
+pub async fn os(db: impl SqliteExecutor<'_>, host: HostId) -> Result<HostOs, DbError> {
+    let id = host.to_string();
+    let os =
+        sqlx::query_scalar!("SELECT os FROM hosts WHERE id = ?", id).fetch_optional(db).await?;
+    let os = os.map(|os| Row { table: "hosts", id: &id }.word("os", &os)).transpose()?;
+    Ok(os.unwrap_or(HostOs::Unknown))
+}
+
 /// A host that comes in by a token.
 #[derive(Clone, Debug)]
 pub struct NewHost<'a> {
@@ -314,7 +326,7 @@ pub async fn rename(tx: &mut Tx, host: HostId, name: &str) -> Result<bool, DbErr
     Ok(done.rows_affected() > 0)
 }
 
-/// Revokes or removes a host. A removed one leaves its plans; its open runs are for
+/// Revokes or removes a host. A removed one leaves its plans and tags; its open runs are for
 /// [`super::runs::finish_lost`]. Says whether the state changed; no state is left for an earlier one.
 ///
 /// # Errors
@@ -331,6 +343,7 @@ pub async fn set_state(tx: &mut Tx, host: HostId, state: HostState) -> Result<bo
     .await?;
     if state == HostState::Removed {
         sqlx::query!("DELETE FROM plan_hosts WHERE host_id = ?", id).execute(&mut **tx).await?;
+        sqlx::query!("DELETE FROM host_tags WHERE host_id = ?", id).execute(&mut **tx).await?;
     }
     Ok(done.rows_affected() > 0)
 }

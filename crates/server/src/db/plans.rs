@@ -1,4 +1,4 @@
-//! Plans: what is backed up, into which repository, and on which hosts.
+//! Plans: what is backed up, into which repository, how, and on which hosts.
 
 use super::{
     Tx,
@@ -6,7 +6,7 @@ use super::{
     row::{Row, millis, to_json},
 };
 use jiff::Timestamp;
-use protocol::{HostId, PlanId, RepositoryId, Retention};
+use protocol::{HostId, PlanId, PlanOptions, RepositoryId, Retention};
 use sqlx::SqliteExecutor;
 
 /// A plan as it stands in the database.
@@ -23,10 +23,14 @@ pub struct Plan {
     pub paths: Vec<String>,
     /// restic exclude patterns.
     pub excludes: Vec<String>,
+    /// Names of [`crate::presets`], whose patterns are left out too.
+    pub presets: Vec<String>,
     /// Tags beside the plan's and the run's own.
     pub tags: Vec<String>,
     /// How long snapshots are kept; without it, all are.
     pub retention: Option<Retention>,
+    /// How its backups run.
+    pub options: PlanOptions,
     /// When it runs: five-field cron in the time zone of each machine; empty for a plan that runs by hand.
     pub cron: String,
     /// Whether it may run.
@@ -45,8 +49,10 @@ struct PlanRow {
     repository_id: Option<String>,
     paths: String,
     excludes: String,
+    presets: String,
     tags: String,
     retention: Option<String>,
+    options: String,
     cron: String,
     enabled: i64,
     created_at: i64,
@@ -64,7 +70,9 @@ impl TryFrom<PlanRow> for Plan {
             repository_id: row.maybe_parse("repository_id", stored.repository_id.as_deref())?,
             paths: row.json("paths", &stored.paths)?,
             excludes: row.json("excludes", &stored.excludes)?,
+            presets: row.json("presets", &stored.presets)?,
             tags: row.json("tags", &stored.tags)?,
+            options: row.json("options", &stored.options)?,
             retention: row.maybe_json("retention", stored.retention.as_deref())?,
             created_at: row.time("created_at", stored.created_at)?,
             updated_at: row.time("updated_at", stored.updated_at)?,
@@ -80,8 +88,10 @@ impl TryFrom<PlanRow> for Plan {
 struct Written {
     paths: String,
     excludes: String,
+    presets: String,
     tags: String,
     retention: Option<String>,
+    options: String,
 }
 
 impl Written {
@@ -91,7 +101,9 @@ impl Written {
         Ok(Self {
             paths: list("paths", &plan.paths)?,
             excludes: list("excludes", &plan.excludes)?,
+            presets: list("presets", &plan.presets)?,
             tags: list("tags", &plan.tags)?,
+            options: to_json("plans", "options", plan.id, &plan.options)?,
             retention: retention.map(|r| to_json("plans", "retention", plan.id, r)).transpose()?,
         })
     }
@@ -104,7 +116,8 @@ impl Written {
 pub async fn list(db: impl SqliteExecutor<'_>) -> Result<Vec<Plan>, DbError> {
     let rows = sqlx::query_as!(
         PlanRow,
-        "SELECT id, name, repository_id, paths, excludes, tags, retention, cron, enabled, created_at, updated_at, revision
+        "SELECT id, name, repository_id, paths, excludes, presets, tags, retention, options, cron, enabled, created_at,
+                updated_at, revision
          FROM plans ORDER BY name COLLATE NOCASE, id"
     )
     .fetch_all(db)
@@ -120,7 +133,8 @@ pub async fn find(db: impl SqliteExecutor<'_>, id: PlanId) -> Result<Option<Plan
     let id = id.to_string();
     let row = sqlx::query_as!(
         PlanRow,
-        "SELECT id, name, repository_id, paths, excludes, tags, retention, cron, enabled, created_at, updated_at, revision
+        "SELECT id, name, repository_id, paths, excludes, presets, tags, retention, options, cron, enabled, created_at,
+                updated_at, revision
          FROM plans WHERE id = ?",
         id
     )
@@ -151,10 +165,14 @@ pub async fn of_host(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Vec<Pl
     let host = host.to_string();
     let rows = sqlx::query_as!(
         PlanRow,
-        "SELECT id, name, plan_targets.repository_id, paths, excludes, tags, retention, cron, enabled, created_at,
-                updated_at, revision
-         FROM plans JOIN plan_targets ON plan_targets.plan_id = plans.id WHERE plan_targets.host_id = ?
-         ORDER BY name COLLATE NOCASE, id",
+        r#"SELECT id AS "id!: String", name AS "name!: String",
+                  plan_targets.repository_id AS "repository_id?: String", paths AS "paths!: String",
+                  excludes AS "excludes!: String", presets AS "presets!: String", tags AS "tags!: String",
+                  retention AS "retention?: String", options AS "options!: String", cron AS "cron!: String",
+                  enabled AS "enabled!: i64", created_at AS "created_at!: i64", updated_at AS "updated_at!: i64",
+                  revision AS "revision!: i64"
+           FROM plans JOIN plan_targets ON plan_targets.plan_id = plans.id WHERE plan_targets.host_id = ?
+           ORDER BY name COLLATE NOCASE, id"#,
         host
     )
     .fetch_all(db)
@@ -162,11 +180,42 @@ pub async fn of_host(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Vec<Pl
     rows.into_iter().map(Plan::try_from).collect()
 }
 
-/// The hosts of a plan.
+/// The hosts that have a plan, one by one or by a tag.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn hosts(db: impl SqliteExecutor<'_>, id: PlanId) -> Result<Vec<HostId>, DbError> {
+    let key = id.to_string();
+    let ids = sqlx::query_scalar!(
+        r#"SELECT host_id AS "host_id!: String" FROM plan_assignments WHERE plan_id = ? ORDER BY host_id"#,
+        key
+    )
+    .fetch_all(db)
+    .await?;
+    ids.iter()
+        .map(|host| Row { table: "plan_assignments", id: &key }.parse("host_id", host))
+        .collect()
+}
+
+/// Which host has which plan, one by one or by a tag: all pairs.
+///
+/// # Errors
+/// When the database fails.
+pub async fn assignments(db: impl SqliteExecutor<'_>) -> Result<Vec<(PlanId, HostId)>, DbError> {
+    let rows = sqlx::query!(
+        r#"SELECT plan_id AS "plan_id!: String", host_id AS "host_id!: String" FROM plan_assignments
+           ORDER BY plan_id, host_id"#
+    )
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(|row| pair("plan_assignments", &row.plan_id, &row.host_id)).collect()
+}
+
+/// The hosts that a plan was assigned to one by one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn chosen_hosts(db: impl SqliteExecutor<'_>, id: PlanId) -> Result<Vec<HostId>, DbError> {
     let key = id.to_string();
     let ids = sqlx::query_scalar!(
         "SELECT host_id FROM plan_hosts WHERE plan_id = ? ORDER BY host_id",
@@ -177,20 +226,20 @@ pub async fn hosts(db: impl SqliteExecutor<'_>, id: PlanId) -> Result<Vec<HostId
     ids.iter().map(|host| Row { table: "plan_hosts", id: &key }.parse("host_id", host)).collect()
 }
 
-/// Which plan runs on which host, all pairs.
+/// The same of all plans.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn assignments(db: impl SqliteExecutor<'_>) -> Result<Vec<(PlanId, HostId)>, DbError> {
+pub async fn choices(db: impl SqliteExecutor<'_>) -> Result<Vec<(PlanId, HostId)>, DbError> {
     let rows = sqlx::query!("SELECT plan_id, host_id FROM plan_hosts ORDER BY plan_id, host_id")
         .fetch_all(db)
         .await?;
-    rows.iter()
-        .map(|row| {
-            let pair = Row { table: "plan_hosts", id: &row.plan_id };
-            Ok((pair.parse("plan_id", &row.plan_id)?, pair.parse("host_id", &row.host_id)?))
-        })
-        .collect()
+    rows.iter().map(|row| pair("plan_hosts", &row.plan_id, &row.host_id)).collect()
+}
+
+fn pair(table: &'static str, plan: &str, host: &str) -> Result<(PlanId, HostId), DbError> {
+    let row = Row { table, id: plan };
+    Ok((row.parse("plan_id", plan)?, row.parse("host_id", host)?))
 }
 
 /// Enters a plan.
@@ -203,15 +252,18 @@ pub async fn insert(tx: &mut Tx, plan: &Plan) -> Result<(), DbError> {
     let json = Written::of(plan)?;
     sqlx::query!(
         "INSERT INTO plans
-             (id, name, repository_id, paths, excludes, tags, retention, cron, enabled, created_at, updated_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             (id, name, repository_id, paths, excludes, presets, tags, retention, options, cron, enabled, created_at,
+              updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         id,
         plan.name,
         repository,
         json.paths,
         json.excludes,
+        json.presets,
         json.tags,
         json.retention,
+        json.options,
         plan.cron,
         plan.enabled,
         created,
@@ -231,15 +283,17 @@ pub async fn update(tx: &mut Tx, plan: &Plan) -> Result<(), DbError> {
     let updated = millis(plan.updated_at);
     let json = Written::of(plan)?;
     sqlx::query!(
-        "UPDATE plans SET name = ?, repository_id = ?, paths = ?, excludes = ?, tags = ?, retention = ?,
-                cron = ?, enabled = ?, updated_at = ?, revision = revision + 1
+        "UPDATE plans SET name = ?, repository_id = ?, paths = ?, excludes = ?, presets = ?, tags = ?,
+                retention = ?, options = ?, cron = ?, enabled = ?, updated_at = ?, revision = revision + 1
          WHERE id = ?",
         plan.name,
         repository,
         json.paths,
         json.excludes,
+        json.presets,
         json.tags,
         json.retention,
+        json.options,
         plan.cron,
         plan.enabled,
         updated,
@@ -250,7 +304,7 @@ pub async fn update(tx: &mut Tx, plan: &Plan) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Makes these the hosts of the plan, and no others.
+/// Makes these the hosts that the plan is assigned to one by one, and no others.
 ///
 /// # Errors
 /// When the database fails, or a host does not exist.

@@ -217,7 +217,8 @@ pub async fn delete(tx: &mut Tx, id: RepositoryId) -> Result<(), DbError> {
 pub async fn hosts(db: impl SqliteExecutor<'_>, id: RepositoryId) -> Result<Vec<HostId>, DbError> {
     let key = id.to_string();
     let ids = sqlx::query_scalar!(
-        "SELECT DISTINCT host_id FROM plan_targets WHERE repository_id = ? ORDER BY 1",
+        r#"SELECT DISTINCT host_id AS "host_id!: String" FROM plan_targets WHERE repository_id = ?
+           ORDER BY 1"#,
         key
     )
     .fetch_all(db)
@@ -232,7 +233,7 @@ pub async fn hosts(db: impl SqliteExecutor<'_>, id: RepositoryId) -> Result<Vec<
 pub async fn plans(db: impl SqliteExecutor<'_>, id: RepositoryId) -> Result<Vec<PlanId>, DbError> {
     let key = id.to_string();
     let ids = sqlx::query_scalar!(
-        r#"SELECT id AS "id!" FROM plans WHERE repository_id = ?1
+        r#"SELECT id AS "id!: String" FROM plans WHERE repository_id = ?1
            UNION SELECT plan_id FROM plan_targets WHERE repository_id = ?1 ORDER BY 1"#,
         key
     )

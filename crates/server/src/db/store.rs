@@ -94,7 +94,8 @@ pub async fn repository_of(
 /// When the database fails.
 pub async fn hosts_without_repository(db: impl SqliteExecutor<'_>) -> Result<Vec<HostId>, DbError> {
     let ids = sqlx::query_scalar!(
-        "SELECT DISTINCT host_id FROM plan_targets WHERE repository_id IS NULL ORDER BY 1"
+        r#"SELECT DISTINCT host_id AS "host_id!: String" FROM plan_targets WHERE repository_id IS NULL
+           ORDER BY 1"#
     )
     .fetch_all(db)
     .await?;

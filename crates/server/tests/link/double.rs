@@ -5,8 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use protocol::{
     CommandRun, Frame, FromAgent, Hello, HostArch, HostId, HostOs, JobFinished, JobKind,
     JobStarted, JobStatus, JournalId, JournalState, LogLine, LogStream, PROTOCOL_VERSION, PlanId,
-    Problem, ProtocolVersion, RepositoryId, RunId, RunSpec, Secret, SeenManager, TicketConfirm,
-    ToAgent, TreeWant, Welcome, journal::ChainHash,
+    PlanOptions, Problem, ProtocolVersion, RepositoryId, RunId, RunSpec, Secret, SeenManager,
+    TicketConfirm, ToAgent, TreeWant, Welcome, journal::ChainHash,
 };
 use rcgen::PublicKeyData as _;
 use rustls::{ClientConfig, RootCertStore};
@@ -172,8 +172,10 @@ impl Fleet {
             repository_id: Some(repository_id),
             paths: vec!["/home".to_owned()],
             excludes: Vec::new(),
+            presets: Vec::new(),
             tags: Vec::new(),
             retention: None,
+            options: PlanOptions::default(),
             cron: String::new(),
             enabled: true,
             created_at: now,

@@ -11,18 +11,17 @@ import type {
 import type { App } from '$lib/state/app.svelte';
 import { ConnectionTest } from '$lib/state/connection-test.svelte';
 import { FormErrors } from '$lib/state/form-errors.svelte';
-import { COUNT_ERROR, PlanDraft } from '$lib/state/plan-draft.svelte';
+import { PLAN_FIELDS, PlanDraft } from '$lib/state/plan-draft.svelte';
 
 /** The fields that errors can go to, by the server's names, with what stands in each. */
 const FIELDS: Record<string, (draft: AddMachine) => string> = {
   name: (draft) => draft.name,
   plan_id: (draft) => draft.planId,
   folder: (draft) => draft.folder,
+  ...Object.fromEntries(
+    PLAN_FIELDS.map((field) => [`plan.${field}`, (draft: AddMachine) => draft.plan.typed(field)]),
+  ),
   'plan.name': (draft) => draft.planName,
-  'plan.paths': (draft) => draft.plan.typed('paths'),
-  'plan.excludes': (draft) => draft.plan.typed('excludes'),
-  'plan.cron': (draft) => draft.plan.typed('cron'),
-  'plan.retention': (draft) => draft.plan.typed('retention'),
   'plan.repository_id': (draft) => draft.repositoryId,
   'plan.repository.name': (draft) => draft.repositoryName,
   'plan.repository.url': ({ repository }) => repository.url,
@@ -207,7 +206,9 @@ export class AddMachine {
     }
     const noPath = 'Name at least one folder or file to back up.';
     say(this.plan.paths.trim() === '', 'plan.paths', noPath);
-    say(!this.plan.read(), 'plan.retention', COUNT_ERROR);
+    const read = this.plan.read();
+    if ('wrong' in read)
+      for (const [field, message] of read.wrong) say(true, `plan.${field}`, message);
     if (this.where === 'store') {
       const isHomeless = this.app.fleet.store.data?.state === 'homeless';
       say(isHomeless && this.folder.trim() === '', 'folder', 'Say where the store shall lie.');
@@ -220,8 +221,8 @@ export class AddMachine {
   }
 
   #planForm(): PlanForMachineForm {
-    const { paths, excludes, cron, retention } = this.plan.read() ?? { paths: [] };
-    const plan = { name: this.planName, paths, excludes, cron, retention };
+    const read = this.plan.read();
+    const plan = { ...('fields' in read ? read.fields : { paths: [] }), name: this.planName };
     if (this.where === 'store') return plan;
     return this.where === 'existing'
       ? { ...plan, repository_id: this.repositoryId }

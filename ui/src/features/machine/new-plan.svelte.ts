@@ -1,16 +1,14 @@
 // A further plan of a machine as it is typed. It outlives the page, as all does that is typed.
 import { PlanDraft } from '$lib/state/plan-draft.svelte';
 
-/** The typed plan, and where its snapshots will go. */
+/** The typed plan. */
 export class NewPlan {
   isOpen = $state(false);
-  repositoryId = $state('');
   plan = $state.raw(PlanDraft.empty());
 
   /** Begins anew, closed. */
   reset(): void {
     this.isOpen = false;
-    this.repositoryId = '';
     this.plan = PlanDraft.empty();
   }
 }

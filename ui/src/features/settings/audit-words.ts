@@ -13,6 +13,7 @@ const WORDS: Record<string, string> = {
   'host.remove': 'Removed',
   'host.rename': 'Renamed',
   'host.revoke': 'Revoked',
+  'host.tags': 'Changed tags',
   'notice.resolve': 'Put a notice away',
   'password.change': 'Changed the password',
   'password.first': 'Set the first password',

@@ -35,10 +35,12 @@ function placeCommands(): Command[] {
   };
   return [
     place('Fleet', '#/', 'g f'),
+    place('Plans', '#/plans', 'g p'),
     place('Activity', '#/activity', 'g a'),
     place('Store', '#/store'),
     place('Settings', '#/settings', 'g s'),
     place('Add machine', '#/add'),
+    place('New plan', '#/plans/new'),
   ];
 }
 

@@ -286,6 +286,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/hosts/{id}/tags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Makes these the tags of a host, and no others. With a tag it gets the plans that go by it, and
+         *     loses them with it.
+         */
+        put: operations["set_host_tags"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/notices": {
         parameters: {
             query?: never;
@@ -349,6 +369,23 @@ export interface paths {
         put?: never;
         /** Makes a plan and assigns it. */
         post: operations["create_plan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/plans/presets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The named sets of exclude patterns, and what each means on which system. */
+        get: operations["list_presets"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -877,7 +914,7 @@ export interface components {
             folder: string;
         };
         /** @enum {string} */
-        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "commitment_broken" | "announcement_over" | "announcement_refused" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "on_battery" | "metered" | "timed_out" | "stalled" | "hook_failed" | "hook_unknown" | "store_homeless" | "store_away" | "snapshots_suspect" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "not_confirmed" | "too_large" | "keyring_missing" | "keyring_locked" | "keyring_failed" | "vault_key_missing" | "vault_key_wrong" | "database_too_new" | "data_unusable" | "listen_failed" | "stopping" | "internal";
+        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "commitment_broken" | "announcement_over" | "announcement_refused" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "on_battery" | "metered" | "timed_out" | "stalled" | "hook_failed" | "hook_unknown" | "store_homeless" | "store_away" | "snapshots_suspect" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "stale" | "not_confirmed" | "too_large" | "keyring_missing" | "keyring_locked" | "keyring_failed" | "vault_key_missing" | "vault_key_wrong" | "database_too_new" | "data_unusable" | "listen_failed" | "stopping" | "internal";
         /** @description What an act that cannot be undone wants to hear. */
         ConfirmForm: {
             /** @description The name of the thing, exactly. */
@@ -928,11 +965,16 @@ export interface components {
             cron?: string | null;
             /** @description restic exclude patterns. */
             excludes?: string[];
-            /** @description The hosts that it is assigned to. */
+            /** @description The hosts that it is assigned to one by one. */
             host_ids?: string[];
+            /** @description The tags of hosts that it is assigned to; hosts that get one later get the plan with it. */
+            host_tags?: string[];
             name: string;
+            options?: components["schemas"]["PlanOptionsView"] | null;
             /** @description Absolute paths, at least one. */
             paths: string[];
+            /** @description Names of sets of excludes. */
+            presets?: string[];
             /**
              * Format: uuid
              * @description Where its snapshots go; absent for the store, where each machine has a repository of its own.
@@ -1159,6 +1201,27 @@ export interface components {
             /** @description The reason in words. */
             message: string;
         };
+        /** @description What runs around a backup: names of programs in the endpoint's own folder of hooks. */
+        HooksView: {
+            /** @description After it in any case, and last. */
+            after?: string | null;
+            /** @description Before it. When this fails there is no backup. */
+            before?: string | null;
+            /** @description After it when it did not. */
+            on_failure?: string | null;
+            /** @description After it when it wrote its snapshot, complete or not. */
+            on_success?: string | null;
+            /**
+             * Format: int32
+             * @description How long each may take, in seconds.
+             */
+            timeout_seconds?: number | null;
+        };
+        /** @description The tags of a host. */
+        HostTagsForm: {
+            /** @description All of them: letters, digits, dots, dashes and underscores. Capitals are made small. */
+            tags: string[];
+        };
         /** @description A host. */
         HostView: {
             /**
@@ -1215,7 +1278,7 @@ export interface components {
             next_action?: components["schemas"]["NextActionView"] | null;
             /** @description `linux`, `windows`, `darwin` or `unknown`. */
             os: string;
-            /** @description Its plans. */
+            /** @description Its plans, given one by one or by a tag. */
             plan_ids: string[];
             /** @description How each of its plans stands, in the order of `plan_ids`. */
             plans: components["schemas"]["PlanStandView"][];
@@ -1230,6 +1293,8 @@ export interface components {
             restic_version: string;
             /** @description Where it stands: `enrolled` or `revoked`. */
             state: string;
+            /** @description Its tags, in order. */
+            tags: string[];
             /** @description Its IANA time zone. */
             time_zone?: string | null;
         };
@@ -1421,8 +1486,11 @@ export interface components {
             /** @description restic exclude patterns. */
             excludes?: string[];
             name: string;
+            options?: components["schemas"]["PlanOptionsView"] | null;
             /** @description Absolute paths, at least one. */
             paths: string[];
+            /** @description Names of sets of excludes. */
+            presets?: string[];
             repository?: components["schemas"]["CreateRepositoryForm"] | null;
             /**
              * Format: uuid
@@ -1432,6 +1500,52 @@ export interface components {
             retention?: components["schemas"]["RetentionView"] | null;
             /** @description Tags; none may have a comma or begin with `plan:` or `run:`. */
             tags?: string[];
+        };
+        /**
+         * @description How the backups of a plan run, beside what they take and when. What is absent is restic's or the
+         *     agent's own choice.
+         */
+        PlanOptionsView: {
+            /** @description Leave out folders that say by a `CACHEDIR.TAG` that they can be made again. */
+            exclude_caches?: boolean;
+            /** @description What runs around a backup. */
+            hooks?: components["schemas"]["HooksView"];
+            /**
+             * Format: int32
+             * @description The fastest download, in KiB a second.
+             */
+            limit_download_kib?: number | null;
+            /**
+             * Format: int32
+             * @description The fastest upload, in KiB a second.
+             */
+            limit_upload_kib?: number | null;
+            /** @description Begin nothing by the clock while the network is paid for by the byte. */
+            not_metered?: boolean;
+            /** @description Begin nothing by the clock while the machine runs on its battery. */
+            not_on_battery?: boolean;
+            /** @description Stay on the file systems of the plan's own folders. */
+            one_file_system?: boolean;
+            /**
+             * Format: int32
+             * @description How many files are read at once.
+             */
+            read_concurrency?: number | null;
+            /**
+             * Format: int32
+             * @description How long restic waits for a lock of somebody else, in minutes.
+             */
+            retry_lock_minutes?: number | null;
+            /**
+             * Format: int32
+             * @description How long neither bytes nor files may move, in minutes.
+             */
+            stall_minutes?: number | null;
+            /**
+             * Format: int32
+             * @description How long a run may take, in minutes.
+             */
+            timeout_minutes?: number | null;
         };
         /** @description How a plan stands on a host. */
         PlanStandView: {
@@ -1447,6 +1561,8 @@ export interface components {
         };
         /** @description A plan. */
         PlanView: {
+            /** @description The hosts that have it, one by one or by a tag. */
+            all_host_ids: string[];
             /**
              * Format: date-time
              * @description When it was made.
@@ -1461,8 +1577,10 @@ export interface components {
             enabled: boolean;
             /** @description restic exclude patterns. */
             excludes: string[];
-            /** @description The hosts that it is assigned to. */
+            /** @description The hosts that it is assigned to one by one. */
             host_ids: string[];
+            /** @description The tags of hosts that it is assigned to. */
+            host_tags: string[];
             /**
              * Format: uuid
              * @description Its id, which is also its restic tag (`plan:<id>`).
@@ -1470,14 +1588,23 @@ export interface components {
             id: string;
             /** @description Its name. */
             name: string;
+            /** @description How its backups run. */
+            options: components["schemas"]["PlanOptionsView"];
             /** @description What is backed up. */
             paths: string[];
+            /** @description Named sets of exclude patterns. */
+            presets: string[];
             /**
              * Format: uuid
              * @description Where its snapshots go; absent for the store, where each machine has a repository of its own.
              */
             repository_id?: string | null;
             retention?: components["schemas"]["RetentionView"] | null;
+            /**
+             * Format: int64
+             * @description Grows with each change; a change may say which one it is based on.
+             */
+            revision: number;
             /** @description Tags beside the plan's and the run's own. */
             tags: string[];
             /**
@@ -1485,6 +1612,23 @@ export interface components {
              * @description When an admin last changed it.
              */
             updated_at: string;
+        };
+        /** @description A named set of exclude patterns. */
+        PresetView: {
+            /** @description Further ones for macOS. */
+            darwin: string[];
+            /** @description The patterns for every system. */
+            everywhere: string[];
+            /** @description What to know before it is chosen. */
+            help: string;
+            /** @description Further ones for Linux. */
+            linux: string[];
+            /** @description Its name in plans. */
+            name: string;
+            /** @description What people read. */
+            title: string;
+            /** @description Further ones for Windows. */
+            windows: string[];
         };
         /** @description The body of every refusal. */
         ProblemView: {
@@ -2229,18 +2373,29 @@ export interface components {
         /**
          * @description A changed plan. Absent leaves a field alone, a value sets it; `null` clears the retention, which
          *     then keeps all snapshots, and the times, after which it runs by hand; as the repository it means the
-         *     store.
+         *     store, and as the options it leaves all to restic and the agent.
          */
         UpdatePlanForm: {
             cron?: string | null;
             enabled?: boolean | null;
             excludes?: string[] | null;
             host_ids?: string[] | null;
+            /** @description The tags of hosts that it is assigned to. */
+            host_tags?: string[] | null;
             name?: string | null;
+            options?: components["schemas"]["PlanOptionsView"] | null;
             paths?: string[] | null;
+            /** @description Names of sets of excludes. */
+            presets?: string[] | null;
             /** Format: uuid */
             repository_id?: string | null;
             retention?: components["schemas"]["RetentionView"] | null;
+            /**
+             * Format: int64
+             * @description The revision that the change is based on: if the plan has another by now, nothing is changed.
+             *     Absent for a change that holds whatever else was changed.
+             */
+            revision?: number | null;
             tags?: string[] | null;
         };
         /** @description A changed repository. Absent leaves a field alone, `null` clears it, a value sets it. */
@@ -2850,6 +3005,39 @@ export interface operations {
             };
         };
     };
+    set_host_tags: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["HostTagsForm"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HostView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
     list_notices: {
         parameters: {
             query?: never;
@@ -2978,6 +3166,33 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PlanView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    list_presets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PresetView"][];
                 };
             };
             default: {

@@ -7,6 +7,7 @@ import type {
   Machine,
   Notice,
   Plan,
+  Preset,
   Repository,
   Run,
   Store,
@@ -32,6 +33,8 @@ export class Fleet {
   readonly announcements: Live<Announcement[]>;
   readonly openRuns: Live<Run[]>;
   readonly plans: Live<Plan[]>;
+  /** The named sets of excludes; only read where a plan is typed. */
+  readonly presets: Live<Preset[]>;
   readonly repositories: Live<Repository[]>;
   readonly system: Live<System>;
   /** Only kept fresh where it is shown, by {@link watchStrips}: a month of a fleet is much to count. */
@@ -63,6 +66,7 @@ export class Fleet {
       granted(client.GET('/api/runs', { params: { query: { open: true, limit: 200 } } })),
     );
     this.plans = live(['plan', 'host'], () => granted(client.GET('/api/plans')), 800);
+    this.presets = live([], () => granted(client.GET('/api/plans/presets')));
     this.repositories = live(
       ['repository', 'plan'],
       () => granted(client.GET('/api/repositories')),
@@ -128,6 +132,21 @@ export class Fleet {
     return plan.repository_id
       ? this.repository(plan.repository_id)
       : this.repositories.data?.find((it) => it.store_host_id === machine.id);
+  }
+
+  /** The tags that machines or plans have, each once and in order. */
+  get tags(): string[] {
+    const of = [
+      ...(this.machines.data ?? []).flatMap((machine) => machine.tags),
+      ...(this.plans.data ?? []).flatMap((plan) => plan.host_tags),
+    ];
+    return [...new Set(of)].toSorted((a, b) => a.localeCompare(b, 'en'));
+  }
+
+  /** The systems of these machines, each once. */
+  systemsOf(ids: readonly string[]): string[] {
+    const systems = ids.map((id) => this.machine(id)?.os).filter((it) => it !== undefined);
+    return [...new Set(systems)];
   }
 
   /** Where a plan's snapshots go, in words. */

@@ -7,6 +7,8 @@ export type Route =
   | { view: 'add' }
   | { view: 'announcement'; id: string }
   | { view: 'machine'; id: string; tab: MachineTab; rest: string[] }
+  | { view: 'plans' }
+  | { view: 'plan'; id?: string }
   | { view: 'activity' }
   | { view: 'run'; id: string }
   | { view: 'store' }
@@ -25,6 +27,10 @@ export function parseRoute(hash: string): Route {
   if (view === '') return { view: 'fleet' };
   if (view === 'add' || view === 'activity' || view === 'store' || view === 'settings') {
     return { view };
+  }
+  if (view === 'plans') {
+    if (!id) return { view };
+    return id === 'new' ? { view: 'plan' } : { view: 'plan', id };
   }
   if (view === 'announcements' && id) return { view: 'announcement', id };
   if (view === 'runs' && id) return { view: 'run', id };

@@ -8,7 +8,7 @@ use crate::{
         extract::Body,
         hosts::host_name_is_free,
         plans::{
-            PlanView,
+            Assigned, PlanView,
             create::{PlanForMachineForm, for_machine},
             view as plan_view,
         },
@@ -133,7 +133,7 @@ impl Made {
             Some(entered) => Some(entered.view(manager).await?),
             None => None,
         };
-        Ok((Some(plan_view(plan, Vec::new())), entered))
+        Ok((Some(plan_view(plan, Assigned::default(), Vec::new())), entered))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
         plans::{self, Plan},
         repositories,
         runs::{self as stored, Run},
+        tags,
     },
     manager::Manager,
 };
@@ -27,6 +28,7 @@ pub async fn list(
     // A handful of queries for the whole fleet, whatever its size.
     let plans = plans::list(db).await?;
     let pairs: BTreeSet<_> = plans::assignments(db).await?.into_iter().collect();
+    let mut tags = tags::of_hosts(db).await?;
     let repositories = repositories::list(db).await?;
     let online = manager.links().online().await;
     let mut runs = by_host(stored::standing(db, None).await?);
@@ -43,6 +45,7 @@ pub async fn list(
         let used = |id| plans.iter().any(|plan| plan.repository_id == Some(id));
         let facts = Facts {
             is_online: online.contains(&host.id),
+            tags: tags.remove(&host.id).unwrap_or_default(),
             repositories: repositories.iter().filter(|it| used(it.id)).cloned().collect(),
             plans,
             runs: runs.remove(&host.id).unwrap_or_default(),

@@ -1,6 +1,10 @@
 //! `POST /api/plans`
 
-use super::{PlanView, RetentionView, announce, check_references, rules, view};
+use super::{
+    Assigned, PlanView, RetentionView, announce, check_references, in_order,
+    options::{self, PlanOptionsView},
+    rules, view,
+};
 use crate::{
     api::{
         change::Change,
@@ -33,18 +37,26 @@ pub struct CreatePlanForm {
     /// restic exclude patterns.
     #[serde(default)]
     excludes: Vec<String>,
+    /// Names of sets of excludes.
+    #[serde(default)]
+    presets: Vec<String>,
     /// Tags; none may have a comma or begin with `plan:` or `run:`.
     #[serde(default)]
     tags: Vec<String>,
     /// How long snapshots are kept; absent keeps all.
     retention: Option<RetentionView>,
+    /// How its backups run; absent leaves all to restic and the agent.
+    options: Option<PlanOptionsView>,
     /// When it runs: five-field cron or an @ word, in the time zone of each machine; absent for a plan that
     /// runs by hand.
     cron: Option<String>,
-    /// The hosts that it is assigned to.
+    /// The hosts that it is assigned to one by one.
     #[serde(default)]
     #[schema(value_type = Vec<uuid::Uuid>)]
     host_ids: Vec<HostId>,
+    /// The tags of hosts that it is assigned to; hosts that get one later get the plan with it.
+    #[serde(default)]
+    host_tags: Vec<String>,
 }
 
 /// Makes a plan and assigns it.
@@ -57,12 +69,13 @@ pub async fn create(
     Body(form): Body<CreatePlanForm>,
 ) -> ApiResult<(StatusCode, Json<PlanView>)> {
     let mut change = Change::begin(&manager, who).await?;
-    let (plan, hosts) = build(form, manager.new_id(), change.now)?;
-    insert(&mut change, &plan, &hosts).await?;
+    let (plan, assigned) = build(form, manager.new_id(), change.now)?;
+    insert(&mut change, &plan, &assigned).await?;
+    let hosts = plans::hosts(&mut *change.tx, plan.id).await?;
     let touched = desired::touch_hosts(&manager, &mut change.tx, &hosts).await?;
     change.commit("plan.create", &format!("plan:{}", plan.id), &plan.name).await?;
     announce(&manager, plan.id, plan.repository_id, &touched).await;
-    Ok((StatusCode::CREATED, Json(view(plan, hosts))))
+    Ok((StatusCode::CREATED, Json(view(plan, assigned, hosts))))
 }
 
 /// A new plan that comes with the machine that it is for, and perhaps with its repository. Without
@@ -81,11 +94,16 @@ pub struct PlanForMachineForm {
     /// restic exclude patterns.
     #[serde(default)]
     excludes: Vec<String>,
+    /// Names of sets of excludes.
+    #[serde(default)]
+    presets: Vec<String>,
     /// Tags; none may have a comma or begin with `plan:` or `run:`.
     #[serde(default)]
     tags: Vec<String>,
     /// How long snapshots are kept; absent keeps all.
     retention: Option<RetentionView>,
+    /// How its backups run; absent leaves all to restic and the agent.
+    options: Option<PlanOptionsView>,
     /// When it runs: five-field cron or an @ word, in the time zone of each machine; absent for a plan that
     /// runs by hand.
     cron: Option<String>,
@@ -114,27 +132,30 @@ pub(in crate::api) async fn for_machine(
         repository_id,
         paths: form.paths,
         excludes: form.excludes,
+        presets: form.presets,
         tags: form.tags,
         retention: form.retention,
+        options: form.options,
         cron: form.cron,
         host_ids: Vec::new(),
+        host_tags: Vec::new(),
     };
-    let (plan, hosts) = build(form, manager.new_id(), change.now)?;
-    insert(change, &plan, &hosts).await?;
+    let (plan, nobody) = build(form, manager.new_id(), change.now)?;
+    insert(change, &plan, &nobody).await?;
     Ok((plan, entered))
 }
 
 /// Checks what a plan refers to, and enters it.
-async fn insert(change: &mut Change, plan: &Plan, hosts: &[HostId]) -> ApiResult<()> {
-    check_references(change, plan, hosts).await?;
+async fn insert(change: &mut Change, plan: &Plan, assigned: &Assigned) -> ApiResult<()> {
+    check_references(change, plan, &assigned.hosts).await?;
     plans::insert(&mut change.tx, plan).await?;
-    plans::set_hosts(&mut change.tx, plan.id, hosts).await?;
-    Ok(())
+    assigned.write(&mut change.tx, plan.id).await
 }
 
-fn build(form: CreatePlanForm, id: PlanId, now: Timestamp) -> ApiResult<(Plan, Vec<HostId>)> {
+fn build(form: CreatePlanForm, id: PlanId, now: Timestamp) -> ApiResult<(Plan, Assigned)> {
     rules::paths(&form.paths)?;
     rules::excludes(&form.excludes)?;
+    rules::presets(&form.presets)?;
     rules::tags(&form.tags)?;
     let retention = form.retention.map(Retention::from);
     retention.as_ref().map(rules::retention).transpose()?;
@@ -144,8 +165,10 @@ fn build(form: CreatePlanForm, id: PlanId, now: Timestamp) -> ApiResult<(Plan, V
         repository_id: form.repository_id,
         paths: form.paths,
         excludes: form.excludes,
+        presets: form.presets,
         tags: form.tags,
         retention,
+        options: form.options.map(options::read).transpose()?.unwrap_or_default(),
         cron: match form.cron {
             Some(cron) => rules::cron(&cron)?.to_string(),
             None => String::new(),
@@ -155,8 +178,6 @@ fn build(form: CreatePlanForm, id: PlanId, now: Timestamp) -> ApiResult<(Plan, V
         updated_at: now,
         revision: 0,
     };
-    let mut hosts = form.host_ids;
-    hosts.sort_unstable();
-    hosts.dedup();
-    Ok((plan, hosts))
+    let tags = check::host_tags("host_tags", &form.host_tags)?;
+    Ok((plan, Assigned { hosts: in_order(form.host_ids), tags }))
 }

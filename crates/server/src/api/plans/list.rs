@@ -1,13 +1,14 @@
 //! `GET /api/plans`
 
-use super::{PlanView, view};
+use super::{Assigned, PlanView, view};
 use crate::{
     api::error::{ApiResult, ProblemView},
     auth::Principal,
-    db::plans,
+    db::{plans, tags},
     manager::Manager,
 };
 use axum::{Json, extract::State};
+use protocol::{HostId, PlanId};
 
 /// All plans, by name.
 #[utoipa::path(get, path = "/api/plans", operation_id = "list_plans", tag = "plans",
@@ -17,12 +18,16 @@ pub async fn list(
     State(manager): State<Manager>,
 ) -> ApiResult<Json<Vec<PlanView>>> {
     let db = manager.db().read();
-    let pairs = plans::assignments(db).await?;
+    let (chosen, all) = (plans::choices(db).await?, plans::assignments(db).await?);
+    let mut tags = tags::of_plans(db).await?;
     let plans = plans::list(db).await?;
+    let of = |pairs: &[(PlanId, HostId)], id| {
+        pairs.iter().filter(|(plan, _)| *plan == id).map(|(_, host)| *host).collect()
+    };
     let views = plans.into_iter().map(|plan| {
-        let of_it = pairs.iter().filter(|(id, _)| *id == plan.id);
-        let hosts = of_it.map(|(_, host)| *host).collect();
-        view(plan, hosts)
+        let (hosts, all) = (of(&chosen, plan.id), of(&all, plan.id));
+        let tags = tags.remove(&plan.id).unwrap_or_default();
+        view(plan, Assigned { hosts, tags }, all)
     });
     Ok(Json(views.collect()))
 }

@@ -1,8 +1,11 @@
 //! What a plan must be like.
 
-use crate::api::{
-    check,
-    error::{ApiError, ApiResult},
+use crate::{
+    api::{
+        check,
+        error::{ApiError, ApiResult},
+    },
+    presets,
 };
 use protocol::{Code, Problem, Retention, is_reserved_tag};
 use restic::is_absolute_path;
@@ -35,6 +38,22 @@ pub fn paths(paths: &[String]) -> ApiResult<()> {
 /// Why they are refused.
 pub fn excludes(excludes: &[String]) -> ApiResult<()> {
     entries("excludes", excludes)
+}
+
+/// The presets: names of sets that there are, each once.
+///
+/// # Errors
+/// Why they are refused.
+pub fn presets(names: &[String]) -> ApiResult<()> {
+    for (at, name) in names.iter().enumerate() {
+        if presets::find(name).is_none() {
+            return Err(ApiError::invalid("presets", "There is no such set of excludes."));
+        }
+        if names[..at].contains(name) {
+            return Err(ApiError::invalid("presets", "A set of excludes is named twice."));
+        }
+    }
+    Ok(())
 }
 
 /// The tags: without commas, which restic takes for several tags, and outside of what the manager

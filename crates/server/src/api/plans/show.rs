@@ -1,13 +1,13 @@
 //! `GET /api/plans/{id}`
 
-use super::{PlanView, find, view};
+use super::{Assigned, PlanView, find, view};
 use crate::{
     api::{
         error::{ApiResult, ProblemView},
         extract::PathId,
     },
     auth::Principal,
-    db::plans,
+    db::{plans, tags},
     manager::Manager,
 };
 use axum::{Json, extract::State};
@@ -22,7 +22,9 @@ pub async fn show(
     State(manager): State<Manager>,
     PathId(id): PathId<PlanId>,
 ) -> ApiResult<Json<PlanView>> {
-    let plan = find(manager.db().read(), id).await?;
-    let hosts = plans::hosts(manager.db().read(), id).await?;
-    Ok(Json(view(plan, hosts)))
+    let db = manager.db().read();
+    let plan = find(db, id).await?;
+    let hosts = plans::chosen_hosts(db, id).await?;
+    let tags = tags::of_plan(db, id).await?;
+    Ok(Json(view(plan, Assigned { hosts, tags }, plans::hosts(db, id).await?)))
 }

@@ -71,6 +71,9 @@ async fn what_does_not_fit_is_refused_at_its_field() {
         (with("cron", json!("")), "invalid_input", "cron"),
         (with("repository_id", json!(nobody)), "repository_unknown", "repository_id"),
         (with("host_ids", json!([nobody])), "invalid_input", "host_ids"),
+        (with("host_tags", json!(["a b"])), "invalid_input", "host_tags"),
+        (with("presets", json!(["everything"])), "invalid_input", "presets"),
+        (with("presets", json!(["trash", "trash"])), "invalid_input", "presets"),
     ] {
         let answer = fleet.post("/api/plans", form.clone()).await;
         assert_eq!(answer.refused(422), (code.to_owned(), Some(field.to_owned())), "{form}");
@@ -146,4 +149,123 @@ async fn the_next_times_are_those_of_the_machines_own_clock() {
     let nobody = "00000000-0000-7000-8000-000000000000";
     let path = format!("/api/plans/times?cron=@daily&host_id={nobody}");
     fleet.get(&path).await.is_refused(404, "not_found", None);
+}
+
+#[tokio::test]
+async fn the_options_of_a_plan_reach_its_hosts_and_can_be_taken_away() {
+    let fleet = Fleet::new().await;
+    let host = fleet.host("one").await;
+    let repository = fleet.repository("nas").await;
+    let options = json!({"one_file_system": true, "exclude_caches": true, "limit_upload_kib": 1024,
+        "limit_download_kib": 2048, "read_concurrency": 4, "retry_lock_minutes": 30,
+        "timeout_minutes": 720, "stall_minutes": 60, "not_on_battery": true, "not_metered": true,
+        "hooks": {"before": "dump-database", "on_success": "tell", "on_failure": "tell",
+            "after": "clean", "timeout_seconds": 600}});
+    let form = json!({"name": "etc", "repository_id": repository, "paths": ["/etc"],
+        "options": options, "host_ids": [host]});
+    let created = fleet.post("/api/plans", form).await.ok(201);
+    assert_eq!(created["options"], options);
+    let path = format!("/api/plans/{}", id_of(&created));
+    assert_eq!(fleet.get(&path).await.ok(200), created);
+    let compiled = || async {
+        let mut tx = fleet.manager.db().begin().await.unwrap();
+        let sources = crate::desired::Sources::read(&mut tx, host).await.unwrap();
+        sources.plans[0].options.clone()
+    };
+    assert_eq!(serde_json::to_value(compiled().await).unwrap(), options);
+    assert_eq!(generation(&fleet, host).await, 1);
+    // What is not named stays, and another document takes the place of the whole.
+    fleet.put(&path, json!({"enabled": true})).await.ok(200);
+    assert_eq!(generation(&fleet, host).await, 1);
+    let less = fleet.put(&path, json!({"options": {"read_concurrency": 2}})).await.ok(200);
+    assert_eq!(less["options"]["read_concurrency"], 2);
+    assert_eq!(less["options"]["hooks"], json!({}));
+    assert_eq!(generation(&fleet, host).await, 2);
+    fleet.put(&path, json!({"options": null})).await.ok(200);
+    assert_eq!(compiled().await, protocol::PlanOptions::default());
+    assert_eq!(generation(&fleet, host).await, 3);
+}
+
+#[tokio::test]
+async fn options_that_make_no_sense_are_refused_at_their_field() {
+    let fleet = Fleet::new().await;
+    let repository = fleet.repository("nas").await;
+    for (options, field) in [
+        (json!({"limit_upload_kib": 0}), "options.limit_upload_kib"),
+        (json!({"limit_download_kib": 0}), "options.limit_download_kib"),
+        (json!({"limit_download_kib": 4_000_000_000_u32}), "options.limit_download_kib"),
+        (json!({"read_concurrency": 0}), "options.read_concurrency"),
+        (json!({"read_concurrency": 129}), "options.read_concurrency"),
+        (json!({"retry_lock_minutes": 0}), "options.retry_lock_minutes"),
+        (json!({"retry_lock_minutes": 1441}), "options.retry_lock_minutes"),
+        (json!({"timeout_minutes": 0}), "options.timeout_minutes"),
+        (json!({"timeout_minutes": 43_201}), "options.timeout_minutes"),
+        (json!({"stall_minutes": 0}), "options.stall_minutes"),
+        (json!({"stall_minutes": 1441}), "options.stall_minutes"),
+        (json!({"hooks": {"before": "a/b"}}), "options.hooks.before"),
+        (json!({"hooks": {"on_success": "-x"}}), "options.hooks.on_success"),
+        (json!({"hooks": {"on_failure": ".x"}}), "options.hooks.on_failure"),
+        (json!({"hooks": {"after": ""}}), "options.hooks.after"),
+        (json!({"hooks": {"after": "x", "timeout_seconds": 0}}), "options.hooks.timeout_seconds"),
+    ] {
+        let form = json!({"name": "etc", "repository_id": repository, "paths": ["/etc"],
+            "options": options});
+        let answer = fleet.post("/api/plans", form).await;
+        answer.is_refused(422, "invalid_input", Some(field));
+    }
+    let form = json!({"name": "etc", "repository_id": repository, "paths": ["/etc"],
+        "options": {"nice": 19}});
+    fleet.post("/api/plans", form).await.refused(422);
+    assert_eq!(fleet.get("/api/plans").await.ok(200), json!([]));
+}
+
+#[tokio::test]
+async fn a_plan_keeps_the_names_of_its_presets_and_its_hosts_get_the_patterns() {
+    let fleet = Fleet::new().await;
+    let host = fleet.host("one").await;
+    let repository = fleet.repository("nas").await;
+    let presets = fleet.get("/api/plans/presets").await.ok(200);
+    let trash = presets.as_array().unwrap().iter().find(|it| it["name"] == "trash").unwrap();
+    let form = json!({"name": "etc", "repository_id": repository, "paths": ["/etc"],
+        "excludes": ["*.tmp"], "presets": ["trash"], "host_ids": [host]});
+    let created = fleet.post("/api/plans", form).await.ok(201);
+    assert_eq!((&created["presets"], &created["excludes"]), (&json!(["trash"]), &json!(["*.tmp"])));
+    let before = generation(&fleet, host).await;
+    let mut tx = fleet.manager.db().begin().await.unwrap();
+    let sources = crate::desired::Sources::read(&mut tx, host).await.unwrap();
+    drop(tx);
+    let state = crate::desired::compile(
+        &sources,
+        fleet.manager.vault(),
+        protocol::Generation { incarnation: protocol::Incarnation::new(0, &[7; 10]), n: 1 },
+        sources.digest(),
+    );
+    let sent = state.unwrap().schedules.schedules[0].excludes.clone();
+    assert_eq!(sent[0], "*.tmp");
+    assert_eq!(json!(sent[1..]), trash["linux"]);
+    let path = format!("/api/plans/{}", id_of(&created));
+    fleet.put(&path, json!({"presets": []})).await.ok(200);
+    assert_eq!(generation(&fleet, host).await, before.as_u64().unwrap() + 1);
+}
+
+#[tokio::test]
+async fn a_change_based_on_an_earlier_plan_is_refused_and_changes_nothing() {
+    let fleet = Fleet::new().await;
+    let host = fleet.host("one").await;
+    let repository = fleet.repository("nas").await;
+    let id = fleet.plan("etc", &repository, &[host]).await;
+    let path = format!("/api/plans/{id}");
+    let opened = fleet.get(&path).await.ok(200)["revision"].clone();
+    let other = json!({"paths": ["/srv"], "revision": opened});
+    let saved = fleet.put(&path, other).await.ok(200);
+    assert_ne!(saved["revision"], opened);
+    assert_eq!(fleet.get(&path).await.ok(200), saved);
+    let mine = json!({"paths": ["/home"], "host_ids": [], "revision": opened});
+    fleet.put(&path, mine.clone()).await.is_refused(409, "stale", None);
+    assert_eq!(fleet.get(&path).await.ok(200), saved);
+    // Who has seen what it is now may change it, and so may who does not care.
+    let mut again = mine;
+    again["revision"] = saved["revision"].clone();
+    fleet.put(&path, again).await.ok(200);
+    fleet.put(&path, json!({"enabled": false})).await.ok(200);
 }

@@ -1,0 +1,118 @@
+// How a plan stands on its machines. Pure.
+import type { LastRun, Machine, Plan } from '$lib/api/types';
+import { didNotWork, statusGlyph, statusWords, type GlyphName } from '$lib/domain/run';
+import { plural } from '$lib/format/number';
+import { clean } from '$lib/format/text';
+
+/** A plan on one of its machines. */
+export interface OnMachine {
+  machine: Machine;
+  /** The newest backup of the plan on it. */
+  last: LastRun | undefined;
+  /** The tags by which it has the plan. */
+  tags: string[];
+}
+
+/** How a plan stands. */
+export interface PlanStand {
+  /** Its machines, by name, without those that were revoked. */
+  on: OnMachine[];
+  /** How many of them know the plan as it is. */
+  know: number;
+  glyph: GlyphName;
+  /** What the newest backups came to: `1 failed, 2 succeeded`. */
+  outcome: string;
+}
+
+/** Worst first, as the words are put. */
+const ORDER = ['failed', 'partial', 'never', 'open', 'cancelled', 'good'] as const;
+type Outcome = (typeof ORDER)[number];
+
+const WORDS: Record<Outcome, string> = {
+  failed: 'failed',
+  partial: 'partial',
+  never: 'never ran',
+  open: 'going or waiting',
+  cancelled: 'cancelled',
+  good: 'succeeded',
+};
+
+const GLYPHS: Record<Outcome, GlyphName> = {
+  failed: 'failed',
+  partial: 'partial',
+  never: 'unknown',
+  open: 'running',
+  cancelled: 'cancelled',
+  good: 'ok',
+};
+
+function outcomeOf(last: LastRun | undefined): Outcome {
+  if (!last) return 'never';
+  if (didNotWork(last.status)) return 'failed';
+  if (last.status === 'succeeded') return 'good';
+  if (last.status === 'partial' || last.status === 'cancelled') return last.status;
+  return 'open';
+}
+
+/** How a plan stands on these machines. */
+export function planStand(plan: Plan, machines: readonly Machine[]): PlanStand {
+  const on = machines
+    .filter((it) => it.state !== 'revoked' && plan.all_host_ids.includes(it.id))
+    .map((machine) => ({
+      machine,
+      last: machine.plans.find((it) => it.plan_id === plan.id)?.last_run ?? undefined,
+      tags: plan.host_tags.filter((tag) => machine.tags.includes(tag)),
+    }));
+  const outcomes = on.map((it) => outcomeOf(it.last));
+  const some = ORDER.filter((outcome) => outcomes.includes(outcome));
+  const counted = some.map((outcome) => {
+    const n = outcomes.filter((it) => it === outcome).length;
+    return on.length === 1 ? WORDS[outcome] : `${n} ${WORDS[outcome]}`;
+  });
+  const worst = some[0];
+  return {
+    on,
+    know: on.filter((it) => it.machine.in_sync).length,
+    glyph: !plan.enabled ? 'cancelled' : worst ? GLYPHS[worst] : 'unknown',
+    outcome: counted.join(', ') || '—',
+  };
+}
+
+/** Whether its machines have it: `2 of 3 machines have it`. */
+export function knowWords({ on, know }: Pick<PlanStand, 'on' | 'know'>): string {
+  const [only] = on;
+  if (!only) return 'no machine has it';
+  if (on.length === 1)
+    return `${clean(only.machine.name)} ${know === 1 ? 'has' : 'does not have'} it`;
+  if (know < on.length)
+    return `${know} of ${plural(on.length, 'machine')} ${know === 1 ? 'has' : 'have'} it`;
+  return `${plural(on.length, 'machine')} have it`;
+}
+
+/** Whether one machine has the plans as they are now: `has version 3 of 4`. */
+export function versionWords(machine: Machine): string {
+  if (machine.in_sync) return 'has it';
+  if (machine.acked_generation === 0) return 'does not have it yet';
+  return `has version ${machine.acked_generation} of ${machine.desired_generation}`;
+}
+
+/** The shape and the words of a plan's newest backup on a machine. */
+export function lastWords(last: LastRun | undefined): { glyph: GlyphName; words: string } {
+  return last
+    ? { glyph: statusGlyph(last.status), words: statusWords(last.status) }
+    : { glyph: 'unknown', words: 'never ran' };
+}
+
+/** The first sentence over all plans. */
+export function plansSentence(plans: readonly Plan[], machines: readonly Machine[]): string {
+  const here = machines.filter((it) => it.state !== 'revoked');
+  const without = here.filter((it) => it.plan_ids.length === 0).length;
+  const off = plans.filter((plan) => !plan.enabled && plan.all_host_ids.length > 0).length;
+  if (without > 0) {
+    return without === 1 ? 'One machine has no plan.' : `${without} machines have no plan.`;
+  }
+  if (off > 0) return off === 1 ? 'One plan is paused.' : `${off} plans are paused.`;
+  return here.length === 0
+    ? `${plural(plans.length, 'plan')}, and no machine yet.`
+    : 'Every machine has a plan.';
+}
