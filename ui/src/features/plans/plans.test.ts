@@ -179,6 +179,23 @@ describe('the page of a plan', () => {
     ]);
   });
 
+  it('saves over a change of what no form is about', async () => {
+    const { transport } = await open();
+    const paused = { ...docs, enabled: false, revision: 8 };
+    transport
+      .on('PUT', '/api/plans/p1', (body: unknown) =>
+        (body as { revision: number }).revision === 8
+          ? { body: { ...paused, excludes: ['*.iso'], revision: 9 } }
+          : { status: 409, body: { code: 'stale', message: 'Changed.' } },
+      )
+      .on('GET', '/api/plans/p1', paused);
+    await fill(/^Leave out/, '*.iso');
+    await click('Save');
+    await waitFor(() => expect(transport.sent('PUT', '/api/plans/p1')).toHaveLength(2));
+    expect(screen.queryByRole('alert')).toBeNull();
+    expect(screen.getByLabelText(/^Leave out/)).toHaveValue('*.iso');
+  });
+
   it('opens what is folded away when that is refused', async () => {
     const { transport } = await open();
     transport.on('PUT', '/api/plans/p1', () =>

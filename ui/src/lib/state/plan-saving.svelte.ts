@@ -55,14 +55,20 @@ export class PlanSaving {
   /** Changes the plan. Nothing when it was refused. */
   save(id: string, fields: PlanFields, more: More = {}): Promise<Plan | undefined> {
     const params = { path: { id } };
-    return this.#ask(async () => {
+    const put = () => {
       const body = { ...fields, ...more, revision: this.draft().revision };
+      return granted(this.app.client.PUT('/api/plans/{id}', { params, body }));
+    };
+    return this.#ask(async () => {
       try {
-        return await granted(this.app.client.PUT('/api/plans/{id}', { params, body }));
+        return await put();
       } catch (thrown) {
         if (Problem.from(thrown).code !== 'stale') throw thrown;
         const now = await granted(this.app.client.GET('/api/plans/{id}', { params }));
-        this.meanwhile = this.draft().rebase(now);
+        const meanwhile = this.draft().rebase(now);
+        // Paused or resumed, for one: nothing that the form is about.
+        if (meanwhile.taken.length === 0 && meanwhile.kept.length === 0) return put();
+        this.meanwhile = meanwhile;
         return undefined;
       }
     });
