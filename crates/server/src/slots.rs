@@ -134,7 +134,7 @@ pub async fn between(
 }
 
 fn zone_of(host: &Host) -> TimeZone {
-    host.time_zone.as_deref().and_then(|name| zone(name)).unwrap_or(TimeZone::UTC)
+    host.time_zone.as_deref().and_then(zone).unwrap_or(TimeZone::UTC)
 }
 
 /// The zone of this name, by the data that the manager carries: an agent's name must not lead to a file.
