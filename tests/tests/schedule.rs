@@ -67,11 +67,11 @@ async fn a_plan_runs_with_the_manager_away_and_is_told_in_the_end() {
     })
     .await
     .unwrap();
-    let slots: Vec<&str> = runs.iter().map(|run| run["slot"].as_str().unwrap()).collect();
-    let mut once = slots.clone();
+    let named: Vec<&str> = runs.iter().map(|run| run["slot"].as_str().unwrap()).collect();
+    let mut once = named.clone();
     once.sort_unstable();
     once.dedup();
-    assert_eq!(once.len(), slots.len(), "a slot was served twice: {slots:?}");
+    assert_eq!(once.len(), named.len(), "a slot was served twice: {named:?}");
     for run in runs.iter().filter(|run| run["is_terminal"] == true) {
         assert_eq!((&run["requested_by"], &run["kind"]), (&json!("agent"), &json!("backup")));
         assert!(run["slot"].as_str() <= run["started_at"].as_str(), "{run:#}");
