@@ -48,6 +48,7 @@ use protocol::{
     Incarnation, JobProgress, JournalState, LogStream, PlanId, Problem, ProtocolVersion,
     RepositoryConfig, RepositoryId, RunId, RunSpec, Secret, TreeWant,
 };
+use reports::Unread;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -328,6 +329,8 @@ pub struct Brain {
     checks: BTreeMap<RepositoryId, (Timestamp, String)>,
     /// Repositories that are being read; true when they must be read once more.
     reading: BTreeMap<RepositoryId, bool>,
+    /// Repositories whose last reading failed.
+    unread: BTreeMap<RepositoryId, Unread>,
     trees: Trees,
     desired: Option<Desired>,
     link: Link,
@@ -358,6 +361,7 @@ impl Brain {
             views: memory.views.into_iter().collect(),
             checks: BTreeMap::new(),
             reading: BTreeMap::new(),
+            unread: BTreeMap::new(),
             trees: Trees::default(),
             desired,
             link: Link::Down,
@@ -416,7 +420,8 @@ impl Brain {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let progress = self.live.values().filter_map(|live| live.meter.due());
-        progress.chain(self.link.due()).chain(self.recover_next).chain(self.timetable.due()).min()
+        let others = [self.recover_next, self.timetable.due(), self.due_reading()];
+        progress.chain(self.link.due()).chain(others.into_iter().flatten()).min()
     }
 
     /// Time has passed.
@@ -424,6 +429,7 @@ impl Brain {
         let mut effects = self.send_due_progress(now);
         effects.extend(self.heartbeat(now));
         effects.extend(self.retry_recovery(now));
+        effects.extend(self.read_again(now));
         effects.extend(self.look_if_due(now));
         effects
     }

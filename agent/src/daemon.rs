@@ -259,7 +259,9 @@ impl Daemon {
                 }
                 self.brain.handle_run_event(run_id, event, now)
             }
-            Tick::Side(SideResult::Read(id, reading)) => self.brain.handle_reading(id, reading),
+            Tick::Side(SideResult::Read(id, reading)) => {
+                self.brain.handle_reading(id, reading, now)
+            }
             Tick::Side(SideResult::Listed(want, listed)) => self.brain.handle_listed(&want, listed),
             Tick::Side(SideResult::Probed(id, answers)) => {
                 self.brain.handle_probed(id, answers, now)

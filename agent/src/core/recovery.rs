@@ -52,6 +52,7 @@ impl Brain {
             effects.extend(self.begin_next(repository_id, now));
         }
         effects.extend(self.read_plans(now));
+        effects.extend(self.read_what_was_used());
         effects
     }
 

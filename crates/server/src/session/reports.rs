@@ -125,7 +125,8 @@ impl Connection {
         let same_host = facts.snapshots_host_id == Some(self.host);
         let stored = Stored {
             digest: facts.snapshots_digest,
-            read_at: facts.snapshots_read_at.filter(|_| same_host),
+            // What lies ahead was noted before this manager's clock was put back, and says nothing.
+            read_at: facts.snapshots_read_at.filter(|at| same_host && *at <= now),
         };
         let step = if live.version.has_journal() {
             live.reports.assembly.handle(repository, report, &stored)
