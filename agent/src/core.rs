@@ -16,6 +16,7 @@
 //!
 //! Each run reaches `Finished` once, with one `job.finished` in the journal.
 
+mod agenda;
 mod commands;
 mod desired_state;
 mod link;
@@ -28,6 +29,7 @@ mod runs;
 mod timetable;
 mod trees;
 
+pub use agenda::{Agenda, Next};
 pub use link::redial_after;
 pub use order::{Order, Task};
 pub use recovery::Recovered;
@@ -36,6 +38,7 @@ pub use timetable::Mark;
 
 use crate::{
     desired::Desired,
+    hooks::{self, Mistake},
     journal::{Journal, Record, Room},
 };
 use jiff::{Timestamp, tz::TimeZone};
@@ -210,6 +213,9 @@ impl Change {
     /// Whether it may wait a moment for others, to be written with them.
     #[must_use]
     pub fn can_wait(&self) -> bool {
+        if hooks::is_planted(Mistake::GoOnUnsynced) {
+            return true;
+        }
         match self {
             Self::Append(_, line) => line.is_some(),
             Self::Acked(_) => true,
@@ -479,6 +485,7 @@ impl Brain {
             Ok(frame) => (frame.kind, frame.payload.get().to_owned()),
             Err(_) => ("invalid".to_owned(), "{}".to_owned()),
         };
+        let line = line.filter(|_| !hooks::is_planted(Mistake::ForgetLines));
         Effect::Store(Change::Append(self.journal.append(&kind, payload, run_id, now.wall), line))
     }
 

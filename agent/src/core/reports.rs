@@ -2,6 +2,7 @@
 //! change, the full list in pages when the two sides disagree.
 
 use super::{Brain, Change, Effect, Now, Outcome, RunState, send};
+use crate::hooks::{self, Mistake};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
     Code, FromAgent, JobKind, JobStatus, RepoStats, RepositoryId, Snapshot, SnapshotsReport,
@@ -142,6 +143,9 @@ impl Brain {
                 && run.state == RunState::Finished
                 && changes_view(run.spec.kind())
         });
+        if hooks::is_planted(Mistake::ForgetToRead) {
+            return Vec::new();
+        }
         let used: BTreeSet<RepositoryId> = used.filter_map(|run| run.repository_id).collect();
         used.into_iter().filter_map(|id| self.read(id)).collect()
     }

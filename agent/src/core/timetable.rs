@@ -5,6 +5,7 @@
 //! to the slot of a run in the commit that writes the run down, so that no slot is served twice.
 
 use super::{Brain, Change, Effect, Now, Run, RunState};
+use crate::hooks::{self, Mistake};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use protocol::{JobKind, PlanId, RepositoryId, RunId, RunSpec};
 use schedule::{Due, Rhythm};
@@ -215,6 +216,9 @@ impl Brain {
         };
         self.queue.push_back(run.id);
         let mut effects = vec![self.mark(plan, mark), self.put(run)];
+        if hooks::is_planted(Mistake::ForgetSlots) {
+            effects.remove(0);
+        }
         effects.extend(self.begin_next(repository_id, now));
         effects
     }

@@ -4,7 +4,7 @@
 use super::{
     commands::Written,
     snapshots::{self, Assembly, MAX_SNAPSHOTS, SnapshotsStep, Stored},
-    socket::{Connection, Ended},
+    socket::{Connection, Ended, Wire},
 };
 use crate::{
     db::{
@@ -28,7 +28,7 @@ pub(super) struct Reports {
     assembly: Assembly,
 }
 
-impl Connection {
+impl<W: Wire> Connection<W> {
     pub(super) async fn command_answered(&mut self, result: &CommandResult) -> Result<(), Ended> {
         let run = result.job_id;
         let Some(live) = self.live.as_mut() else { return Ok(()) };
