@@ -6,7 +6,6 @@
 //! the manager runs.
 
 mod cast;
-mod dice;
 mod history;
 mod places;
 pub mod player;
@@ -14,9 +13,9 @@ mod stored;
 
 pub use stored::fill_store;
 
+use crate::dice::{self, Dice};
 use anyhow::{Context as _, Result, ensure};
 use cast::{Fate, Machine};
-use dice::Dice;
 use jiff::{SignedDuration, Timestamp};
 use protocol::{Code, Hello, Hold, HostId, PROTOCOL_VERSION, PlanId, RepositoryId, RunId};
 use server::{
@@ -176,6 +175,7 @@ fn hello(machine: &Machine, now: Timestamp) -> Hello {
         manager: None,
         ticket: None,
         open_runs: Vec::new(),
+        awake_since: None,
     }
 }
 

@@ -261,6 +261,7 @@ impl OnStage {
             manager: None,
             ticket: None,
             open_runs: Vec::new(),
+            awake_since: None,
         };
         self.send(&FromAgent::Hello(Box::new(hello)).encode()?).await?;
         let (_, answer) = self.next().await?.context("the manager hung up")?;
