@@ -16,6 +16,7 @@
 //!
 //! Each run reaches `Finished` once, with one `job.finished` in the journal.
 
+mod agenda;
 mod commands;
 mod desired_state;
 mod gates;
@@ -31,6 +32,7 @@ mod runs;
 mod timetable;
 mod trees;
 
+pub use agenda::{Agenda, Next};
 pub use gates::Gates;
 pub use link::redial_after;
 pub use order::{Order, Task};
@@ -43,6 +45,7 @@ pub use timetable::Mark;
 use crate::{
     desired::Desired,
     journal::{Journal, Record, Room},
+    points::{self, Mistake},
 };
 use jiff::{Timestamp, tz::TimeZone};
 use link::Link;
@@ -55,6 +58,7 @@ use protocol::{
     Incarnation, JobProgress, JournalState, LogStream, PlanId, Problem, ProtocolVersion,
     RepositoryConfig, RepositoryId, RunId, RunSpec, Secret, TreeWant,
 };
+use reports::Unread;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -234,6 +238,9 @@ impl Change {
     /// Whether it may wait a moment for others, to be written with them.
     #[must_use]
     pub fn can_wait(&self) -> bool {
+        if points::is_planted(Mistake::GoOnUnsynced) {
+            return true;
+        }
         match self {
             Self::Append(_, line) => line.is_some(),
             Self::Acked(_) => true,
@@ -359,6 +366,8 @@ pub struct Brain {
     checks: BTreeMap<RepositoryId, (Timestamp, String)>,
     /// Repositories that are being read; true when they must be read once more.
     reading: BTreeMap<RepositoryId, bool>,
+    /// Repositories whose last reading failed.
+    unread: BTreeMap<RepositoryId, Unread>,
     trees: Trees,
     desired: Option<Desired>,
     link: Link,
@@ -391,6 +400,7 @@ impl Brain {
             views: memory.views.into_iter().collect(),
             checks: BTreeMap::new(),
             reading: BTreeMap::new(),
+            unread: BTreeMap::new(),
             trees: Trees::default(),
             desired,
             link: Link::Down,
@@ -451,7 +461,8 @@ impl Brain {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let progress = self.live.values().filter_map(|live| live.meter.due());
         let schedule = self.timetable.due().into_iter().chain(self.presence.due());
-        progress.chain(self.link.due()).chain(self.recover_next).chain(schedule).min()
+        let others = schedule.chain(self.recover_next).chain(self.due_reading());
+        progress.chain(self.link.due()).chain(others).min()
     }
 
     /// Time has passed.
@@ -461,6 +472,7 @@ impl Brain {
         effects.extend(self.send_due_progress(now));
         effects.extend(self.heartbeat(now));
         effects.extend(self.retry_recovery(now));
+        effects.extend(self.read_again(now));
         effects.extend(self.look_if_due(now));
         effects
     }
@@ -510,6 +522,7 @@ impl Brain {
             Ok(frame) => (frame.kind, frame.payload.get().to_owned()),
             Err(_) => ("invalid".to_owned(), "{}".to_owned()),
         };
+        let line = line.filter(|_| !points::is_planted(Mistake::ForgetLines));
         Effect::Store(Change::Append(self.journal.append(&kind, payload, run_id, now.wall), line))
     }
 

@@ -8,7 +8,7 @@ mod aside;
 
 use crate::{
     connection::{self, Connection, random_bytes},
-    core::{Brain, Change, Effect, Memory, Now, Redial, RunEvent, redial_after},
+    core::{Agenda, Brain, Change, Effect, Memory, Next, Now, Redial, RunEvent, redial_after},
     desired::{self, Desired, Found},
     identity::{Enrolment, Identity, Settings},
     join::stamp,
@@ -82,7 +82,7 @@ pub struct Daemon {
     outbox: VecDeque<connection::Order>,
     /// Set while a connection ends by our own decision: when to come back.
     closing: Option<Redial>,
-    pending: Vec<Change>,
+    agenda: Agenda,
     commit_at: Option<Instant>,
     upkeep_at: Instant,
     locate_at: Instant,
@@ -157,7 +157,7 @@ impl Daemon {
             side_tasks: JoinSet::new(),
             outbox: VecDeque::new(),
             closing: None,
-            pending: Vec::new(),
+            agenda: Agenda::default(),
             commit_at: None,
             upkeep_at: started,
             locate_at: started + LOCATE_PAUSE,
@@ -214,7 +214,7 @@ impl Daemon {
     /// Whether nothing is left to say to the manager, or nobody listens.
     fn is_all_told(&self) -> bool {
         let journal = self.brain.journal().state();
-        let is_acknowledged = journal.acked == journal.head && self.pending.is_empty();
+        let is_acknowledged = journal.acked == journal.head && !self.agenda.has_pending();
         self.live.link != Link::Connected || (is_acknowledged && self.outbox.is_empty())
     }
 
@@ -251,7 +251,9 @@ impl Daemon {
                 }
                 self.brain.handle_run_event(run_id, event, now)
             }
-            Tick::Side(SideResult::Read(id, reading)) => self.brain.handle_reading(id, reading),
+            Tick::Side(SideResult::Read(id, reading)) => {
+                self.brain.handle_reading(id, reading, now)
+            }
             Tick::Side(SideResult::Listed(want, listed)) => self.brain.handle_listed(&want, listed),
             Tick::Side(SideResult::Probed(id, answers)) => {
                 self.brain.handle_probed(id, answers, now)
@@ -359,28 +361,18 @@ impl Daemon {
 
     /// Carries effects out in order, and whatever follows from that.
     async fn execute(&mut self, effects: Vec<Effect>) -> Result<()> {
-        let mut queue = VecDeque::from(effects);
-        loop {
-            while let Some(effect) = queue.pop_front() {
-                if let Effect::Store(change) = effect {
-                    self.pending.push(change);
-                    continue;
+        self.agenda.add(effects);
+        while let Some(next) = self.agenda.poll_next() {
+            let follows = match next {
+                Next::Commit => {
+                    let head = self.commit().await?;
+                    head.map_or_else(Vec::new, |head| self.brain.handle_committed(head))
                 }
-                if !self.pending.iter().all(Change::can_wait)
-                    && let Some(head) = self.commit().await?
-                {
-                    queue.extend(self.brain.handle_committed(head));
-                }
-                queue.extend(self.carry_out(effect).await?);
-            }
-            if self.pending.iter().all(Change::can_wait) {
-                break;
-            }
-            if let Some(head) = self.commit().await? {
-                queue.extend(self.brain.handle_committed(head));
-            }
+                Next::CarryOut(effect) => self.carry_out(effect).await?,
+            };
+            self.agenda.add(follows);
         }
-        if !self.pending.is_empty() && self.commit_at.is_none() {
+        if self.agenda.has_pending() && self.commit_at.is_none() {
             self.commit_at = Some(Instant::now() + COMMIT_PAUSE);
         }
         Ok(())
@@ -388,7 +380,8 @@ impl Daemon {
 
     async fn carry_out(&mut self, effect: Effect) -> Result<Vec<Effect>> {
         match effect {
-            Effect::Store(change) => self.pending.push(change),
+            // The agenda keeps these for the next commit.
+            Effect::Store(_) => {}
             Effect::Send(frame) => self.send(&frame),
             Effect::Fetch(room) => {
                 let records = self.store.fetch(room).await?;
@@ -474,23 +467,10 @@ impl Daemon {
     /// not written down. Gives back the newest record that is on the disk now.
     async fn commit(&mut self) -> Result<Option<u64>> {
         self.commit_at = None;
-        if self.pending.is_empty() {
+        let (changes, head) = self.agenda.take_pending();
+        if changes.is_empty() {
             return Ok(None);
         }
-        let changes = std::mem::take(&mut self.pending);
-        let head = changes.iter().rev().find_map(|change| match change {
-            Change::Append(record, _) => Some(record.seq),
-            Change::Acked(_)
-            | Change::Run(_)
-            | Change::Numbers { .. }
-            | Change::Incarnation(_)
-            | Change::Epoch(_)
-            | Change::Ticket(_)
-            | Change::View(..)
-            | Change::Mark(..)
-            | Change::Awake(_)
-            | Change::ToldZone(_) => None,
-        });
         for change in &changes {
             if let Change::Epoch(epoch) = change {
                 self.epoch.saw(*epoch);

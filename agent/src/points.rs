@@ -1,11 +1,13 @@
-//! What a test may do to the process: end it at a named point, as a power cut would, and let it
-//! speak as an agent of another age. Without the feature `test-hooks` it can do neither.
+//! What a test may do to the process: end it at a named point, as a power cut would, let it speak as
+//! an agent of another age, and plant a mistake that it must then find. Without the feature
+//! `test-hooks` it can do none of this.
 
 // Whoever sets these variables of a released program could hold its clock or kill it.
 #[cfg(all(feature = "test-hooks", not(debug_assertions)))]
 compile_error!("the feature test-hooks is for tests alone");
 
 use protocol::{PROTOCOL_VERSION, ProtocolVersion};
+use std::cell::Cell;
 
 /// The variable that names the point.
 pub const VARIABLE: &str = "RESTIC_MANAGER_TEST_CRASH_AT";
@@ -44,6 +46,37 @@ pub fn protocol_version() -> ProtocolVersion {
     }
     let asked = std::env::var(PROTOCOL_VARIABLE).ok().and_then(|number| number.parse().ok());
     asked.map_or(PROTOCOL_VERSION, ProtocolVersion)
+}
+
+/// A mistake that could be in this program. A simulation plants one to show that it would find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// What was not synced counts as if it were.
+    GoOnUnsynced,
+    /// After a restart nobody knows how many lines a run has written.
+    ForgetLines,
+    /// A repository that is being written to counts as free.
+    IgnoreBusy,
+    /// After a restart nobody knows which slots were served.
+    ForgetSlots,
+    /// After a restart nobody reads what the agent before it did last.
+    ForgetToRead,
+}
+
+// Simulated agents live in one thread, so that worlds in several threads know nothing of each other.
+thread_local! {
+    static MISTAKE: Cell<Option<Mistake>> = const { Cell::new(None) };
+}
+
+/// Plants this mistake, or none, for all that runs in this thread.
+pub fn plant(mistake: Option<Mistake>) {
+    MISTAKE.set(mistake);
+}
+
+/// Whether this mistake is to be made.
+#[must_use]
+pub fn is_planted(mistake: Mistake) -> bool {
+    cfg!(feature = "test-hooks") && MISTAKE.get() == Some(mistake)
 }
 
 /// Ends the process here if a test asked for it.

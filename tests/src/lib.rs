@@ -9,6 +9,7 @@ pub mod api;
 pub mod arguments;
 pub mod canary;
 pub mod desktop;
+mod dice;
 pub mod fleet;
 pub mod made;
 pub mod manager;
@@ -21,6 +22,7 @@ pub mod rest_server;
 pub mod thief;
 pub mod tools;
 pub mod tree;
+pub mod world;
 
 use anyhow::{Result, bail};
 use std::time::Duration;

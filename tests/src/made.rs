@@ -6,7 +6,6 @@
 //! the manager runs.
 
 mod cast;
-mod dice;
 mod history;
 mod places;
 pub mod player;
@@ -14,9 +13,9 @@ mod stored;
 
 pub use stored::fill_store;
 
+use crate::dice::{self, Dice};
 use anyhow::{Context as _, Result, ensure};
 use cast::{Fate, Machine};
-use dice::Dice;
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
     AwakeInterval, Code, Hello, Hold, HostId, PROTOCOL_VERSION, PlanId, RepositoryId, RunId,

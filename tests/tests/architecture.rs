@@ -123,7 +123,11 @@ const ROWS: &[Row] = &[
             ("restic-manager-restic", "restic is run by the server and the agents"),
         ],
     },
-    Row { package: TESTS, may_use: &[PROTOCOL, SCHEDULE, RESTIC, SERVER, AGENT], never: &[] },
+    Row {
+        package: TESTS,
+        may_use: &[PROTOCOL, SCHEDULE, RESTIC, OUTCOME, SERVER, AGENT],
+        never: &[],
+    },
     // A newcomer waits for this one first, and a product that does not compile must still be
     // testable.
     Row { package: XTASK, may_use: &[], never: &[("tokio", "it has to compile in seconds")] },

@@ -10,6 +10,7 @@
 //! | `run`          | the app                                                                  |
 //! | `package`      | what users install: the `.deb`, into `target/package`                    |
 //! | `bench`        | what can be measured                                                     |
+//! | `simulate`     | worlds in which much goes wrong, and what must hold in them             |
 //! | `fuzz`         | fuzz targets, for as long as one likes                                   |
 //! | `sqlx-prepare` | renews the `.sqlx` folders after a query or a migration changed          |
 //!
@@ -35,6 +36,7 @@ mod package;
 mod report;
 mod run;
 mod screenshots;
+mod simulate;
 mod test;
 mod tools;
 mod ui;
@@ -89,6 +91,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Simulate worlds in which much goes wrong
+    Simulate {
+        /// `--seeds 100000`, `--first 1`, `--replay 17`, `--plant forget-slots`, `--threads 2`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Run the fuzz targets
     Fuzz(fuzz::Options),
     /// Renew the `.sqlx` folders from the migrations and the queries
@@ -113,6 +121,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run { args } => run::run(&workspace, &args),
         Command::Package(options) => package::run(&workspace, &options),
         Command::Bench { args } => bench::run(&workspace, &args),
+        Command::Simulate { args } => simulate::run(&workspace, &args),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::SqlxPrepare => databases::prepare(&workspace),
     }

@@ -1,19 +1,34 @@
 //! What the repositories hold, told to the manager: a digest after each reconnect, a delta after a
 //! change, the full list in pages when the two sides disagree.
 
-use super::{Brain, Change, Effect, Now, Outcome, send};
-use jiff::Timestamp;
+use super::{Brain, Change, Effect, Now, Outcome, RunState, send};
+use crate::points::{self, Mistake};
+use jiff::{SignedDuration, Timestamp};
 use protocol::{
     Code, FromAgent, JobKind, JobStatus, RepoStats, RepositoryId, Snapshot, SnapshotsReport,
     snapshots_digest,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 /// The most bytes of snapshots in one report: well below the largest frame, with its envelope.
 const PAGE_BYTES: usize = 600 * 1024;
 
 /// The most bytes of paths that one snapshot tells; a list of folders that is longer is cut.
 const PATHS_BYTES: usize = 32 * 1024;
+
+/// The pause before a reading that failed is made again; twice as long each time, up to an hour.
+const READ_AGAIN: Duration = Duration::from_mins(1);
+
+/// The least by which one reading is newer than another: as exact as times are stored.
+const MOMENT: SignedDuration = SignedDuration::from_millis(1);
+
+/// A reading that failed.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    /// When it is made again; none while it is.
+    again: Option<Duration>,
+    failures: u32,
+}
 
 /// What a repository held when it was last read.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,8 +85,21 @@ impl Brain {
     }
 
     /// What came of an [`Effect::Read`].
-    pub fn handle_reading(&mut self, id: RepositoryId, reading: Option<Reading>) -> Vec<Effect> {
+    pub fn handle_reading(
+        &mut self,
+        id: RepositoryId,
+        reading: Option<Reading>,
+        now: Now,
+    ) -> Vec<Effect> {
         let again = self.reading.remove(&id).unwrap_or(false);
+        if reading.as_ref().is_some_and(|reading| reading.snapshots.is_some()) {
+            self.unread.remove(&id);
+        } else {
+            let unread = self.unread.entry(id).or_default();
+            let pause = READ_AGAIN * (1 << unread.failures.min(6));
+            unread.again = Some(now.mono + pause.min(Duration::from_hours(1)));
+            unread.failures += 1;
+        }
         let mut effects = Vec::new();
         if let Some(reading) = reading {
             effects.extend(self.take_reading(id, reading));
@@ -82,10 +110,55 @@ impl Brain {
         effects
     }
 
+    /// When a reading that failed is made again.
+    pub(super) fn due_reading(&self) -> Option<Duration> {
+        self.unread.values().filter_map(|unread| unread.again).min()
+    }
+
+    /// Makes readings again that failed: the manager's list would stay wrong until the next run.
+    pub(super) fn read_again(&mut self, now: Now) -> Vec<Effect> {
+        let is_due = |unread: &Unread| unread.again.is_some_and(|again| again <= now.mono);
+        let due: Vec<RepositoryId> =
+            self.unread.iter().filter(|(_, unread)| is_due(unread)).map(|(id, _)| *id).collect();
+        let mut effects = Vec::new();
+        for id in due {
+            match self.read(id) {
+                Some(effect) => effects.push(effect),
+                // It is being read, or not one of this machine's any more.
+                None if !self.reading.contains_key(&id) => {
+                    self.unread.remove(&id);
+                    continue;
+                }
+                None => {}
+            }
+            self.unread.entry(id).or_default().again = None;
+        }
+        effects
+    }
+
+    /// The agent starts: what the one before it did last, it may not have read.
+    pub(super) fn read_what_was_used(&mut self) -> Vec<Effect> {
+        let used = self.runs.values().filter(|run| {
+            run.process.is_some()
+                && run.state == RunState::Finished
+                && changes_view(run.spec.kind())
+        });
+        if points::is_planted(Mistake::ForgetToRead) {
+            return Vec::new();
+        }
+        let used: BTreeSet<RepositoryId> = used.filter_map(|run| run.repository_id).collect();
+        used.into_iter().filter_map(|id| self.read(id)).collect()
+    }
+
     fn take_reading(&mut self, id: RepositoryId, reading: Reading) -> Vec<Effect> {
         let before = self.views.get(&id);
+        // The manager takes no reading that is older than the one it has. This one is newer, whatever the
+        // clock shows since it was put back.
+        let after = before.and_then(|view| view.read_at.checked_add(MOMENT).ok());
+        let read_at = after.map_or(reading.read_at, |after| after.max(reading.read_at));
         let known = before.and_then(|view| view.stats.as_ref());
         let stats = reading.stats.map(|mut stats| {
+            stats.read_at = stats.read_at.map(|_| read_at);
             // restic does not know when a check ended; the run that did it told.
             let told = self.checks.get(&id).cloned();
             let stored = known.and_then(|known| {
@@ -100,7 +173,7 @@ impl Brain {
         let has_list = reading.snapshots.is_some();
         let snapshots = reading.snapshots.map(|list| list.into_iter().map(shorten).collect());
         let view = View {
-            read_at: reading.read_at,
+            read_at,
             snapshots: snapshots
                 .or_else(|| before.map(|view| view.snapshots.clone()))
                 .unwrap_or_default(),
@@ -219,6 +292,26 @@ impl Brain {
             reports.filter_map(|report| send(&FromAgent::SnapshotsReport(report))).collect();
         session.told.insert(id, told);
         effects
+    }
+}
+
+/// Whether a run of this kind may leave the repository other than it was.
+pub(super) fn changes_view(kind: JobKind) -> bool {
+    match kind {
+        JobKind::Backup
+        | JobKind::Init
+        | JobKind::Forget
+        | JobKind::Prune
+        | JobKind::Check
+        | JobKind::Unlock
+        | JobKind::Stats
+        | JobKind::Copy => true,
+        JobKind::Restore
+        | JobKind::Diff
+        | JobKind::Ls
+        | JobKind::Find
+        | JobKind::Dump
+        | JobKind::Unknown => false,
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     Brain, Change, Effect, Gates, Now, Retry, Run, RunState, presence::LOOK_WITHIN,
     retries::LONGEST_PAUSE,
 };
+use crate::points::{self, Mistake};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use protocol::{Code, JobKind, PlanId, RepositoryId, RunId, RunSpec};
 use schedule::Rhythm;
@@ -281,7 +282,12 @@ impl Brain {
                     created_at: now.wall,
                     finished_at: None,
                 };
-                (run.id, vec![self.mark(plan, mark), self.put(run)])
+                let run_id = run.id;
+                let mut effects = vec![self.mark(plan, mark), self.put(run)];
+                if points::is_planted(Mistake::ForgetSlots) {
+                    effects.remove(0);
+                }
+                (run_id, effects)
             }
         };
         self.queue.push_back(run_id);

@@ -58,14 +58,18 @@ impl Db {
             .busy_timeout(std::time::Duration::from_secs(10));
         #[cfg(target_os = "macos")]
         let options = options.pragma("fullfsync", "1");
+        // A connection is a handle to a file and cannot have gone away meanwhile, so that nobody asks it
+        // whether it has before each use.
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
+            .test_before_acquire(false)
             .connect_with(options.clone())
             .await
             .map_err(|source| DbError::open(path, source))?;
         migrate(&writer, path).await?;
         let reader = SqlitePoolOptions::new()
             .max_connections(4)
+            .test_before_acquire(false)
             .connect_with(options.read_only(true).create_if_missing(false))
             .await
             .map_err(|source| DbError::open(path, source))?;

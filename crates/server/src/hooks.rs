@@ -1,5 +1,6 @@
-//! What a test may do to the process: end it at a named point, as a power cut would, and set its
-//! clock back. Without the feature `test-hooks` it can do neither.
+//! What a test may do to the process: end it at a named point, as a power cut would, set its clock
+//! back, and plant a mistake that it must then find. Without the feature `test-hooks` it can do none of
+//! this.
 
 // Whoever sets these variables of a released program could hold its clock or kill it.
 #[cfg(all(feature = "test-hooks", not(debug_assertions)))]
@@ -7,7 +8,7 @@ compile_error!("the feature test-hooks is for tests alone");
 
 use jiff::{SignedDuration, Timestamp};
 use schedule::{Clock, SystemClock};
-use std::sync::Arc;
+use std::{cell::Cell, panic::resume_unwind, sync::Arc};
 
 /// The variable that names the point.
 pub const VARIABLE: &str = "RESTIC_MANAGER_TEST_CRASH_AT";
@@ -62,8 +63,50 @@ impl Clock for LateClock {
     }
 }
 
+/// A mistake that could be in this program. A simulation plants one to show that it would find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// Records are acknowledged before the transaction that takes them in is committed.
+    AcknowledgeBeforeCommit,
+    /// A run that its machine does not name at its hello is given up before the journal is in.
+    LoseBeforeCaughtUp,
+    /// A connection that has sent a desired state sends no newer one.
+    KeepStaleGeneration,
+}
+
+/// What a manager that is killed in a simulation leaves behind in place of its process.
+#[derive(Clone, Copy, Debug)]
+pub struct Killed;
+
+// A simulated manager lives in one thread, so that worlds in several threads know nothing of each other.
+thread_local! {
+    static MISTAKE: Cell<Option<Mistake>> = const { Cell::new(None) };
+    static KILL_AT: Cell<Option<Point>> = const { Cell::new(None) };
+}
+
+/// Plants this mistake, or none, for all that runs in this thread.
+pub fn plant(mistake: Option<Mistake>) {
+    MISTAKE.set(mistake);
+}
+
+/// Whether this mistake is to be made.
+#[must_use]
+pub fn is_planted(mistake: Mistake) -> bool {
+    cfg!(feature = "test-hooks") && MISTAKE.get() == Some(mistake)
+}
+
+/// Lets what reaches this point next in this thread end there, as a kill would end it: it unwinds with
+/// [`Killed`].
+pub fn kill_at(point: Option<Point>) {
+    KILL_AT.set(point);
+}
+
 /// Ends the process here if a test asked for it.
 pub fn reach(point: Point) {
+    if cfg!(feature = "test-hooks") && KILL_AT.get() == Some(point) {
+        KILL_AT.set(None);
+        resume_unwind(Box::new(Killed));
+    }
     if cfg!(feature = "test-hooks")
         && std::env::var_os(VARIABLE).is_some_and(|name| name == point.name())
     {

@@ -7,7 +7,7 @@ mod disk;
 use crate::{
     db::{Tx, error::DbError, hosts, journals, notices},
     events::Topic,
-    hooks::{self, Point},
+    hooks::{self, Mistake, Point},
     manager::Manager,
     session::{
         core::Record,
@@ -146,6 +146,26 @@ pub struct Intake {
 }
 
 impl Intake {
+    /// How many records wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Takes in what waits, so many records at most, in one transaction. For who drives the intake by
+    /// hand instead of in a task.
+    pub async fn turn(&mut self, manager: &Manager, most: usize) {
+        let mut batch = Vec::new();
+        while batch.len() < most.min(BATCH)
+            && let Ok(item) = self.items.try_recv()
+        {
+            batch.push(item);
+        }
+        if !batch.is_empty() {
+            take_in(manager, &batch).await;
+        }
+    }
+
     /// Takes records in until the last session and handle are gone. The database lies in this folder.
     pub async fn run(mut self, manager: Manager, folder: PathBuf) {
         let mut disk = Disk::of(folder);
@@ -197,6 +217,18 @@ struct Batch {
     stopped: Vec<usize>,
 }
 
+impl Batch {
+    /// Tells the sessions how far their records are.
+    fn tell(&mut self, items: &[Item]) {
+        for (index, result) in self.told.drain(..) {
+            match result {
+                Ok(seq) => items[index].progress.send_modify(|it| it.acked = it.acked.max(seq)),
+                Err(why) => stop(&items[index], why),
+            }
+        }
+    }
+}
+
 async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
     let mut tx = manager.db().begin().await?;
     let mut batch = Batch::default();
@@ -224,6 +256,9 @@ async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
         journals::advance(&mut tx, host, journal, position.seq, position.hash).await?;
         journals::prune_marks(&mut tx, host, journal, position.seq).await?;
     }
+    if hooks::is_planted(Mistake::AcknowledgeBeforeCommit) {
+        batch.tell(items);
+    }
     let holds_outcome = items.iter().any(Item::is_outcome);
     if holds_outcome {
         hooks::reach(Point::AfterOutcomeBeforeCommit);
@@ -232,12 +267,7 @@ async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
     if holds_outcome {
         hooks::reach(Point::AfterOutcomeBeforeAck);
     }
-    for (index, result) in batch.told {
-        match result {
-            Ok(seq) => items[index].progress.send_modify(|it| it.acked = it.acked.max(seq)),
-            Err(why) => stop(&items[index], why),
-        }
-    }
+    batch.tell(items);
     batch.applied.publish(manager);
     for host in batch.forked {
         manager.announce(host).await;

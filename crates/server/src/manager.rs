@@ -41,8 +41,24 @@ struct Inner {
     trees: Trees,
     announcements: Announcements,
     store: Store,
-    random: SystemRandom,
+    random: Arc<dyn Random>,
     ids: AtomicU64,
+}
+
+/// Where random numbers come from.
+pub trait Random: std::fmt::Debug + Send + Sync {
+    /// Fills the bytes with numbers that nobody can guess, and says whether there were any.
+    fn fill(&self, bytes: &mut [u8]) -> bool;
+}
+
+/// The operating system's random numbers.
+#[derive(Debug)]
+struct SystemNumbers(SystemRandom);
+
+impl Random for SystemNumbers {
+    fn fill(&self, bytes: &mut [u8]) -> bool {
+        self.0.fill(bytes).is_ok()
+    }
 }
 
 /// What a [`Manager`] is made of.
@@ -68,6 +84,12 @@ impl Manager {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        Self::with_random(parts, Arc::new(SystemNumbers(SystemRandom::new())))
+    }
+
+    /// Puts the parts together with random numbers of one's own: a simulation is the same each time.
+    #[must_use]
+    pub fn with_random(parts: Parts, random: Arc<dyn Random>) -> Self {
         let (db, clock, events) =
             (parts.db.clone(), Arc::clone(&parts.clock), parts.events.clone());
         Self(Arc::new(Inner {
@@ -80,7 +102,7 @@ impl Manager {
             events: parts.events,
             links: parts.links,
             trees: Trees::default(),
-            random: SystemRandom::new(),
+            random,
             ids: AtomicU64::new(0),
         }))
     }
@@ -149,7 +171,7 @@ impl Manager {
     #[must_use]
     pub fn new_id<T: From<Uuid>>(&self) -> T {
         let mut random = [0; 10];
-        if self.0.random.fill(&mut random).is_err() {
+        if !self.0.random.fill(&mut random) {
             // An id has to be unique, not secret: a counter is enough when the system has no
             // random numbers to give.
             let n = self.0.ids.fetch_add(1, Ordering::Relaxed);
@@ -165,7 +187,9 @@ impl Manager {
     /// When the operating system gives none.
     pub fn random_bytes<const N: usize>(&self) -> Result<[u8; N], VaultError> {
         let mut bytes = [0; N];
-        self.0.random.fill(&mut bytes).map_err(|_| VaultError::Random)?;
+        if !self.0.random.fill(&mut bytes) {
+            return Err(VaultError::Random);
+        }
         Ok(bytes)
     }
 

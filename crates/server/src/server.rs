@@ -373,7 +373,11 @@ async fn tend(manager: &Manager) -> Result<(), Refused> {
     manager.store().note_size(&stored(manager).await?).await
 }
 
-async fn expire(manager: &Manager) -> Result<(), DbError> {
+/// Ends the runs that wait for a machine which did not come in time.
+///
+/// # Errors
+/// When the database fails.
+pub async fn expire(manager: &Manager) -> Result<(), DbError> {
     let mut tx = manager.db().begin().await?;
     let expired = runs::expire_waiting(&mut tx, manager.now()).await?;
     tx.commit().await?;

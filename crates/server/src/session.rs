@@ -23,5 +23,5 @@ pub mod handshake;
 mod reconcile;
 mod reports;
 pub mod snapshots;
-pub(crate) mod socket;
+pub mod socket;
 mod trees;

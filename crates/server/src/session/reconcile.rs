@@ -5,7 +5,7 @@ use super::{
     commands::{self, Manner, Step, Written},
     core::Met,
     greet::check_state,
-    socket::{Connection, Ended},
+    socket::{Connection, Ended, Wire},
 };
 use crate::{
     db::{
@@ -16,14 +16,14 @@ use crate::{
     },
     desired::{self, DesiredState, Sources},
     events::Topic,
-    hooks::{self, Point},
+    hooks::{self, Mistake, Point},
 };
 use protocol::{
     CancelReason, Code, CommandCancel, CommandGo, CommandNumber, CommandRun, Problem, RunId,
     ToAgent,
 };
 
-impl Connection {
+impl<W: Wire> Connection<W> {
     pub(super) async fn reconcile(&mut self) -> Result<(), Ended> {
         let manager = self.shared.manager.clone();
         let Some(host) = hosts::find(manager.db().read(), self.host).await? else {
@@ -66,7 +66,9 @@ impl Connection {
         }
         drop(reader);
         let Some(live) = self.live.as_mut() else { return Ok(()) };
-        if host.in_sync() || live.sent_generation == Some(host.generation) {
+        let is_sent = live.sent_generation == Some(host.generation)
+            || (live.sent_generation.is_some() && hooks::is_planted(Mistake::KeepStaleGeneration));
+        if host.in_sync() || is_sent {
             return Ok(());
         }
         let generation = hosts::generation(&host, live.incarnation);
@@ -121,7 +123,8 @@ impl Connection {
     async fn advance(&mut self, run: Run) -> Result<(), Ended> {
         let Some(live) = &self.live else { return Ok(()) };
         let manner = if live.version.has_journal() {
-            Manner::Numbered { caught_up: live.is_caught_up() }
+            let caught_up = live.is_caught_up() || hooks::is_planted(Mistake::LoseBeforeCaughtUp);
+            Manner::Numbered { caught_up }
         } else {
             Manner::AtOnce
         };

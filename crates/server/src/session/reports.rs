@@ -4,7 +4,7 @@
 use super::{
     commands::Written,
     snapshots::{self, Assembly, MAX_SNAPSHOTS, SnapshotsStep, Stored},
-    socket::{Connection, Ended},
+    socket::{Connection, Ended, Wire},
 };
 use crate::{
     db::{
@@ -28,7 +28,7 @@ pub(super) struct Reports {
     assembly: Assembly,
 }
 
-impl Connection {
+impl<W: Wire> Connection<W> {
     pub(super) async fn command_answered(&mut self, result: &CommandResult) -> Result<(), Ended> {
         let run = result.job_id;
         let Some(live) = self.live.as_mut() else { return Ok(()) };
@@ -125,7 +125,8 @@ impl Connection {
         let same_host = facts.snapshots_host_id == Some(self.host);
         let stored = Stored {
             digest: facts.snapshots_digest,
-            read_at: facts.snapshots_read_at.filter(|_| same_host),
+            // What lies ahead was noted before this manager's clock was put back, and says nothing.
+            read_at: facts.snapshots_read_at.filter(|at| same_host && *at <= now),
         };
         let step = if live.version.has_journal() {
             live.reports.assembly.handle(repository, report, &stored)

@@ -1,4 +1,5 @@
-//! A connection: bytes, time and the database for the rules of [`super::core`].
+//! A connection: bytes, time and the database for the rules of [`super::core`]. Bytes and time come
+//! over a [`Wire`], which is a WebSocket unless a test brings its own.
 
 use super::{
     commands::Written,
@@ -16,6 +17,7 @@ use crate::{
     manager::Manager,
 };
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use futures_util::FutureExt as _;
 use protocol::{
     Code, Hello, HostId, Incarnation, Problem, ProtocolVersion, Refused, RunId, Secret, ToAgent,
     journal::kind,
@@ -34,15 +36,58 @@ const NOTE_EVERY: Duration = Duration::from_secs(60);
 
 /// What all connections share.
 #[derive(Clone, Debug)]
-pub(crate) struct Shared {
+pub struct Shared {
+    /// The manager that they serve.
     pub manager: Manager,
+    /// Where their records go.
     pub intake: IntakeHandle,
+    /// Ends all of them.
     pub stop: CancellationToken,
+}
+
+/// What a connection has of the world: its messages, and the time.
+pub trait Wire: Send {
+    /// The next message; `None` once there is nobody who could send one.
+    fn receive(&mut self) -> impl Future<Output = Option<Result<Message, axum::Error>>> + Send;
+
+    /// Sends a message, and says whether it went out.
+    fn send(&mut self, message: Message) -> impl Future<Output = bool> + Send;
+
+    /// How long the connection has been there.
+    fn age(&self) -> Duration;
+
+    /// Ends when the connection has been there so long.
+    fn reach(&self, age: Duration) -> impl Future<Output = ()> + Send + use<Self>;
+}
+
+/// The wire that agents really use.
+struct Socket {
+    socket: WebSocket,
+    began: Instant,
+}
+
+impl Wire for Socket {
+    fn receive(&mut self) -> impl Future<Output = Option<Result<Message, axum::Error>>> + Send {
+        self.socket.recv()
+    }
+
+    async fn send(&mut self, message: Message) -> bool {
+        let sent = tokio::time::timeout(WRITE_WITHIN, self.socket.send(message)).await;
+        matches!(sent, Ok(Ok(())))
+    }
+
+    fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn reach(&self, age: Duration) -> impl Future<Output = ()> + Send + use<> {
+        tokio::time::sleep_until(self.began + age)
+    }
 }
 
 /// Why a connection ends.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub enum Ended {
     /// The socket is gone or does not take anything any more.
     Gone,
     /// The agent is told why.
@@ -98,15 +143,14 @@ impl Live {
 }
 
 /// One connection of one host.
-pub(super) struct Connection {
-    pub shared: Shared,
-    pub host: HostId,
-    pub session: AgentSession,
-    pub live: Option<Live>,
-    socket: WebSocket,
+pub struct Connection<W> {
+    pub(super) shared: Shared,
+    pub(super) host: HostId,
+    pub(super) session: AgentSession,
+    pub(super) live: Option<Live>,
+    wire: W,
     registration: Option<Registration>,
     progress: Option<watch::Receiver<Progress>>,
-    began: Instant,
     next_frame: u64,
 }
 
@@ -121,17 +165,8 @@ enum Tick {
 
 /// Serves a connection of this host until it ends.
 pub(crate) async fn run(shared: Shared, socket: WebSocket, host: HostId) {
-    let mut connection = Connection {
-        session: AgentSession::new(Duration::ZERO),
-        shared,
-        host,
-        live: None,
-        socket,
-        registration: None,
-        progress: None,
-        began: Instant::now(),
-        next_frame: 0,
-    };
+    let wire = Socket { socket, began: Instant::now() };
+    let mut connection = Connection::new(shared, wire, host);
     let ended = loop {
         if let Err(ended) = connection.step().await {
             break ended;
@@ -140,7 +175,37 @@ pub(crate) async fn run(shared: Shared, socket: WebSocket, host: HostId) {
     Box::pin(connection.end(ended)).await;
 }
 
-impl Connection {
+impl<W: Wire> Connection<W> {
+    /// A connection of this host that begins now.
+    pub fn new(shared: Shared, wire: W, host: HostId) -> Self {
+        Self {
+            session: AgentSession::new(Duration::ZERO),
+            shared,
+            host,
+            live: None,
+            wire,
+            registration: None,
+            progress: None,
+            next_frame: 0,
+        }
+    }
+
+    /// Deals with the next thing that waits for this connection, if something does. For who drives
+    /// connections by hand instead of in tasks.
+    ///
+    /// # Errors
+    /// Why the connection ends; [`Connection::end`] is then to be called.
+    pub async fn turn(&mut self) -> Result<bool, Ended> {
+        let Some(tick) = self.tick().now_or_never() else { return Ok(false) };
+        self.act(tick).await?;
+        Ok(true)
+    }
+
+    /// The age at which the connection has something to do even if nothing happens.
+    pub fn due(&self) -> Duration {
+        self.session.poll_timeout()
+    }
+
     /// Whether a newer connection of this agent has taken over. What that one began is not this one's
     /// to judge.
     pub(super) fn is_replaced(&self) -> bool {
@@ -148,7 +213,7 @@ impl Connection {
     }
 
     fn now(&self) -> Duration {
-        self.began.elapsed()
+        self.wire.age()
     }
 
     fn manager(&self) -> &Manager {
@@ -189,7 +254,7 @@ impl Connection {
     }
 
     async fn tick(&mut self) -> Tick {
-        let deadline = self.session.poll_timeout();
+        let timeout = self.wire.reach(self.session.poll_timeout());
         let registration = self.registration.as_ref();
         let link = registration.map(|registration| &registration.link);
         let progress = self.progress.as_mut();
@@ -199,8 +264,8 @@ impl Connection {
             () = maybe(link.map(|link| link.replaced())) => Tick::Replaced,
             () = maybe(link.map(|link| link.woken())) => Tick::Woken,
             progress = next_progress(progress) => Tick::Acknowledged(progress),
-            message = self.socket.recv() => Tick::Message(message),
-            () = tokio::time::sleep_until(self.began + deadline) => Tick::Timeout,
+            message = self.wire.receive() => Tick::Message(message),
+            () = timeout => Tick::Timeout,
         }
     }
 
@@ -396,13 +461,11 @@ impl Connection {
     }
 
     async fn write_message(&mut self, message: Message) -> Result<(), Ended> {
-        match tokio::time::timeout(WRITE_WITHIN, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Ended::Gone),
-        }
+        if self.wire.send(message).await { Ok(()) } else { Err(Ended::Gone) }
     }
 
-    async fn end(mut self, ended: Ended) {
+    /// Ends the connection: the host is offline, and the agent is told why.
+    pub async fn end(mut self, ended: Ended) {
         let host = self.host;
         tracing::debug!(host.id = %host, ended = ?ended, "a connection ended");
         let dropped = self.session.dropped();

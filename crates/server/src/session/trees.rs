@@ -1,6 +1,6 @@
 //! Folders of snapshots: asked of the agent, put together from its pages, kept.
 
-use super::socket::{Connection, Ended};
+use super::socket::{Connection, Ended, Wire};
 use crate::{
     db::{
         error::DbError,
@@ -27,7 +27,7 @@ struct Pages {
     entries: Vec<TreeEntry>,
 }
 
-impl Connection {
+impl<W: Wire> Connection<W> {
     /// Asks what somebody waits for and was not asked over this connection.
     pub(super) async fn send_wants(&mut self) -> Result<(), Ended> {
         let wanted = self.shared.manager.trees().wanted_of(self.host);

@@ -1,14 +1,14 @@
 //! Numbers that look random and are the same each time: SplitMix64.
 
 /// The source of all that varies.
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -17,11 +17,11 @@ impl Dice {
     }
 
     /// Less than `n`, which is not zero.
-    pub(super) fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 
-    pub(super) fn ten(&mut self) -> [u8; 10] {
+    pub(crate) fn ten(&mut self) -> [u8; 10] {
         let mut ten = [0; 10];
         let (eight, two) = (self.next().to_le_bytes(), self.next().to_le_bytes());
         ten[..8].copy_from_slice(&eight);
@@ -30,7 +30,7 @@ impl Dice {
     }
 
     /// A full id as restic makes them.
-    pub(super) fn hex_id(&mut self) -> String {
+    pub(crate) fn hex_id(&mut self) -> String {
         (0..4).map(|_| format!("{:016x}", self.next())).collect()
     }
 }

@@ -1,0 +1,81 @@
+//! Simulates worlds: `cargo xtask simulate --seeds 1000`, and `--replay 17` to see what happens in one.
+//!
+//! The last line is one JSON object.
+
+#![expect(clippy::print_stdout, reason = "printing is what a command-line tool is for")]
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use std::{num::NonZero, process::ExitCode, thread, time::Instant};
+use testkit::world::simulate::{Mistake, Report, Wanted, replay, simulate};
+
+/// Simulates worlds and looks whether all holds in them that must hold.
+#[derive(Parser)]
+struct Arguments {
+    /// How many worlds
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The seed of the first one
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Tell what happens in the world of this seed instead
+    #[arg(long)]
+    replay: Option<u64>,
+    /// Plant a mistake that is to be found, such as `forget-slots`
+    #[arg(long)]
+    plant: Option<String>,
+    /// On so many threads; as many as there are processors when absent
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let mistake = match &arguments.plant {
+        Some(name) => {
+            let names: Vec<&str> = Mistake::ALL.iter().map(|(name, _)| *name).collect();
+            let unknown = || format!("no such mistake; there are {}", names.join(", "));
+            Some(Mistake::named(name).with_context(unknown)?)
+        }
+        None => None,
+    };
+    let began = Instant::now();
+    let report = match arguments.replay {
+        Some(seed) => told(seed, mistake)?,
+        None => {
+            let processors = thread::available_parallelism().map_or(1, NonZero::get);
+            simulate(Wanted {
+                first: arguments.first,
+                seeds: arguments.seeds,
+                threads: arguments.threads.unwrap_or(processors),
+                mistake,
+            })?
+        }
+    };
+    for (seed, what) in &report.violations {
+        println!("seed {seed}: {what}");
+    }
+    if let Some((seed, _)) = report.violations.first()
+        && arguments.replay.is_none()
+    {
+        println!("What led to it: cargo xtask simulate --replay {seed}");
+    }
+    let passed = began.elapsed().as_secs_f64().max(f64::EPSILON);
+    // Fewer worlds than there are numbers that it holds exactly.
+    #[expect(clippy::cast_precision_loss, reason = "nobody simulates 2^52 worlds")]
+    let speed = report.seeds as f64 / passed;
+    println!("{}", report.json(speed));
+    Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn told(seed: u64, mistake: Option<Mistake>) -> Result<Report> {
+    let fate = replay(seed, mistake)?;
+    for line in fate.trace {
+        println!("{line}");
+    }
+    Ok(Report {
+        seeds: 1,
+        violations: fate.violations.into_iter().map(|what| (seed, what)).collect(),
+        met: fate.met,
+    })
+}

@@ -1,0 +1,124 @@
+//! The admin: asks for runs, cancels them, and changes plans, by the real handlers of the API.
+
+use super::{
+    Event, World,
+    machine::short,
+    say,
+    template::{Enrolled, from_json, refused},
+};
+use anyhow::Result;
+use axum::extract::State;
+use protocol::RunId;
+use serde_json::{Value, json};
+use server::{
+    api::{
+        error::ApiError,
+        extract::{Body, PathId},
+        hosts::start_run,
+        plans::update,
+        runs::cancel,
+    },
+    auth::Principal,
+    db::runs,
+    manager::Manager,
+};
+
+/// The times of plans.
+const CRONS: [&str; 4] = ["*/2 * * * *", "*/3 * * * *", "*/7 * * * *", "30 * * * *"];
+
+impl World {
+    pub(super) async fn administer(&mut self) -> Result<()> {
+        if self.is_calm {
+            return Ok(());
+        }
+        let wait = self.millis(1_000, 50_000);
+        self.after(wait, Event::Admin);
+        let Some(manager) = self.up.as_ref().map(|up| up.manager.clone()) else { return Ok(()) };
+        let machine = usize::try_from(self.dice.below(self.machines.len() as u64))?;
+        let enrolled = self.machines[machine].enrolled.clone();
+        match self.dice.below(10) {
+            0..=4 => self.ask_for_run(&manager, &enrolled).await?,
+            5..=6 => self.cancel_one(&manager).await?,
+            7..=8 => {
+                let at = usize::try_from(self.dice.below(CRONS.len() as u64))?;
+                self.change_plan(&manager, &enrolled, json!({"cron": CRONS[at]})).await?;
+            }
+            _ => {
+                let is_enabled = self.once_in(2);
+                let change = json!({"enabled": is_enabled, "paths": ["/home", "/etc"]});
+                self.change_plan(&manager, &enrolled, change).await?;
+            }
+        }
+        self.poke_all();
+        Ok(())
+    }
+
+    async fn ask_for_run(&mut self, manager: &Manager, enrolled: &Enrolled) -> Result<()> {
+        let Enrolled { host, name, plan, repository } = enrolled;
+        let mut form = match self.dice.below(8) {
+            0..=3 => json!({"kind": "backup", "plan_id": plan}),
+            4 => json!({"kind": "check", "repository_id": repository}),
+            5 => json!({"kind": "stats", "repository_id": repository}),
+            6 => json!({"kind": "unlock", "repository_id": repository}),
+            _ => json!({"kind": "forget", "plan_id": plan, "confirm": name}),
+        };
+        form["expires_in_seconds"] = json!(60 + self.dice.below(900));
+        let kind = form["kind"].as_str().unwrap_or_default().to_owned();
+        let asked = start_run::start_run(
+            Principal::LocalUser,
+            State(manager.clone()),
+            PathId(*host),
+            Body(from_json(form)?),
+        );
+        match asked.await {
+            Ok((_, view)) => {
+                self.met.count("run asked for");
+                say!(self, "admin", "asks {name} for run {}: {kind}", short(view.0.id));
+            }
+            Err(ApiError::RunOpen(_)) => self.met.count("run asked for twice"),
+            // Such as one by a plan that is switched off.
+            Err(ApiError::Refused(_)) => self.met.count("request refused"),
+            Err(error) => return Err(refused(error)),
+        }
+        Ok(())
+    }
+
+    async fn cancel_one(&mut self, manager: &Manager) -> Result<()> {
+        let open = runs::open(manager.db().read()).await?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        let at = usize::try_from(self.dice.below(open.len() as u64))?;
+        let id: RunId = open[at].id;
+        let state = State(manager.clone());
+        cancel::cancel(Principal::LocalUser, state, PathId(id)).await.map(drop).map_err(refused)?;
+        self.met.count("cancel asked for");
+        say!(self, "admin", "cancels run {}", short(id));
+        Ok(())
+    }
+
+    async fn change_plan(
+        &mut self,
+        manager: &Manager,
+        enrolled: &Enrolled,
+        form: Value,
+    ) -> Result<()> {
+        say!(self, "admin", "changes the plan of {}: {form}", enrolled.name);
+        let state = State(manager.clone());
+        let (plan, form) = (PathId(enrolled.plan), Body(from_json(form)?));
+        update::update(Principal::LocalUser, state, plan, form).await.map(drop).map_err(refused)?;
+        self.met.count("plan changed");
+        Ok(())
+    }
+
+    /// All plans run by hand from now on, so that there can be rest.
+    pub(super) async fn end_plans(&mut self) -> Result<()> {
+        let Some(manager) = self.up.as_ref().map(|up| up.manager.clone()) else { return Ok(()) };
+        let all: Vec<Enrolled> = self.machines.iter().map(|it| it.enrolled.clone()).collect();
+        for enrolled in all {
+            self.change_plan(&manager, &enrolled, json!({"cron": null, "enabled": true})).await?;
+        }
+        self.poke_all();
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! A machine's disk: what its agent wrote and synced, and nothing else. It stands in for
+//! [`agent::store::Store`] and for the file of the desired state, and
+//! `tests/tests/simulation.rs` holds it to the real store, change by change.
+
+use agent::{
+    core::{Awake, Change, Mark, Memory, Retry, Run, Series, View},
+    desired::Desired,
+    journal::{Journal, Record, Room},
+};
+use jiff::Timestamp;
+use protocol::{
+    Code, FromAgent, Incarnation, JournalId, JournalState, PlanId, RepositoryId, RunId, Secret,
+    journal::{ChainHash, JournalGap},
+};
+use std::collections::BTreeMap;
+
+/// What is on the disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    journal: JournalState,
+    records: BTreeMap<u64, Record>,
+    incarnation: Option<Incarnation>,
+    ticket: Option<Secret<String>>,
+    series: BTreeMap<Incarnation, Series>,
+    runs: BTreeMap<RunId, Run>,
+    views: BTreeMap<RepositoryId, View>,
+    marks: BTreeMap<PlanId, Mark>,
+    awake: Option<Awake>,
+    told_zone: Option<String>,
+    epoch: u64,
+    /// Everything that was ever committed, if somebody wants to compare.
+    history: Option<Vec<Vec<Change>>>,
+    /// The file of the desired state, which is replaced as a whole.
+    pub desired: Option<Desired>,
+}
+
+impl Disk {
+    /// The disk of a machine that was enrolled just now.
+    #[must_use]
+    pub fn new(journal: JournalId, epoch: u64, is_compared: bool) -> Self {
+        Self {
+            journal: Journal::empty(journal),
+            records: BTreeMap::new(),
+            incarnation: None,
+            ticket: None,
+            series: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            views: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            awake: None,
+            told_zone: None,
+            epoch,
+            history: is_compared.then(Vec::new),
+            desired: None,
+        }
+    }
+
+    /// What an agent that starts reads.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        Memory {
+            journal: self.journal.clone(),
+            incarnation: self.incarnation,
+            ticket: self.ticket.clone(),
+            series: self.series.iter().map(|(life, series)| (*life, series.clone())).collect(),
+            runs: self.runs.values().cloned().collect(),
+            views: self.views.iter().map(|(id, view)| (*id, view.clone())).collect(),
+            marks: self.marks.iter().map(|(id, mark)| (*id, mark.clone())).collect(),
+            awake: self.awake,
+            told_zone: self.told_zone.clone(),
+        }
+    }
+
+    /// The highest epoch of a manager that was seen.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Where the journal stands.
+    #[must_use]
+    pub fn journal(&self) -> &JournalState {
+        &self.journal
+    }
+
+    /// The records, oldest first.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    /// The runs.
+    pub fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.runs.values()
+    }
+
+    /// Everything that was ever committed, one commit after the other; nothing where nobody asked for it.
+    #[must_use]
+    pub fn history(&self) -> &[Vec<Change>] {
+        self.history.as_deref().unwrap_or_default()
+    }
+
+    /// Writes changes, all of them, and syncs.
+    pub fn commit(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.apply(change.clone());
+        }
+        if let Some(history) = &mut self.history {
+            history.push(changes.to_vec());
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Append(record, line) => {
+                if let (Some(run), Some(line)) = (record.run_id, line)
+                    && let Some(run) = self.runs.get_mut(&run)
+                {
+                    run.log_lines = line;
+                }
+                self.append(Record { at: stored(record.at), ..record });
+            }
+            Change::Acked(seq) => self.journal.acked = seq,
+            Change::Run(run) => {
+                let run = Run {
+                    created_at: stored(run.created_at),
+                    finished_at: run.finished_at.map(stored),
+                    slot: run.slot.map(stored),
+                    ..*run
+                };
+                self.runs.insert(run.id, run);
+            }
+            Change::Numbers { incarnation, watermark, highest, struck } => {
+                let series = self.series.entry(incarnation).or_default();
+                series.watermark = watermark;
+                series.highest = highest;
+                series.struck.extend(struck);
+                series.struck.retain(|number| *number > watermark);
+                series.struck.sort_unstable();
+                series.struck.dedup();
+            }
+            Change::Incarnation(incarnation) => self.incarnation = Some(incarnation),
+            Change::Epoch(epoch) => self.epoch = epoch,
+            Change::Ticket(ticket) => self.ticket = Some(ticket),
+            Change::View(id, view) => {
+                self.views.insert(id, View { read_at: stored(view.read_at), ..*view });
+            }
+            Change::Mark(plan, Some(mark)) => {
+                let retry =
+                    mark.retry.map(|it| Retry { slot: stored(it.slot), at: stored(it.at), ..it });
+                self.marks.insert(plan, Mark { served: stored(mark.served), retry, ..mark });
+            }
+            Change::Mark(plan, None) => {
+                self.marks.remove(&plan);
+            }
+            Change::Awake(Awake { since, until }) => {
+                self.awake = Some(Awake { since: stored(since), until: stored(until) });
+            }
+            Change::ToldZone(zone) => self.told_zone = zone,
+        }
+    }
+
+    fn append(&mut self, record: Record) {
+        self.journal.head = record.seq;
+        self.journal.head_hash = record.hash;
+        self.records.insert(record.seq, record);
+    }
+
+    /// Records for the manager.
+    #[must_use]
+    pub fn fetch(&self, room: Room) -> Vec<Record> {
+        let mut bytes = 0;
+        self.records
+            .range(room.after + 1..=room.up_to)
+            .take(room.records)
+            .map(|(_, record)| record)
+            .take_while(|record| {
+                let is_first = bytes == 0;
+                bytes += record.payload.len();
+                is_first || bytes <= room.bytes
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// The hash after a record.
+    #[must_use]
+    pub fn hash_at(&self, seq: u64) -> Option<ChainHash> {
+        self.records.get(&seq).map(|record| record.hash)
+    }
+
+    /// Starts a new journal, as [`agent::store::Store::renew`] does.
+    pub fn renew(&mut self, id: JournalId, reason: Code, after_seq: u64, now: Timestamp) {
+        let old = self.journal.clone();
+        let kept: Vec<Record> = self
+            .records
+            .range(after_seq.min(old.acked) + 1..)
+            .map(|(_, record)| record.clone())
+            .collect();
+        let mut journal = Journal::new(&Journal::empty(id));
+        self.records.clear();
+        self.journal = journal.state();
+        let gap = FromAgent::JournalGap(JournalGap { journal_id: old.id, after_seq, reason });
+        if let Ok(gap) = gap.encode() {
+            let payload = gap.payload.get().to_owned();
+            self.append(journal.append(&gap.kind, payload, None, stored(now)));
+        }
+        for record in kept {
+            self.append(journal.append(&record.kind, record.payload, record.run_id, record.at));
+        }
+    }
+}
+
+/// A time as the store keeps it.
+fn stored(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
+}

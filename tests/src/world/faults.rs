@@ -1,0 +1,262 @@
+//! What goes wrong, and how often it really did.
+
+use super::{Event, World, say};
+use anyhow::Result;
+use jiff::SignedDuration;
+use server::hooks;
+use std::{collections::BTreeMap, time::Duration};
+
+/// Everything that a world may meet. One that no world meets is a hole in the simulation.
+pub const KINDS: &[&str] = &[
+    "agent killed",
+    "cancel asked for",
+    "clock put back",
+    "clock put forward",
+    "command came again",
+    "connection cut",
+    "connection cut and its last messages late",
+    "connection cut without a word",
+    "killed between two effects",
+    "killed while it committed",
+    "left-over restic ended",
+    "machine lost its power",
+    "machine slept",
+    "manager killed",
+    "manager killed at a named point",
+    "manager stopped",
+    "manager's clock moved",
+    "message of an older connection came after a newer one",
+    "network away",
+    "plan changed",
+    "reading failed",
+    "record sent again",
+    "repository away",
+    "repository away when a slot came",
+    "repository went away under a run",
+    "request refused",
+    "restic left behind by a killed agent",
+    "run asked for",
+    "run asked for twice",
+    "run cancelled while it went on",
+    "run expired",
+    "run failed",
+    "run interrupted",
+    "run was partial",
+    "run went well",
+    "run withdrawn before it began",
+    "slot served",
+    "slot served once more after the clock was put back",
+    "snapshot of a killed run found",
+];
+
+/// How often each thing was met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Met(BTreeMap<&'static str, u64>);
+
+impl Default for Met {
+    fn default() -> Self {
+        Self(KINDS.iter().map(|kind| (*kind, 0)).collect())
+    }
+}
+
+impl Met {
+    /// It was met once more.
+    pub(super) fn count(&mut self, kind: &'static str) {
+        *self.0.entry(kind).or_default() += 1;
+    }
+
+    /// Adds what another world has met.
+    pub fn add(&mut self, other: &Self) {
+        for (kind, count) in &other.0 {
+            *self.0.entry(kind).or_default() += count;
+        }
+    }
+
+    /// Each thing and how often it was met, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0.iter().map(|(kind, count)| (*kind, *count))
+    }
+}
+
+impl World {
+    pub(super) fn go_wrong(&mut self) -> Result<()> {
+        if self.is_calm {
+            return Ok(());
+        }
+        let wait = self.millis(500, 40_000);
+        self.after(wait, Event::Fault);
+        let machine = usize::try_from(self.dice.below(self.machines.len() as u64))?;
+        match self.dice.below(24) {
+            0..=4 => self.cut(machine),
+            5..=6 if self.machines[machine].shell.is_some() && !self.is_asleep(machine) => {
+                self.met.count("agent killed");
+                self.kill_agent(machine);
+            }
+            7..=10 => {
+                let after = 1 + self.dice.below(40);
+                if let Some(shell) = &mut self.machines[machine].shell {
+                    shell.dies_in = Some(after);
+                }
+            }
+            11 => self.lose_power(machine),
+            12..=13 => {
+                if self.up.is_some() {
+                    self.met.count("manager killed");
+                    self.kill_office();
+                }
+            }
+            14..=15 => self.strike_office(),
+            16 => {
+                if self.up.is_some() {
+                    self.met.count("manager stopped");
+                    self.stop_office();
+                }
+            }
+            17 => self.sleep(machine),
+            18..=19 => self.move_clock(machine),
+            20 => {
+                self.met.count("manager's clock moved");
+                self.office_skew = self.step_of_clock();
+                say!(self, "manager", "its clock is moved to {} off", self.office_skew);
+            }
+            21 => {
+                self.met.count("network away");
+                self.network_away_until = self.now + self.millis(1_000, 180_000);
+                for machine in 0..self.machines.len() {
+                    self.cut(machine);
+                }
+            }
+            _ => {
+                let until = self.now + self.millis(1_000, 400_000);
+                let id = self.machines[machine].enrolled.repository;
+                if let Some(repository) = self.repositories.get_mut(&id) {
+                    repository.away_until = until;
+                }
+                self.met.count("repository away");
+                say!(self, self.machines[machine].name(), "its repository does not answer");
+            }
+        }
+        Ok(())
+    }
+
+    /// The line of this machine breaks: with what is on its way lost or late, and found out by each side
+    /// at another time.
+    fn cut(&mut self, machine: usize) {
+        let Some(shell) = &self.machines[machine].shell else { return };
+        let Some(line) = shell.line else { return };
+        if self.lines.get(&line).is_none_or(|line| line.is_cut) {
+            return;
+        }
+        self.met.count("connection cut");
+        say!(self, self.machines[machine].name(), "line {line} breaks");
+        let is_silent = self.once_in(3);
+        let is_late = !is_silent && self.once_in(3);
+        if is_late {
+            // What was said is delivered when nobody expects it any more.
+            self.met.count("connection cut and its last messages late");
+        } else {
+            self.drop_messages(line);
+        }
+        let late = is_late.then(|| self.millis(500, 20_000));
+        if let Some(found) = self.lines.get_mut(&line) {
+            found.is_cut = true;
+            found.late = late;
+        }
+        if is_silent {
+            // Each side finds out when it has heard nothing for too long.
+            self.met.count("connection cut without a word");
+            return;
+        }
+        let wait = self.millis(1, 5_000);
+        self.after(wait, Event::ToAgent(line, None));
+        let wait = self.millis(1, 40_000);
+        self.after(wait + late.unwrap_or_default(), Event::ToManager(line, None));
+    }
+
+    fn on_line(&self, line: u64) -> Vec<(Duration, u64)> {
+        let is_on_line = |event: &Event| matches!(event, Event::ToManager(on, _) | Event::ToAgent(on, _) if *on == line);
+        self.queue.iter().filter(|(_, event)| is_on_line(event)).map(|(key, _)| *key).collect()
+    }
+
+    fn drop_messages(&mut self, line: u64) {
+        for key in self.on_line(line) {
+            self.queue.remove(&key);
+        }
+    }
+
+    fn lose_power(&mut self, machine: usize) {
+        if self.is_asleep(machine) || self.machines[machine].shell.is_none() {
+            return;
+        }
+        self.met.count("machine lost its power");
+        if let Some(line) = self.machines[machine].shell.as_ref().and_then(|shell| shell.line) {
+            self.drop_messages(line);
+            if let Some(found) = self.lines.get_mut(&line) {
+                found.is_cut = true;
+            }
+        }
+        self.kill_agent(machine);
+        self.end_processes(machine);
+    }
+
+    fn sleep(&mut self, machine: usize) {
+        if self.is_asleep(machine) {
+            return;
+        }
+        self.met.count("machine slept");
+        self.machines[machine].asleep_since = Some(self.now);
+        let most = if self.once_in(4) { 28_800_000 } else { 900_000 };
+        let wait = self.millis(2_000, most);
+        say!(self, self.machines[machine].name(), "falls asleep for {wait:?}");
+        self.after(wait, Event::Resume(machine));
+    }
+
+    pub(super) fn resume(&mut self, machine: usize) {
+        let now = self.now;
+        let it = &mut self.machines[machine];
+        let Some(since) = it.asleep_since.take() else { return };
+        it.slept += now - since;
+        let missed = std::mem::take(&mut it.missed);
+        say!(self, self.machines[machine].name(), "wakes up");
+        for event in missed {
+            self.after(Duration::ZERO, event);
+        }
+        self.after(Duration::ZERO, Event::Wake(machine));
+    }
+
+    fn move_clock(&mut self, machine: usize) {
+        let before = self.machines[machine].skew;
+        let after = self.step_of_clock();
+        self.machines[machine].skew = after;
+        if after < before {
+            self.met.count("clock put back");
+            self.machines[machine].put_back += 1;
+        } else {
+            self.met.count("clock put forward");
+        }
+        say!(self, self.machines[machine].name(), "its clock is moved to {after} off");
+    }
+
+    /// By how much a clock is off from now on.
+    fn step_of_clock(&mut self) -> SignedDuration {
+        let most = if self.once_in(3) { 3 * 24 * 3_600 } else { 1_200 };
+        let seconds = i64::try_from(self.dice.below(2 * most)).unwrap_or(0);
+        SignedDuration::from_secs(seconds - i64::try_from(most).unwrap_or(0))
+    }
+
+    /// Nothing goes wrong any more: everybody is awake and can be reached.
+    pub(super) fn end_faults(&mut self) {
+        hooks::kill_at(None);
+        self.network_away_until = self.now;
+        let now = self.now;
+        for repository in self.repositories.values_mut() {
+            repository.away_until = now;
+        }
+        for machine in 0..self.machines.len() {
+            self.resume(machine);
+            if let Some(shell) = &mut self.machines[machine].shell {
+                shell.dies_in = None;
+            }
+        }
+    }
+}

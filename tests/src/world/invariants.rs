@@ -1,0 +1,310 @@
+//! What must hold: noted while the world goes on, and looked at when all has come to rest.
+
+use super::{
+    World,
+    machine::{Machine, short},
+};
+use agent::core::{Change, Order, Task};
+use anyhow::Result;
+use jiff::Timestamp;
+use protocol::{
+    CommandRun, Frame, JobFinished, JobKind, JobStatus, LogLine, PlanId, RunId, journal::kind,
+};
+use server::db::{hosts, journals, logs, notices, runs, snapshots};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What an omniscient observer has seen.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// What was wrong.
+    pub violations: Vec<String>,
+    /// Runs whose snapshot was really written.
+    pub written: BTreeSet<RunId>,
+    /// Runs that really began.
+    started: BTreeSet<RunId>,
+    /// How runs ended, by what their agents committed.
+    ended: BTreeMap<RunId, JobStatus>,
+    /// How many lines runs have written, by what their agents committed.
+    lines: BTreeMap<RunId, u64>,
+    /// The newest record that each machine has sent.
+    sent: BTreeMap<usize, u64>,
+    /// The newest record that each machine was told to be taken in.
+    acked: BTreeMap<usize, u64>,
+    /// Commands that came to their machines.
+    commands: BTreeSet<RunId>,
+    /// Slots that were served, and how often the machine's clock had been put back by then.
+    slots: BTreeMap<(PlanId, Timestamp, u32), u64>,
+}
+
+impl World {
+    /// An agent has committed these changes.
+    pub(super) fn saw_committed(&mut self, machine: usize, changes: &[Change]) {
+        for change in changes {
+            let Change::Append(record, _) = change else { continue };
+            if record.kind == kind::JOB_FINISHED
+                && let Ok(finished) = serde_json::from_str::<JobFinished>(&record.payload)
+            {
+                self.saw_end(finished.job_id, finished.status);
+            }
+            if record.kind == kind::LOG_STREAM
+                && let Ok(line) = serde_json::from_str::<LogLine>(&record.payload)
+            {
+                let before = self.seen.lines.insert(line.job_id, line.seq).unwrap_or(0);
+                if line.seq != before + 1 {
+                    let (run, name) = (short(line.job_id), self.machines[machine].name());
+                    self.violated(format!(
+                        "{name} wrote line {} of run {run} after line {before}",
+                        line.seq
+                    ));
+                }
+            }
+        }
+    }
+
+    fn saw_end(&mut self, run: RunId, status: JobStatus) {
+        if let Some(before) = self.seen.ended.insert(run, status) {
+            let (run, before, status) = (short(run), before.as_str(), status.as_str());
+            self.violated(format!("run {run} ended twice: {before}, then {status}"));
+        }
+        match status {
+            JobStatus::Interrupted => self.met.count("run interrupted"),
+            JobStatus::Expired => self.met.count("run expired"),
+            JobStatus::Cancelled if !self.seen.started.contains(&run) => {
+                self.met.count("run withdrawn before it began");
+            }
+            JobStatus::Cancelled
+            | JobStatus::Queued
+            | JobStatus::Running
+            | JobStatus::Succeeded
+            | JobStatus::Failed
+            | JobStatus::Partial
+            | JobStatus::Lost
+            | JobStatus::Unknown => {}
+        }
+    }
+
+    /// A run begins.
+    pub(super) fn saw_started(&mut self, machine: usize, order: &Order) {
+        let run = order.run_id;
+        if !self.seen.started.insert(run) {
+            self.violated(format!("run {} began twice", short(run)));
+        }
+        let it = &self.machines[machine];
+        let slot = it.shell.as_ref().and_then(|shell| {
+            let open = shell.brain.open_runs().find(|open| open.id == run)?;
+            Some((open.slot?, open.attempt))
+        });
+        let (Some((slot, attempt)), Task::Backup { plan, .. }) = (slot, &order.task) else {
+            return;
+        };
+        let put_back = it.put_back;
+        match self.seen.slots.insert((*plan, slot, attempt), put_back) {
+            None if attempt > 1 => self.met.count("slot tried again"),
+            None => self.met.count("slot served"),
+            Some(before) if before < put_back => {
+                self.met.count("slot served once more after the clock was put back");
+            }
+            Some(_) => self.violated(format!("the slot {slot} was served twice")),
+        }
+    }
+
+    /// A machine sends a record.
+    pub(super) fn saw_sent(&mut self, machine: usize, seq: u64) {
+        let newest = self.seen.sent.entry(machine).or_default();
+        if seq <= *newest {
+            self.met.count("record sent again");
+        }
+        *newest = seq.max(*newest);
+    }
+
+    /// A frame came to a machine.
+    pub(super) fn saw_command(&mut self, machine: usize, frame: &Frame) {
+        if frame.kind == "command.run"
+            && self.machines[machine].shell.is_some()
+            && let Ok(command) = serde_json::from_str::<CommandRun>(frame.payload.get())
+            && !self.seen.commands.insert(command.job_id)
+        {
+            self.met.count("command came again");
+        }
+    }
+
+    /// A machine may have heard that more of its records are taken in.
+    pub(super) fn saw_acknowledged(&mut self, machine: usize) {
+        if let Some(shell) = &self.machines[machine].shell {
+            let acked = shell.brain.journal().acked();
+            let newest = self.seen.acked.entry(machine).or_default();
+            *newest = acked.max(*newest);
+        }
+    }
+
+    /// Whether the manager has all that it has acknowledged.
+    pub(super) async fn check_acknowledged(&mut self) -> Result<()> {
+        for machine in 0..self.machines.len() {
+            let acked = self.seen.acked.get(&machine).copied().unwrap_or(0);
+            let it = &self.machines[machine];
+            let (host, journal) = (it.enrolled.host, it.disk.journal().id);
+            let cursor = journals::cursor(self.office.db().read(), host, journal).await?;
+            let seq = cursor.map_or(0, |cursor| cursor.seq);
+            if seq < acked {
+                let name = self.machines[machine].name();
+                self.violated(format!(
+                    "{name} was told that record {acked} is taken in, and the manager has {seq}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is not at rest yet.
+    pub(super) async fn unrest(&self) -> Result<Option<String>> {
+        for (index, machine) in self.machines.iter().enumerate() {
+            let name = machine.name();
+            let Some(shell) = &machine.shell else {
+                return Ok(Some(format!("{name} is off")));
+            };
+            if !shell.brain.is_open() {
+                return Ok(Some(format!("{name} is not connected: {:?}", shell.brain.hold())));
+            }
+            let journal = shell.brain.journal();
+            if journal.acked() != journal.head() || shell.agenda.has_pending() {
+                let (acked, head) = (journal.acked(), journal.head());
+                return Ok(Some(format!("of the journal of {name} {acked} of {head} are in")));
+            }
+            if let Some(run) = shell.brain.open_runs().next() {
+                return Ok(Some(format!("run {} of {name} is {:?}", short(run.id), run.state)));
+            }
+            if self.processes.values().any(|process| process.machine == index) {
+                return Ok(Some(format!("a process of {name} goes on")));
+            }
+        }
+        if self.beside > 0 || self.up.as_ref().is_none_or(|up| up.intake.waiting() > 0) {
+            return Ok(Some("something is still read or taken in".to_owned()));
+        }
+        let db = self.office.db().read();
+        if let Some(run) = runs::open(db).await?.first() {
+            let (run, status, dispatch) = (short(run.id), run.status, run.dispatch);
+            return Ok(Some(format!("run {run} is {status:?} to the manager, {dispatch:?}")));
+        }
+        for machine in &self.machines {
+            let host = hosts::find(db, machine.enrolled.host).await?;
+            if host.is_none_or(|host| !host.in_sync()) {
+                return Ok(Some(format!("{} is not in sync", machine.name())));
+            }
+            if let Some(unread) = self.unread(machine).await? {
+                return Ok(Some(unread));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How the manager's list of snapshots differs from what the repository of this machine holds.
+    async fn unread(&self, machine: &Machine) -> Result<Option<String>> {
+        let repository = machine.enrolled.repository;
+        let db = self.office.db().read();
+        let listed = snapshots::list(db, repository, 0, 10_000).await?;
+        let listed: BTreeSet<String> = listed.into_iter().map(|it| it.id).collect();
+        let there: BTreeSet<String> =
+            self.repositories[&repository].snapshots.keys().cloned().collect();
+        Ok((listed != there).then(|| {
+            let both = listed.intersection(&there).count();
+            format!(
+                "the manager lists {} snapshots of {}, there are {}, and {both} are in both",
+                listed.len(),
+                machine.name(),
+                there.len(),
+            )
+        }))
+    }
+
+    /// All has come to rest: both sides must tell the same, and what really happened.
+    pub(super) async fn check_at_rest(&mut self) -> Result<()> {
+        self.check_acknowledged().await?;
+        let db = self.office.db().read().clone();
+        let witnessed: Vec<String> =
+            sqlx::query_scalar("SELECT what FROM witness").fetch_all(&db).await?;
+        for what in witnessed {
+            self.violated(what);
+        }
+        for notice in notices::list_open(&db).await? {
+            self.violated(format!("a notice: {} {}", notice.code, notice.message));
+        }
+        for machine in 0..self.machines.len() {
+            self.check_machine(machine).await?;
+        }
+        self.check_runs().await
+    }
+
+    async fn check_machine(&mut self, machine: usize) -> Result<()> {
+        let db = self.office.db().read().clone();
+        let it = &self.machines[machine];
+        let (name, enrolled) = (it.name(), it.enrolled.clone());
+        let has = it.disk.desired.as_ref().map(|it| (it.generation.n, it.digest.clone()));
+        let Some(host) = hosts::find(&db, enrolled.host).await? else { return Ok(()) };
+        if has != Some((host.generation, host.desired_digest.clone())) {
+            let has = has.map(|has| has.0);
+            self.violated(format!("{name} has generation {has:?} of {}", host.generation));
+        }
+        Ok(())
+    }
+
+    async fn check_runs(&mut self) -> Result<()> {
+        let db = self.office.db().read().clone();
+        let mut known = BTreeSet::new();
+        let mut before = None;
+        loop {
+            let page = runs::list(&db, None, before, 200).await?;
+            let Some(last) = page.last() else { break };
+            before = Some(last.id);
+            for run in page {
+                known.insert(run.id);
+                let numbers: Vec<u64> =
+                    logs::lines(&db, run.id, 0, 10_000).await?.iter().map(|it| it.seq).collect();
+                self.check_run(&run, &numbers);
+            }
+        }
+        let missing: Vec<RunId> =
+            self.seen.ended.keys().filter(|run| !known.contains(run)).copied().collect();
+        for run in missing {
+            self.violated(format!("the manager does not know of run {}", short(run)));
+        }
+        let open: Vec<RunId> = self
+            .seen
+            .started
+            .iter()
+            .filter(|run| !self.seen.ended.contains_key(run))
+            .copied()
+            .collect();
+        for run in open {
+            self.violated(format!("run {} began and never ended", short(run)));
+        }
+        Ok(())
+    }
+
+    fn check_run(&mut self, run: &runs::Run, numbers: &[u64]) {
+        let (id, status) = (short(run.id), run.status);
+        let ended = self.seen.ended.get(&run.id).copied();
+        let is_started = self.seen.started.contains(&run.id);
+        match ended {
+            Some(ended) if ended != status => self.violated(format!(
+                "run {id} is {} to the manager and {} to its agent",
+                status.as_str(),
+                ended.as_str()
+            )),
+            // Its machine never heard of it, or refused it.
+            None if is_started || status == JobStatus::Lost || !status.is_terminal() => {
+                self.violated(format!("run {id} is {} to the manager alone", status.as_str()));
+            }
+            None if status == JobStatus::Expired => self.met.count("run expired"),
+            Some(_) | None => {}
+        }
+        let lines = self.seen.lines.get(&run.id).copied().unwrap_or(0);
+        if !numbers.iter().copied().eq(1..=lines) {
+            self.violated(format!("run {id} has lines {numbers:?}, and its agent wrote {lines}"));
+        }
+        let is_green = run.kind == JobKind::Backup
+            && matches!(status, JobStatus::Succeeded | JobStatus::Partial);
+        if is_green && !self.seen.written.contains(&run.id) {
+            self.violated(format!("run {id} is {} and wrote no snapshot", status.as_str()));
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! `simulate`: worlds in which much goes wrong, each from one number.
+//!
+//! The simulation is a program of the package `restic-manager-tests`; its last line is the JSON object.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::exec;
+use crate::workspace::Workspace;
+
+/// Builds the simulation as the tests build it, and hands over to it.
+pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--locked", "--workspace", "--all-features", "--bin", "simulate"]);
+    exec::succeed(&mut cargo)?;
+    let mut simulate = workspace.command(workspace.built("simulate")?);
+    Ok(exec::exit_code(exec::status(simulate.args(args))?))
+}
