@@ -3,13 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected should stop")]
 
 use serde_json::{Value, json};
+use std::time::Duration;
 use testkit::{
     agent::Rights,
     fleet::{Fleet, MACHINE},
     rest_server::Deletes,
     tools::Tools,
-    tree, wait_for,
+    tree, wait_for, wait_for_within,
 };
+
+/// A slot a minute, and a repository that is away is asked once a minute: what depends on both.
+const WAITS: Duration = Duration::from_mins(5);
 
 /// The runs of the plan that served a slot, newest first.
 async fn served(fleet: &Fleet) -> Vec<Value> {
@@ -104,14 +108,14 @@ async fn what_waits_for_its_repository_is_told_and_made_up_for_by_one_run() {
     let standing = |slots: &[Value], wanted: &str| {
         slots.iter().find(|slot| slot["standing"] == wanted).map(|slot| slot["at"].clone())
     };
-    let waited = wait_for("a slot that waits for its repository", async || {
+    let waited = wait_for_within("a slot that waits for its repository", WAITS, async || {
         Ok(standing(&slots(&fleet).await, "waiting"))
     })
     .await
     .unwrap();
     assert_eq!(served(&fleet).await.len(), 0, "nothing runs while nothing answers");
     fleet.server.restart().await.unwrap();
-    let (slot, run) = wait_for("the run that makes up for it", async || {
+    let (slot, run) = wait_for_within("the run that makes up for it", WAITS, async || {
         let slots = slots(&fleet).await;
         let slot = slots.into_iter().find(|slot| slot["at"] == waited).unwrap();
         let run = served(&fleet).await.into_iter().find(|run| run["id"] == slot["run_id"]);

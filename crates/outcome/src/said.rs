@@ -108,9 +108,9 @@ mod tests {
         let traces = vec!["Threads: 9 in state T (stopped)".to_owned(), "x".repeat(5_000)];
         let event = Event::Stalled { quiet: Duration::from_mins(60), traces };
         let said = translate(event, &mut no_progress(run));
-        let lines = said.iter().map(|said| match said {
-            Said::Log(LogStream::Event, line) => line.as_str(),
-            other => panic!("{other:?}"),
+        let lines = said.iter().map(|said| {
+            let Said::Log(LogStream::Event, line) = said else { panic!("{said:?}") };
+            line.as_str()
         });
         let lines: Vec<&str> = lines.collect();
         assert_eq!(lines.len(), 3);
