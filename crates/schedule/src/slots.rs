@@ -211,13 +211,15 @@ impl<Id: Copy> Known<Id> {
         let busy = self.runs[..from].iter().rfind(|run| run.started <= late);
         let is_busy = busy.is_some_and(|run| run.outcome == Outcome::Going);
         let makes_up = next.is_some_and(|next| next.outcome == Outcome::Going);
-        let standing = if now < late || is_busy || makes_up {
+        let standing = if is_busy || makes_up {
             Standing::Due
         } else if let Some(obstacle) = self.obstacle(time, since, next) {
             match obstacle {
                 Obstacle::Repository => Standing::Waiting,
                 Obstacle::Gate => Standing::Skipped,
             }
+        } else if now < late {
+            Standing::Due
         } else if self.heard_until < late {
             Standing::Unknown
         } else {

@@ -268,7 +268,12 @@ proptest! {
                 }],
                 None if it.covered == Some(true) => vec![Standing::Covered],
                 None if makes_up.is_some_and(|run| run.outcome == Outcome::Going) => vec![Standing::Due],
-                None if end < time.late => vec![Standing::Due],
+                // That something stands in the way may be told before the slot is late.
+                None if end < time.late => match it.obstacle {
+                    Some(Obstacle::Repository) => vec![Standing::Due, Standing::Waiting],
+                    Some(Obstacle::Gate) => vec![Standing::Due, Standing::Skipped],
+                    None => vec![Standing::Due],
+                },
                 None if going.is_some() && makes_up.is_none() => vec![Standing::Due],
                 None if it.obstacle == Some(Obstacle::Repository) => vec![Standing::Waiting],
                 None if it.obstacle == Some(Obstacle::Gate) => vec![Standing::Skipped],
