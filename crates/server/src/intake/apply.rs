@@ -28,6 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Applied {
     /// Log lines that are new.
     pub lines: BTreeMap<RunId, Vec<LogLine>>,
+    /// Log lines that are not written yet: they come in great number, and are written together.
+    waiting: Vec<(HostId, LogLine)>,
     /// Runs whose state changed.
     pub runs: BTreeSet<RunId>,
     /// Runs that ended.
@@ -85,12 +87,18 @@ pub(super) async fn message(
     message: &FromAgent,
     applied: &mut Applied,
 ) -> Result<(), DbError> {
+    if let FromAgent::LogLine(line) = message {
+        let line = LogLine { payload: text::log_line(&line.payload), ..line.clone() };
+        applied.waiting.push((host, line));
+        return Ok(());
+    }
+    // What comes after a line finds it there.
+    waiting_lines(tx, applied).await?;
     match message {
         FromAgent::JobStarted(started) => job_started(manager, tx, host, started, applied).await,
         FromAgent::JobFinished(finished) => {
             job_finished(manager, tx, host, finished, applied).await
         }
-        FromAgent::LogLine(line) => log_line(tx, host, line, applied).await,
         FromAgent::ScheduleAck(ack) => schedule_ack(manager, tx, host, ack, applied).await,
         FromAgent::JournalGap(gap) => {
             let notice = NewNotice::of_host(
@@ -113,7 +121,8 @@ pub(super) async fn message(
             applied.hosts.insert(host);
             slots::note_deferral(tx, host, deferred).await
         }
-        FromAgent::Hello(_)
+        FromAgent::LogLine(_)
+        | FromAgent::Hello(_)
         | FromAgent::Heartbeat(_)
         | FromAgent::CommandResult(_)
         | FromAgent::JobProgress(_)
@@ -260,15 +269,17 @@ async fn repository_that_exists(
     Ok(assigned.iter().any(|one| one.id == named).then_some(named))
 }
 
-async fn log_line(
-    tx: &mut Tx,
-    host: HostId,
-    line: &LogLine,
-    applied: &mut Applied,
-) -> Result<(), DbError> {
-    let line = LogLine { payload: text::log_line(&line.payload), ..line.clone() };
-    if logs::insert(tx, Some(host), &line).await? {
-        applied.lines.entry(line.job_id).or_default().push(line);
+/// Writes the log lines that wait.
+pub(super) async fn waiting_lines(tx: &mut Tx, applied: &mut Applied) -> Result<(), DbError> {
+    let waiting = std::mem::take(&mut applied.waiting);
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let are_new = logs::insert_all(tx, &waiting).await?;
+    for (host, line) in waiting {
+        if are_new || logs::insert(tx, Some(host), &line).await? {
+            applied.lines.entry(line.job_id).or_default().push(line);
+        }
     }
     Ok(())
 }
