@@ -24,13 +24,15 @@ pub struct JournalCursor {
     pub hash: ChainHash,
     /// Why the agent must start a new journal, if it must.
     pub renew: Option<Code>,
+    /// Whether it is the host's current one.
+    pub is_current: bool,
 }
 
 fn hash(row: Row<'_>, bytes: &[u8]) -> Result<ChainHash, DbError> {
     ChainHash::try_from(bytes).map_err(|_| row.inconsistent("hash"))
 }
 
-/// The cursor of one journal.
+/// The cursor of one journal, and which hashes are kept of these two records of it.
 ///
 /// # Errors
 /// When the database fails.
@@ -38,19 +40,35 @@ pub async fn cursor(
     db: impl SqliteExecutor<'_>,
     host: HostId,
     journal: JournalId,
-) -> Result<Option<JournalCursor>, DbError> {
+    records: [u64; 2],
+) -> Result<Option<(JournalCursor, [Option<ChainHash>; 2])>, DbError> {
     let (host, journal) = (host.to_string(), journal.to_string());
+    let [one, two] = records.map(count);
     let row = sqlx::query!(
-        "SELECT seq, hash, renew FROM journals WHERE host_id = ? AND journal_id = ?",
+        r#"SELECT seq, hash, renew, is_current AS "is_current: bool",
+           (SELECT hash FROM journal_marks WHERE host_id = ?1 AND journal_id = ?2 AND seq = ?3)
+           AS "one: Vec<u8>",
+           (SELECT hash FROM journal_marks WHERE host_id = ?1 AND journal_id = ?2 AND seq = ?4)
+           AS "two: Vec<u8>"
+           FROM journals WHERE host_id = ?1 AND journal_id = ?2"#,
         host,
-        journal
+        journal,
+        one,
+        two
     )
     .fetch_optional(db)
     .await?;
     let Some(found) = row else { return Ok(None) };
     let row = Row { table: "journals", id: &journal };
     let renew = found.renew.as_deref().map(|code| row.word("renew", code)).transpose()?;
-    Ok(Some(JournalCursor { seq: uncount(found.seq), hash: hash(row, &found.hash)?, renew }))
+    let cursor = JournalCursor {
+        seq: uncount(found.seq),
+        hash: hash(row, &found.hash)?,
+        renew,
+        is_current: found.is_current,
+    };
+    let mark = |bytes: Option<Vec<u8>>| bytes.map(|bytes| hash(row, &bytes)).transpose();
+    Ok(Some((cursor, [mark(found.one)?, mark(found.two)?])))
 }
 
 /// Whether the host ever had a journal here.
