@@ -213,34 +213,34 @@ impl Rows {
         let ended: BTreeMap<RunId, &JobFinished> = month
             .told
             .iter()
-            .filter_map(|told| match told {
-                FromAgent::JobFinished(finished) => Some((finished.job_id, &**finished)),
-                _ => None,
+            .filter_map(|told| {
+                let FromAgent::JobFinished(finished) = told else { return None };
+                Some((finished.job_id, &**finished))
             })
             .collect();
         let mut batches = Vec::new();
         for records in month.told.chunks(BATCH) {
             let mut batch = Vec::new();
             for record in records {
-                match record {
-                    FromAgent::JobStarted(started) => {
-                        let finished = *ended.get(&started.job_id).context("a run without end")?;
-                        batch.push(Row::Run(Box::new((started.clone(), finished.clone()))));
-                    }
-                    FromAgent::LogLine(line) => batch.push(Row::Line(line.clone())),
-                    FromAgent::AgentAwake(awake) => batch.push(Row::Awake(
-                        awake.from.as_millisecond(),
-                        awake.until.as_millisecond(),
-                    )),
-                    FromAgent::SlotDeferred(deferred) => batch.push(Row::Deferral {
+                if let FromAgent::JobStarted(started) = record {
+                    let finished = *ended.get(&started.job_id).context("a run without end")?;
+                    batch.push(Row::Run(Box::new((started.clone(), finished.clone()))));
+                } else if let FromAgent::LogLine(line) = record {
+                    batch.push(Row::Line(line.clone()));
+                } else if let FromAgent::AgentAwake(awake) = record {
+                    let (from, until) = (awake.from, awake.until);
+                    batch.push(Row::Awake(from.as_millisecond(), until.as_millisecond()));
+                } else if let FromAgent::SlotDeferred(deferred) = record {
+                    batch.push(Row::Deferral {
                         plan: deferred.schedule_id.to_string(),
                         at: deferred.at.as_millisecond(),
                         slot: deferred.slot.as_millisecond(),
                         code: deferred.code.as_str(),
-                    }),
-                    // It is in the row of its run.
-                    FromAgent::JobFinished(_) => {}
-                    other => anyhow::bail!("a month does not tell this: {other:?}"),
+                    });
+                } else {
+                    // An end is in the row of its run.
+                    let is_end = matches!(record, FromAgent::JobFinished(_));
+                    ensure!(is_end, "a month does not tell this: {record:?}");
                 }
             }
             batches.push(batch);

@@ -197,9 +197,9 @@ mod tests {
         assert_eq!(month.runs.iter().map(|run| run.lines).sum::<u64>(), 200_000);
         assert_eq!(month.told.len(), 200_000 + 2 * month.runs.len() + nights + waits);
         assert!(month.runs.is_sorted_by_key(|run| run.slot));
-        let awake = month.told.iter().filter_map(|it| match it {
-            FromAgent::AgentAwake(awake) => Some(*awake),
-            _ => None,
+        let awake = month.told.iter().filter_map(|told| {
+            let FromAgent::AgentAwake(awake) = told else { return None };
+            Some(*awake)
         });
         let first = awake.clone().next().unwrap();
         assert_eq!((first.from, first.until), (since, "2026-11-02T01:00:00Z".parse().unwrap()));
