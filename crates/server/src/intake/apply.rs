@@ -28,7 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Applied {
     /// Log lines that are new.
     pub lines: BTreeMap<RunId, Vec<LogLine>>,
-    /// Log lines that are not written yet: they come in great number, and are written together.
+    /// Log lines that are not written yet: they come in great number, and are written together at the
+    /// end, when each run that is told of in the same transaction is there.
     waiting: Vec<(HostId, LogLine)>,
     /// Runs whose state changed.
     pub runs: BTreeSet<RunId>,
@@ -87,17 +88,16 @@ pub(super) async fn message(
     message: &FromAgent,
     applied: &mut Applied,
 ) -> Result<(), DbError> {
-    if let FromAgent::LogLine(line) = message {
-        let line = LogLine { payload: text::log_line(&line.payload), ..line.clone() };
-        applied.waiting.push((host, line));
-        return Ok(());
-    }
-    // What comes after a line finds it there.
-    waiting_lines(tx, applied).await?;
     match message {
         FromAgent::JobStarted(started) => job_started(manager, tx, host, started, applied).await,
         FromAgent::JobFinished(finished) => {
             job_finished(manager, tx, host, finished, applied).await
+        }
+        FromAgent::LogLine(line) => {
+            let &LogLine { job_id, seq, ts, stream, ref payload } = line;
+            let payload = text::log_line(payload);
+            applied.waiting.push((host, LogLine { job_id, seq, ts, stream, payload }));
+            Ok(())
         }
         FromAgent::ScheduleAck(ack) => schedule_ack(manager, tx, host, ack, applied).await,
         FromAgent::JournalGap(gap) => {
@@ -121,8 +121,7 @@ pub(super) async fn message(
             applied.hosts.insert(host);
             slots::note_deferral(tx, host, deferred).await
         }
-        FromAgent::LogLine(_)
-        | FromAgent::Hello(_)
+        FromAgent::Hello(_)
         | FromAgent::Heartbeat(_)
         | FromAgent::CommandResult(_)
         | FromAgent::JobProgress(_)
