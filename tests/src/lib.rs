@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod puppet;
 pub mod relay;
 pub mod rest_server;
+pub mod teller;
 pub mod thief;
 pub mod tools;
 pub mod tree;

@@ -38,7 +38,8 @@ use tokio_tungstenite::{
     tungstenite::{Bytes, Message, client::IntoClientRequest as _, protocol::WebSocketConfig},
 };
 
-type Socket = WebSocketStream<TlsStream<TcpStream>>;
+/// The link of a machine.
+pub type Socket = WebSocketStream<TlsStream<TcpStream>>;
 type Told = oneshot::Sender<()>;
 
 /// What a connection reads at once: little is said, and there may be thousands of puppets.
@@ -80,7 +81,7 @@ impl Puppet {
     /// When the manager refuses.
     pub async fn connect(machine: &Machine) -> Result<Self> {
         let mut stage = OnStage::new(machine.socket().await?);
-        stage.greet(&machine.hostname).await?;
+        stage.greet(machine).await?;
         let (asks, asked) = mpsc::channel(16);
         let fell = Arc::new(OnceLock::new());
         let falls = Arc::clone(&fell);
@@ -192,12 +193,38 @@ impl Machine {
         Ok(answer.host_id.to_string())
     }
 
-    async fn socket(&self) -> Result<Socket> {
+    /// A connection on which nothing was said yet.
+    ///
+    /// # Errors
+    /// When nobody takes it.
+    pub async fn socket(&self) -> Result<Socket> {
         let request = format!("wss://{}/agent/connect", server::identity::MANAGER_NAME);
         let stream = self.stream().await?;
         let request = request.into_client_request()?;
         let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
         Ok(tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await?.0)
+    }
+
+    /// How it says hello with this journal.
+    pub(crate) fn hello(&self, journal: JournalState) -> Hello {
+        Hello {
+            protocol_version: PROTOCOL_VERSION,
+            agent_version: "0.1.0".to_owned(),
+            restic_version: "0.18.0".to_owned(),
+            hostname: self.hostname.clone(),
+            os: HostOs::Linux,
+            arch: HostArch::Amd64,
+            boot_time: None,
+            capabilities: Vec::new(),
+            requires: Vec::new(),
+            time_zone: Some("Europe/Berlin".to_owned()),
+            time_zone_data: None,
+            journal: Some(journal),
+            manager: None,
+            ticket: None,
+            open_runs: Vec::new(),
+            awake_since: None,
+        }
     }
 }
 
@@ -234,7 +261,7 @@ impl OnStage {
         }
     }
 
-    async fn greet(&mut self, hostname: &str) -> Result<()> {
+    async fn greet(&mut self, machine: &Machine) -> Result<()> {
         let mut id = [0; 10];
         getrandom::fill(&mut id).ok().context("the operating system has no random numbers")?;
         let journal = JournalState {
@@ -245,24 +272,7 @@ impl OnStage {
             head_hash: ChainHash::START,
             acked: 0,
         };
-        let hello = Hello {
-            protocol_version: PROTOCOL_VERSION,
-            agent_version: "0.1.0".to_owned(),
-            restic_version: "0.18.0".to_owned(),
-            hostname: hostname.to_owned(),
-            os: HostOs::Linux,
-            arch: HostArch::Amd64,
-            boot_time: None,
-            capabilities: Vec::new(),
-            requires: Vec::new(),
-            time_zone: Some("Europe/Berlin".to_owned()),
-            time_zone_data: None,
-            journal: Some(journal),
-            manager: None,
-            ticket: None,
-            open_runs: Vec::new(),
-            awake_since: None,
-        };
+        let hello = machine.hello(journal);
         self.send(&FromAgent::Hello(Box::new(hello)).encode()?).await?;
         let (_, answer) = self.next().await?.context("the manager hung up")?;
         let ToAgent::Welcome(welcome) = answer else {
@@ -443,7 +453,8 @@ impl OnStage {
     }
 }
 
-fn read(message: Message) -> Result<Option<(Frame, ToAgent)>> {
+/// What came, if it is a frame.
+pub(crate) fn read(message: Message) -> Result<Option<(Frame, ToAgent)>> {
     let Message::Text(text) = message else { return Ok(None) };
     let frame = Frame::decode(&text)?;
     let message = ToAgent::decode(&frame)?;

@@ -5,7 +5,13 @@ mod apply;
 mod disk;
 
 use crate::{
-    db::{Tx, error::DbError, hosts, journals, notices},
+    db::{
+        Tx,
+        error::DbError,
+        hosts,
+        journals::{self, Place},
+        notices,
+    },
     events::Topic,
     hooks::{self, Mistake, Point},
     manager::Manager,
@@ -17,8 +23,15 @@ use crate::{
 };
 use apply::Applied;
 use disk::Disk;
-use protocol::{FromAgent, HostId, JournalId, journal::kind};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use protocol::{
+    FromAgent, HostId, JournalId,
+    journal::{ChainHash, kind},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Records in one transaction.
@@ -208,7 +221,12 @@ fn stop(item: &Item, why: Stopped) {
 /// What a batch has done so far.
 #[derive(Default)]
 struct Batch {
+    /// Where the journals stood before.
+    before: BTreeMap<(HostId, JournalId), Position>,
+    /// Where those stand that have moved on.
     positions: BTreeMap<(HostId, JournalId), Position>,
+    /// The records that were applied, whose hashes are to be kept.
+    marks: Vec<Place>,
     /// By index into the batch: what to tell its session after the commit.
     told: Vec<(usize, Result<u64, Stopped>)>,
     applied: Applied,
@@ -231,7 +249,7 @@ impl Batch {
 
 async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
     let mut tx = manager.db().begin().await?;
-    let mut batch = Batch::default();
+    let mut batch = Batch { before: positions(&mut tx, items).await?, ..Batch::default() };
     for (index, item) in items.iter().enumerate() {
         let is_stopped = item.progress.borrow().stopped.is_some()
             || batch.stopped.iter().any(|at| Arc::ptr_eq(&items[*at].progress, &item.progress));
@@ -252,10 +270,8 @@ async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
             }
         }
     }
-    for (&(host, journal), position) in &batch.positions {
-        journals::advance(&mut tx, host, journal, position.seq, position.hash).await?;
-        journals::prune_marks(&mut tx, host, journal, position.seq).await?;
-    }
+    apply::waiting_lines(&mut tx, &mut batch.applied).await?;
+    batch.write(&mut tx).await?;
     if hooks::is_planted(Mistake::AcknowledgeBeforeCommit) {
         batch.tell(items);
     }
@@ -275,6 +291,65 @@ async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
     Ok(())
 }
 
+/// Where the journals of a batch stand, those that the manager knows.
+async fn positions(
+    tx: &mut Tx,
+    items: &[Item],
+) -> Result<BTreeMap<(HostId, JournalId), Position>, DbError> {
+    let journals: BTreeSet<_> = items
+        .iter()
+        .filter_map(|item| match &item.content {
+            Content::Record { journal, .. } => Some((item.host, *journal)),
+            Content::Direct(_) => None,
+        })
+        .collect();
+    if journals.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let journals: Vec<_> = journals.into_iter().collect();
+    let places = journals::places(tx, &journals).await?;
+    Ok(places
+        .into_iter()
+        .map(|(host, journal, seq, hash)| ((host, journal), Position { seq, hash }))
+        .collect())
+}
+
+impl Batch {
+    /// Stores how far the journals are. One statement for all of a kind: with one for each record or
+    /// journal, handing them to SQLite would cost several times what SQLite does with them.
+    async fn write(&self, tx: &mut Tx) -> Result<(), DbError> {
+        if self.positions.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<Place> = self
+            .positions
+            .iter()
+            .map(|(&(host, journal), position)| (host, journal, position.seq, position.hash))
+            .collect();
+        journals::mark(tx, &self.marks).await?;
+        journals::advance(tx, &places).await?;
+        for (host, journal, seq, _) in places {
+            let from = self.before.get(&(host, journal)).map_or(0, |before| before.seq);
+            journals::prune_marks(tx, host, journal, from, seq).await?;
+        }
+        Ok(())
+    }
+
+    /// The hash of a record that lies behind, if it is kept.
+    async fn mark_of(
+        &self,
+        tx: &mut Tx,
+        (host, journal): (HostId, JournalId),
+        seq: u64,
+    ) -> Result<Option<ChainHash>, DbError> {
+        let is_it = |mark: &&Place| (mark.0, mark.1, mark.2) == (host, journal, seq);
+        match self.marks.iter().find(is_it) {
+            Some((.., hash)) => Ok(Some(*hash)),
+            None => journals::mark_of(&mut **tx, host, journal, seq).await,
+        }
+    }
+}
+
 async fn store_record(
     manager: &Manager,
     tx: &mut Tx,
@@ -284,23 +359,19 @@ async fn store_record(
     batch: &mut Batch,
 ) -> Result<Result<u64, Stopped>, DbError> {
     let key = (host, journal);
-    let mut position = match batch.positions.get(&key) {
-        Some(position) => *position,
-        None => match journals::cursor(&mut **tx, host, journal).await? {
-            Some(cursor) => Position { seq: cursor.seq, hash: cursor.hash },
-            None => return Ok(Err(Stopped::Gap)),
-        },
+    let Some(&(mut position)) = batch.positions.get(&key).or_else(|| batch.before.get(&key)) else {
+        return Ok(Err(Stopped::Gap));
     };
     let Record { seq, hash, kind, payload } = record;
     let offered = Offered { seq: *seq, hash: *hash, kind, payload: payload.get() };
     match position.offer(&offered) {
         Offer::Next => {
             apply::record(manager, tx, host, record, &mut batch.applied).await?;
-            journals::mark(tx, host, journal, *seq, *hash).await?;
+            batch.marks.push((host, journal, *seq, *hash));
             batch.positions.insert(key, position);
             Ok(Ok(position.seq))
         }
-        Offer::Behind => match journals::mark_of(&mut **tx, host, journal, *seq).await? {
+        Offer::Behind => match batch.mark_of(tx, key, *seq).await? {
             Some(mark) if mark != *hash => alarm(manager, tx, host, journal, batch).await,
             Some(_) | None => Ok(Ok(position.seq)),
         },

@@ -143,8 +143,8 @@ impl World {
             let acked = self.seen.acked.get(&machine).copied().unwrap_or(0);
             let it = &self.machines[machine];
             let (host, journal) = (it.enrolled.host, it.disk.journal().id);
-            let cursor = journals::cursor(self.office.db().read(), host, journal).await?;
-            let seq = cursor.map_or(0, |cursor| cursor.seq);
+            let cursor = journals::cursor(self.office.db().read(), host, journal, [0; 2]).await?;
+            let seq = cursor.map_or(0, |(cursor, _)| cursor.seq);
             if seq < acked {
                 let name = self.machines[machine].name();
                 self.violated(format!(

@@ -145,7 +145,8 @@ impl World {
         let it = &self.machines[machine];
         let journal = it.disk.journal().clone();
         let db = self.office.db().read();
-        if let Some(cursor) = journals::cursor(db, it.enrolled.host, journal.id).await?
+        let known = journals::cursor(db, it.enrolled.host, journal.id, [0; 2]).await?;
+        if let Some((cursor, _)) = known
             && cursor.seq > journal.head
         {
             let (name, head) = (it.name(), journal.head);

@@ -445,7 +445,7 @@ pub async fn acknowledge(
     Ok(())
 }
 
-/// Notes what a `hello` says about the machine.
+/// Notes what a `hello` says about the machine, and whether it has told everything by now.
 ///
 /// # Errors
 /// When the database fails.
@@ -453,6 +453,7 @@ pub async fn note_hello(
     tx: &mut Tx,
     host: HostId,
     hello: &Hello,
+    has_told_all: bool,
     now: Timestamp,
 ) -> Result<(), DbError> {
     let (id, os, arch) = (host.to_string(), hello.os.as_str(), hello.arch.as_str());
@@ -462,7 +463,8 @@ pub async fn note_hello(
     sqlx::query!(
         "UPDATE hosts SET hostname = ?, os = ?, arch = ?, agent_version = ?, restic_version = ?, \
          protocol_version = ?, time_zone = coalesce(?, time_zone), boot_time = ?, \
-         awake_since = coalesce(?, awake_since), last_seen_at = ?, revision = revision + 1 WHERE id = ?",
+         awake_since = coalesce(?, awake_since), last_seen_at = ?, \
+         heard_until = iif(?, ?, heard_until), revision = revision + 1 WHERE id = ?",
         hello.hostname,
         os,
         arch,
@@ -472,6 +474,8 @@ pub async fn note_hello(
         hello.time_zone,
         boot,
         awake,
+        now,
+        has_told_all,
         now,
         id
     )

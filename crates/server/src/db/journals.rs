@@ -3,7 +3,7 @@
 use super::{
     Tx,
     error::DbError,
-    row::{Row, count, millis, uncount},
+    row::{Row, count, millis, to_json, uncount},
 };
 use jiff::Timestamp;
 use protocol::{Code, HostId, JournalId, journal::ChainHash};
@@ -12,6 +12,8 @@ use sqlx::SqliteExecutor;
 /// Marks that are kept of each journal: as many records as an agent may repeat after a lost
 /// acknowledgement, many times over.
 const MARKS: u64 = 2_000;
+/// Records after which those that are too many go.
+const PRUNE_EVERY: u64 = 250;
 
 /// How far one journal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +24,15 @@ pub struct JournalCursor {
     pub hash: ChainHash,
     /// Why the agent must start a new journal, if it must.
     pub renew: Option<Code>,
+    /// Whether it is the host's current one.
+    pub is_current: bool,
 }
 
 fn hash(row: Row<'_>, bytes: &[u8]) -> Result<ChainHash, DbError> {
     ChainHash::try_from(bytes).map_err(|_| row.inconsistent("hash"))
 }
 
-/// The cursor of one journal.
+/// The cursor of one journal, and which hashes are kept of these two records of it.
 ///
 /// # Errors
 /// When the database fails.
@@ -36,19 +40,35 @@ pub async fn cursor(
     db: impl SqliteExecutor<'_>,
     host: HostId,
     journal: JournalId,
-) -> Result<Option<JournalCursor>, DbError> {
+    records: [u64; 2],
+) -> Result<Option<(JournalCursor, [Option<ChainHash>; 2])>, DbError> {
     let (host, journal) = (host.to_string(), journal.to_string());
+    let [one, two] = records.map(count);
     let row = sqlx::query!(
-        "SELECT seq, hash, renew FROM journals WHERE host_id = ? AND journal_id = ?",
+        r#"SELECT seq, hash, renew, is_current AS "is_current: bool",
+           (SELECT hash FROM journal_marks WHERE host_id = ?1 AND journal_id = ?2 AND seq = ?3)
+           AS "one: Vec<u8>",
+           (SELECT hash FROM journal_marks WHERE host_id = ?1 AND journal_id = ?2 AND seq = ?4)
+           AS "two: Vec<u8>"
+           FROM journals WHERE host_id = ?1 AND journal_id = ?2"#,
         host,
-        journal
+        journal,
+        one,
+        two
     )
     .fetch_optional(db)
     .await?;
     let Some(found) = row else { return Ok(None) };
     let row = Row { table: "journals", id: &journal };
     let renew = found.renew.as_deref().map(|code| row.word("renew", code)).transpose()?;
-    Ok(Some(JournalCursor { seq: uncount(found.seq), hash: hash(row, &found.hash)?, renew }))
+    let cursor = JournalCursor {
+        seq: uncount(found.seq),
+        hash: hash(row, &found.hash)?,
+        renew,
+        is_current: found.is_current,
+    };
+    let mark = |bytes: Option<Vec<u8>>| bytes.map(|bytes| hash(row, &bytes)).transpose();
+    Ok(Some((cursor, [mark(found.one)?, mark(found.two)?])))
 }
 
 /// Whether the host ever had a journal here.
@@ -99,25 +119,46 @@ pub async fn set(
     Ok(())
 }
 
-/// Moves a cursor on to a record that was applied in this transaction.
+/// Where a journal stands: the number of a record of it, and the hash after that.
+pub type Place = (HostId, JournalId, u64, ChainHash);
+
+/// How far several journals are; those that nobody knows are not among them.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn advance(
-    tx: &mut Tx,
-    host: HostId,
-    journal: JournalId,
-    seq: u64,
-    hash: ChainHash,
-) -> Result<(), DbError> {
-    let (host, journal) = (host.to_string(), journal.to_string());
-    let (seq, hash) = (count(seq), hash.as_bytes().as_slice());
+pub async fn places(tx: &mut Tx, journals: &[(HostId, JournalId)]) -> Result<Vec<Place>, DbError> {
+    let wanted = to_json("journals", "journal_id", "many", journals)?;
+    let rows = sqlx::query!(
+        "SELECT host_id, journal_id, seq, hash FROM json_each(?) AS wanted CROSS JOIN journals \
+         WHERE host_id = wanted.value ->> 0 AND journal_id = wanted.value ->> 1",
+        wanted
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter()
+        .map(|found| {
+            let row = Row { table: "journals", id: &found.journal_id };
+            Ok((
+                row.parse("host_id", &found.host_id)?,
+                row.parse("journal_id", &found.journal_id)?,
+                uncount(found.seq),
+                hash(row, &found.hash)?,
+            ))
+        })
+        .collect()
+}
+
+/// Moves cursors on to records that were applied in this transaction.
+///
+/// # Errors
+/// When the database fails.
+pub async fn advance(tx: &mut Tx, places: &[Place]) -> Result<(), DbError> {
+    let places = to_json("journals", "seq", "many", places)?;
     sqlx::query!(
-        "UPDATE journals SET seq = ?, hash = ? WHERE host_id = ? AND journal_id = ?",
-        seq,
-        hash,
-        host,
-        journal
+        "UPDATE journals SET seq = new.value ->> 2, hash = unhex(new.value ->> 3) \
+         FROM json_each(?) AS new \
+         WHERE host_id = new.value ->> 0 AND journal_id = new.value ->> 1",
+        places
     )
     .execute(&mut **tx)
     .await?;
@@ -146,26 +187,16 @@ pub async fn set_renew(
     Ok(())
 }
 
-/// Keeps the hash of a record.
+/// Keeps the hashes of records.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn mark(
-    tx: &mut Tx,
-    host: HostId,
-    journal: JournalId,
-    seq: u64,
-    hash: ChainHash,
-) -> Result<(), DbError> {
-    let (host, journal) = (host.to_string(), journal.to_string());
-    let (seq, hash) = (count(seq), hash.as_bytes().as_slice());
+pub async fn mark(tx: &mut Tx, records: &[Place]) -> Result<(), DbError> {
+    let records = to_json("journal_marks", "seq", "many", records)?;
     sqlx::query!(
         "INSERT OR REPLACE INTO journal_marks (host_id, journal_id, seq, hash) \
-         VALUES (?, ?, ?, ?)",
-        host,
-        journal,
-        seq,
-        hash
+         SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3) FROM json_each(?)",
+        records
     )
     .execute(&mut **tx)
     .await?;
@@ -195,7 +226,8 @@ pub async fn mark_of(
     bytes.map(|bytes| hash(row, &bytes)).transpose()
 }
 
-/// Forgets the hashes of records that lie far behind.
+/// Forgets the hashes of records that lie far behind, where a cursor has moved on from one number to
+/// another: now and then, since it is of no interest how many more are kept for a while.
 ///
 /// # Errors
 /// When the database fails.
@@ -203,10 +235,14 @@ pub async fn prune_marks(
     tx: &mut Tx,
     host: HostId,
     journal: JournalId,
-    seq: u64,
+    from: u64,
+    to: u64,
 ) -> Result<(), DbError> {
+    if from / PRUNE_EVERY == to / PRUNE_EVERY {
+        return Ok(());
+    }
     let (host, journal, below) =
-        (host.to_string(), journal.to_string(), count(seq.saturating_sub(MARKS)));
+        (host.to_string(), journal.to_string(), count(to.saturating_sub(MARKS)));
     sqlx::query!(
         "DELETE FROM journal_marks WHERE host_id = ? AND journal_id = ? AND seq < ?",
         host,

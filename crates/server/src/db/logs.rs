@@ -4,10 +4,10 @@
 use super::{
     Tx,
     error::DbError,
-    row::{Row, count, millis, uncount},
+    row::{Row, count, millis, to_json, uncount},
 };
 use protocol::{HostId, LogLine, RunId};
-use sqlx::SqliteExecutor;
+use sqlx::{SqliteExecutor, error::ErrorKind};
 
 struct LineRow {
     run_id: String,
@@ -75,4 +75,40 @@ pub async fn insert(tx: &mut Tx, host: Option<HostId>, line: &LogLine) -> Result
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Takes in lines of runs of hosts in one statement, all or none of them, and says whether it did. It
+/// takes none when one of them is there already, or is of a run that somebody else does or of none:
+/// [`insert`] takes those that can be taken.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert_all(tx: &mut Tx, lines: &[(HostId, LogLine)]) -> Result<bool, DbError> {
+    let rows: Vec<_> = lines
+        .iter()
+        .map(|(host, line)| {
+            let (stream, ts) = (line.stream.as_str(), millis(line.ts));
+            (line.job_id, host, count(line.seq), ts, stream, &line.payload)
+        })
+        .collect();
+    let rows = to_json("log_lines", "text", "many", &rows)?;
+    // A line that is not to be taken has no run here, and the table refuses the statement as a whole.
+    let done = sqlx::query!(
+        "INSERT INTO log_lines (run_id, seq, ts, stream, text) \
+         SELECT (SELECT id FROM runs WHERE id = value ->> 0 AND dispatch <> 'manager' \
+         AND host_id = value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
+         FROM json_each(?)",
+        rows
+    )
+    .execute(&mut **tx)
+    .await;
+    match done {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error))
+            if matches!(error.kind(), ErrorKind::UniqueViolation | ErrorKind::NotNullViolation) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
 }

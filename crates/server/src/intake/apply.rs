@@ -28,6 +28,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Applied {
     /// Log lines that are new.
     pub lines: BTreeMap<RunId, Vec<LogLine>>,
+    /// Log lines that are not written yet: they come in great number, and are written together at the
+    /// end, when each run that is told of in the same transaction is there.
+    waiting: Vec<(HostId, LogLine)>,
     /// Runs whose state changed.
     pub runs: BTreeSet<RunId>,
     /// Runs that ended.
@@ -90,7 +93,12 @@ pub(super) async fn message(
         FromAgent::JobFinished(finished) => {
             job_finished(manager, tx, host, finished, applied).await
         }
-        FromAgent::LogLine(line) => log_line(tx, host, line, applied).await,
+        FromAgent::LogLine(line) => {
+            let &LogLine { job_id, seq, ts, stream, ref payload } = line;
+            let payload = text::log_line(payload);
+            applied.waiting.push((host, LogLine { job_id, seq, ts, stream, payload }));
+            Ok(())
+        }
         FromAgent::ScheduleAck(ack) => schedule_ack(manager, tx, host, ack, applied).await,
         FromAgent::JournalGap(gap) => {
             let notice = NewNotice::of_host(
@@ -260,15 +268,17 @@ async fn repository_that_exists(
     Ok(assigned.iter().any(|one| one.id == named).then_some(named))
 }
 
-async fn log_line(
-    tx: &mut Tx,
-    host: HostId,
-    line: &LogLine,
-    applied: &mut Applied,
-) -> Result<(), DbError> {
-    let line = LogLine { payload: text::log_line(&line.payload), ..line.clone() };
-    if logs::insert(tx, Some(host), &line).await? {
-        applied.lines.entry(line.job_id).or_default().push(line);
+/// Writes the log lines that wait.
+pub(super) async fn waiting_lines(tx: &mut Tx, applied: &mut Applied) -> Result<(), DbError> {
+    let waiting = std::mem::take(&mut applied.waiting);
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let are_new = logs::insert_all(tx, &waiting).await?;
+    for (host, line) in waiting {
+        if are_new || logs::insert(tx, Some(host), &line).await? {
+            applied.lines.entry(line.job_id).or_default().push(line);
+        }
     }
     Ok(())
 }

@@ -93,12 +93,10 @@ pub(super) async fn greet(
     let known = known(manager, &mut tx, &host, hello).await?;
     let shown = hello.ticket.as_ref().map(hash);
     let meeting = handshake::meet(hello, &known, shown, hash(&ticket), version);
-    store(manager, &mut tx, &host, hello, &meeting).await?;
-    hosts::note_hello(&mut tx, id, &cleaned(hello), now).await?;
+    store(manager, &mut tx, &host, hello, &known, &meeting).await?;
     let greeting = answer(manager, &known, hello, meeting, ticket);
-    if matches!(greeting.met, Met::Live { seq, .. } if seq >= greeting.head) {
-        hosts::note_seen(&mut tx, id, true, now).await?;
-    }
+    let has_told_all = matches!(greeting.met, Met::Live { seq, .. } if seq >= greeting.head);
+    hosts::note_hello(&mut tx, id, &cleaned(hello), has_told_all, now).await?;
     tx.commit().await.map_err(DbError::from)?;
     Ok(Greeted::Met(Box::new(greeting)))
 }
@@ -130,8 +128,8 @@ async fn known(
         hold: host.hold.clone(),
         next_command: host.next_command,
         generation: host.generation,
+        has_history: journal.is_some() || journals::has_any(&mut **tx, host.id).await?,
         journal,
-        has_history: journals::has_any(&mut **tx, host.id).await?,
     })
 }
 
@@ -140,13 +138,9 @@ async fn known_journal(
     host: HostId,
     state: &JournalState,
 ) -> Result<Option<KnownJournal>, DbError> {
-    let Some(cursor) = journals::cursor(&mut **tx, host, state.id).await? else { return Ok(None) };
-    let before_first = state.first.saturating_sub(1);
-    Ok(Some(KnownJournal {
-        cursor,
-        head_mark: journals::mark_of(&mut **tx, host, state.id, state.head).await?,
-        base_mark: journals::mark_of(&mut **tx, host, state.id, before_first).await?,
-    }))
+    let records = [state.head, state.first.saturating_sub(1)];
+    let found = journals::cursor(&mut **tx, host, state.id, records).await?;
+    Ok(found.map(|(cursor, [head_mark, base_mark])| KnownJournal { cursor, head_mark, base_mark }))
 }
 
 async fn store(
@@ -154,6 +148,7 @@ async fn store(
     tx: &mut Tx,
     host: &Host,
     hello: &Hello,
+    known: &Known,
     meeting: &Meeting,
 ) -> Result<(), DbError> {
     let (id, now) = (host.id, manager.now());
@@ -168,6 +163,8 @@ async fn store(
     }
     if let Some(state) = &hello.journal {
         match meeting.journal {
+            // Nothing has changed where a machine comes back as it was, which is what nearly all do.
+            JournalStep::Continue { seq, hash } if known.is_current_at(seq, hash) => {}
             JournalStep::Continue { seq, hash } => {
                 journals::set(tx, id, state.id, seq, hash, now).await?;
             }

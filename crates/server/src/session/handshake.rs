@@ -34,6 +34,16 @@ pub struct Known {
     pub has_history: bool,
 }
 
+impl Known {
+    /// Whether the journal is the host's current one already, and stands there.
+    #[must_use]
+    pub fn is_current_at(&self, seq: u64, hash: ChainHash) -> bool {
+        self.journal.is_some_and(|KnownJournal { cursor, .. }| {
+            cursor.is_current && (cursor.seq, cursor.hash) == (seq, hash)
+        })
+    }
+}
+
 /// What the manager remembers of the journal that a hello names.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownJournal {
@@ -249,7 +259,7 @@ fn negotiate(mut meeting: Meeting, state: &JournalState, known: &Known) -> Meeti
         meeting.journal = at_first;
         return meeting;
     };
-    let JournalCursor { seq, hash, renew } = ours.cursor;
+    let JournalCursor { seq, hash, renew, is_current: _ } = ours.cursor;
     if let Some(reason) = renew {
         meeting.journal = JournalStep::Renew { reason, seq, hash };
         return meeting;

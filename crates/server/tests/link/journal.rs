@@ -4,7 +4,7 @@ use crate::double::{Fleet, Journal, at, finished, line, run_id, started};
 use protocol::{
     Code, Frame, FromAgent, Generation, HostId, JobStatus, RunId, ScheduleAck, journal::ChainHash,
 };
-use server::db::{hosts::Host, logs, runs, runs::Dispatch};
+use server::db::{hosts::Host, journals, logs, runs, runs::Dispatch};
 
 #[tokio::test]
 async fn a_run_of_the_agents_own_schedule_appears_with_its_first_record() {
@@ -182,6 +182,74 @@ async fn many_machines_share_the_intake_and_each_gets_its_own_acknowledgements()
         let lines = logs::lines(fleet.db().read(), run_id(*n), 0, 100).await.unwrap();
         assert_eq!(lines.len(), 49);
     }
+}
+
+#[tokio::test]
+async fn a_line_that_is_there_already_keeps_no_other_out() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    agent.journal.push(&started(run_id(1), None));
+    for n in 1..=3 {
+        agent.journal.push(&line(run_id(1), n, "first"));
+    }
+    // Told again in other words, with more, and beside lines of a run that nobody knows.
+    for n in 2..=5 {
+        agent.journal.push(&line(run_id(1), n, "again"));
+        agent.journal.push(&line(run_id(2), n, "lost"));
+    }
+    for frame in agent.journal.after(0) {
+        link.send_frame(&frame).await;
+    }
+    link.until_acked(12).await;
+    let lines = logs::lines(fleet.db().read(), run_id(1), 0, 100).await.unwrap();
+    let lines: Vec<(u64, &str)> = lines.iter().map(|it| (it.seq, it.payload.as_str())).collect();
+    assert_eq!(lines, [(1, "first"), (2, "first"), (3, "first"), (4, "again"), (5, "again")]);
+    assert!(logs::lines(fleet.db().read(), run_id(2), 0, 100).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_record_may_come_twice_at_once_and_not_with_another_content() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    let frames: Vec<Frame> = [started(run_id(1), None), line(run_id(1), 1, "x")]
+        .iter()
+        .map(|record| agent.journal.push(record))
+        .collect();
+    // As quickly as possible, so that they are taken in together.
+    for frame in frames.iter().chain(&frames) {
+        link.send_frame(frame).await;
+    }
+    let mut other = frames[1].clone();
+    other.hash = Some(ChainHash::from([7; 16]));
+    link.send_frame(&other).await;
+    link.ended().await;
+    let host = fleet.until_host(agent.host(), |host| host.hold.is_some()).await;
+    assert_eq!(host.hold.unwrap().code, Code::JournalForked);
+    let lines = logs::lines(fleet.db().read(), run_id(1), 0, 10).await.unwrap();
+    assert_eq!(lines.len(), 1);
+}
+
+#[tokio::test]
+async fn the_hashes_of_the_newest_records_are_kept_and_those_far_behind_go() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    agent.journal.push(&started(run_id(1), None));
+    for n in 1..3_000 {
+        agent.journal.push(&line(run_id(1), n, "x"));
+    }
+    for frame in agent.journal.after(0) {
+        link.send_frame(&frame).await;
+    }
+    link.until_acked(3_000).await;
+    let (host, journal) = (agent.host(), agent.journal.id);
+    let mark = async |seq| journals::mark_of(fleet.db().read(), host, journal, seq).await.unwrap();
+    for frame in agent.journal.after(1_000) {
+        assert_eq!(mark(frame.seq.unwrap()).await, frame.hash);
+    }
+    assert_eq!(mark(700).await, None);
 }
 
 async fn acknowledged(fleet: &Fleet, host: HostId) -> Host {

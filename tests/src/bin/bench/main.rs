@@ -3,15 +3,21 @@
 //! object; `cargo xtask bench` builds the programs as they are shipped and hands over to this one.
 #![expect(clippy::print_stdout, reason = "printing the figures is what it is for")]
 
+mod away;
 mod bare;
+mod crowd;
 mod figure;
 mod fleet;
+mod intake;
+mod month;
 mod overhead;
 mod repository;
 mod source;
+mod storm;
 mod usage;
 
 use anyhow::{Context as _, Result};
+use bare::Yardstick;
 use clap::{Parser, ValueEnum};
 use figure::Figure;
 use serde_json::json;
@@ -42,14 +48,26 @@ struct Options {
     /// MiB that are backed up beside them, in large files.
     #[arg(long, default_value_t = 2048)]
     mib: u64,
-    /// Machines that are connected, one number for each series of the fleet.
+    /// Machines that are connected, one number for each series of the fleet and of the storm.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 9_000])]
     machines: Vec<usize>,
+    /// Days that a machine was away.
+    #[arg(long, default_value_t = 30)]
+    days: i64,
+    /// Lines of the logs that it wrote in that time.
+    #[arg(long, default_value_t = 200_000)]
+    lines: u64,
+    /// Machines that tell at once.
+    #[arg(long, default_value_t = 200)]
+    tellers: usize,
+    /// Durable events that each of them tells.
+    #[arg(long, default_value_t = 1_000)]
+    events: u64,
     /// The bench to run; without a name, all.
     name: Option<Bench>,
-    /// Serve as the fleet's yardstick instead, with the certificate in the root.
+    /// Serve as a yardstick instead, with the certificate in the root.
     #[arg(long, hide = true)]
-    bare: bool,
+    bare: Option<Yardstick>,
 }
 
 /// What there is to measure.
@@ -61,13 +79,19 @@ enum Bench {
     Repository,
     /// The memory of connected machines against that of bare connections.
     Fleet,
+    /// A month of a machine that was away, against bare inserts of the same rows.
+    Away,
+    /// Taking in what machines tell, against a bare echo.
+    Intake,
+    /// Every machine coming back at once, against the bare handshakes.
+    Storm,
 }
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let options = Options::parse();
-    if options.bare {
-        return bare::serve(&options.root).await;
+    if let Some(yardstick) = options.bare {
+        return bare::serve(&options.root, yardstick).await;
     }
     let mut sections = Vec::new();
     for bench in Bench::value_variants() {
@@ -83,6 +107,9 @@ async fn main() -> Result<ExitCode> {
             Bench::Overhead => overhead::measure(&options).await,
             Bench::Repository => repository::measure(&options).await,
             Bench::Fleet => fleet::measure(&options).await,
+            Bench::Away => away::measure(&options).await,
+            Bench::Intake => intake::measure(&options).await,
+            Bench::Storm => storm::measure(&options).await,
         }?;
         figure::write(&options.table, &section, options.rounds)?;
         sections.push(section);

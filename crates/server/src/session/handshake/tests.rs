@@ -26,7 +26,7 @@ fn known() -> Known {
 }
 
 fn cursor(seq: u64) -> KnownJournal {
-    let cursor = JournalCursor { seq, hash: hash(9), renew: None };
+    let cursor = JournalCursor { seq, hash: hash(9), renew: None, is_current: true };
     KnownJournal { cursor, head_mark: None, base_mark: None }
 }
 
@@ -259,4 +259,18 @@ proptest! {
             JournalStep::None => prop_assert!(false),
         }
     }
+}
+
+#[test]
+fn a_journal_is_written_down_again_unless_it_is_the_current_one_and_stands_there() {
+    let mut known = Known { journal: Some(cursor(7)), ..known() };
+    assert!(known.is_current_at(7, hash(9)));
+    assert!(!known.is_current_at(8, hash(9)) && !known.is_current_at(7, hash(8)));
+    known.journal = known.journal.map(|mut journal| {
+        journal.cursor.is_current = false;
+        journal
+    });
+    assert!(!known.is_current_at(7, hash(9)));
+    known.journal = None;
+    assert!(!known.is_current_at(7, hash(9)));
 }
