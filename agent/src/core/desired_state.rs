@@ -68,6 +68,9 @@ impl Brain {
             return vec![ack];
         }
         self.told_zone.clone_from(&time_zone);
-        vec![Effect::Store(Change::ToldZone(time_zone)), ack]
+        // Under another zone there are other slots: what stands in their way is told for them.
+        let mut effects = vec![Effect::Store(Change::ToldZone(time_zone)), ack];
+        effects.extend(self.end_deferrals());
+        effects
     }
 }

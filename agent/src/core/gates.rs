@@ -89,6 +89,12 @@ impl Brain {
         ]
     }
 
+    /// What kept any plan from running is told once more, where it still does.
+    pub(super) fn end_deferrals(&mut self) -> Vec<Effect> {
+        let plans = self.timetable.deferred();
+        plans.into_iter().filter_map(|plan| self.end_deferral(Some(plan))).collect()
+    }
+
     /// A run of the plan begins: what kept one from it counts no more.
     pub(super) fn end_deferral(&mut self, plan: Option<PlanId>) -> Option<Effect> {
         let plan = plan?;

@@ -80,6 +80,12 @@ impl Timetable {
         self.look_at
     }
 
+    /// The plans of which it was told that they wait.
+    pub(super) fn deferred(&self) -> Vec<PlanId> {
+        let waits = self.marks.iter().filter(|(_, mark)| mark.deferred.is_some());
+        waits.map(|(plan, _)| *plan).collect()
+    }
+
     /// Where a plan stands, if it runs by the clock.
     pub(super) fn mark(&self, plan: PlanId) -> Option<&Mark> {
         self.marks.get(&plan)
@@ -240,7 +246,8 @@ impl Brain {
             let retry = mark
                 .retry
                 .filter(|retry| served == mark.served && !is_ahead(retry.at, LONGEST_PAUSE));
-            let set_right = Mark { served, retry, ..mark.clone() };
+            let deferred = mark.deferred.filter(|_| served == mark.served);
+            let set_right = Mark { served, retry, deferred, ..mark.clone() };
             (set_right != *mark).then_some((*id, set_right))
         });
         let ahead: Vec<(PlanId, Mark)> = ahead.collect();

@@ -41,11 +41,12 @@ async fn digest_then_delta_then_pages_on_demand() {
     drop(stats);
     agent.stop().await;
 
-    // After a restart the digest is told without reading the repository.
+    // After a restart the digest is told as it was known; the repository is read once beside that, since
+    // the agent before may have ended without reading what it did last.
     let agent = bench.start().await;
     let calls = bench.restic.calls("snapshots");
     let mut session = manager.session().await;
     assert_eq!(report(&mut session).await.digest, page.digest);
-    assert_eq!(bench.restic.calls("snapshots"), calls);
+    assert!(bench.restic.calls("snapshots") <= calls + 1);
     agent.stop().await;
 }

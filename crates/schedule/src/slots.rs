@@ -11,6 +11,9 @@ const PART_OF_GAP: i32 = 10;
 /// How long after that nobody wonders yet: word has to travel, and no two clocks agree.
 const GRACE: SignedDuration = SignedDuration::from_mins(5);
 
+/// How old the last word of a machine may be for what it said to hold on.
+const SILENT: SignedDuration = SignedDuration::from_mins(15);
+
 /// What became of a slot. The order is from best to worst: the mark of a day is its worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {
@@ -69,10 +72,6 @@ impl Outcome {
             Self::Cancelled => Standing::Cancelled,
             Self::Interrupted => Standing::Interrupted,
         }
-    }
-
-    fn wrote_a_snapshot(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Partial)
     }
 }
 
@@ -195,23 +194,32 @@ impl<Id: Copy> Known<Id> {
         let Time { slot: at, late } = time;
         // The runs of this slot, and after them those of later ones.
         let from = self.runs.partition_point(|run| run.slot < at);
-        let (own, later) = {
-            let rest = &self.runs[from..];
-            rest.split_at(rest.partition_point(|run| run.slot == at))
-        };
-        let next = later.first();
-        // Of several attempts the last one tells, unless one before it has done the work.
-        let told = own.iter().rfind(|run| run.outcome == Outcome::Succeeded).or(own.last());
-        if let Some(run) = told {
-            return Slot { at, standing: run.outcome.standing(), run: Some(run.id) };
+        let (own, later) = of_first_slot(&self.runs[from..], at);
+        if let Some(run) = telling(own) {
+            // Of a machine that was not heard of since, nobody knows whether it still runs.
+            let is_silent = run.outcome == Outcome::Going && self.is_silent(now);
+            let standing = if is_silent { Standing::Unknown } else { run.outcome.standing() };
+            return Slot { at, standing, run: Some(run.id) };
         }
-        if let Some(next) = next.filter(|next| next.outcome.wrote_a_snapshot()) {
-            return Slot { at, standing: Standing::Covered, run: Some(next.id) };
+        let next = later.first();
+        let makes_up = next.and_then(|next| telling(of_first_slot(later, next.slot).0));
+        match makes_up.map(|run| (run.outcome, run.id)) {
+            Some((Outcome::Succeeded, id)) => {
+                return Slot { at, standing: Standing::Covered, run: Some(id) };
+            }
+            Some((Outcome::Partial, id)) => {
+                return Slot { at, standing: Standing::Partial, run: Some(id) };
+            }
+            Some((
+                Outcome::Going | Outcome::Failed | Outcome::Cancelled | Outcome::Interrupted,
+                _,
+            ))
+            | None => {}
         }
         let busy = self.runs[..from].iter().rfind(|run| run.started <= late);
-        let is_busy = busy.is_some_and(|run| run.outcome == Outcome::Going);
-        let makes_up = next.is_some_and(|next| next.outcome == Outcome::Going);
-        let standing = if is_busy || makes_up {
+        let is_going =
+            |run: Option<&Served<Id>>| run.is_some_and(|it| it.outcome == Outcome::Going);
+        let standing = if (is_going(busy) || is_going(makes_up)) && !self.is_silent(now) {
             Standing::Due
         } else if let Some(obstacle) = self.obstacle(time, since, next) {
             match obstacle {
@@ -220,7 +228,7 @@ impl<Id: Copy> Known<Id> {
             }
         } else if now < late {
             Standing::Due
-        } else if self.heard_until < late {
+        } else if self.heard_until < late || is_going(busy) || is_going(makes_up) {
             Standing::Unknown
         } else {
             let free = busy.and_then(|run| run.finished).map_or(at, |finished| finished.max(at));
@@ -249,10 +257,25 @@ impl<Id: Copy> Known<Id> {
         holds.then_some(found.obstacle)
     }
 
+    /// Whether the machine has not told for so long how it is that what went on may have ended.
+    fn is_silent(&self, now: Timestamp) -> bool {
+        now.duration_since(self.heard_until) > SILENT
+    }
+
     fn was_awake_for(&self, needs: SignedDuration, from: Timestamp, until: Timestamp) -> bool {
         self.awake.iter().any(|span| {
             let (from, until) = (span.from.max(from), span.until.min(until));
             until > from && until.duration_since(from) >= needs
         })
     }
+}
+
+/// The runs of this slot, with which the others begin, and the others.
+fn of_first_slot<Id>(runs: &[Served<Id>], slot: Timestamp) -> (&[Served<Id>], &[Served<Id>]) {
+    runs.split_at(runs.partition_point(|run| run.slot == slot))
+}
+
+/// Of several attempts the last one tells, unless one before it has done the work.
+fn telling<Id>(attempts: &[Served<Id>]) -> Option<&Served<Id>> {
+    attempts.iter().rfind(|run| run.outcome == Outcome::Succeeded).or(attempts.last())
 }

@@ -100,6 +100,27 @@ fn a_later_run_makes_up_for_what_was_missed_only_if_it_wrote_a_snapshot() {
 }
 
 #[test]
+fn a_catch_up_that_worked_at_the_second_attempt_makes_up_for_what_was_missed() {
+    let runs = vec![run(1, 3, 3, Outcome::Failed), run(2, 3, 4, Outcome::Succeeded)];
+    let known = Known { runs, ..nothing(9) };
+    use Standing::{Covered, Ran};
+    assert_eq!(standings(&known, &hourly(0, 3), 9), [Covered, Covered, Ran]);
+    // What lacks something makes up for it no better than that.
+    let known = Known { runs: vec![run(1, 2, 2, Outcome::Partial)], ..nothing(9) };
+    assert_eq!(standings(&known, &hourly(0, 2), 9), [Standing::Partial; 2]);
+}
+
+#[test]
+fn a_run_of_a_machine_that_fell_silent_is_unknown_and_so_is_what_came_after() {
+    let known = Known { runs: vec![run(1, 2, 2, Outcome::Going)], ..nothing(2) };
+    use Standing::{Due, Running, Unknown};
+    assert_eq!(standings(&known, &hourly(1, 3), 9), [Unknown, Unknown]);
+    // As long as it is heard of, it runs.
+    let known = Known { heard_until: hour(3), ..known };
+    assert_eq!(standings(&known, &hourly(0, 3), 3), [Due, Running, Due]);
+}
+
+#[test]
 fn what_nobody_has_heard_of_is_unknown_and_what_is_hardly_over_is_due() {
     let known = nothing(2);
     let times = hourly(0, 5);
@@ -266,7 +287,14 @@ proptest! {
                     Outcome::Cancelled => Standing::Cancelled,
                     Outcome::Interrupted => Standing::Interrupted,
                 }],
-                None if it.covered == Some(true) => vec![Standing::Covered],
+                None if it.covered == Some(true) => match makes_up.unwrap().outcome {
+                    Outcome::Partial => vec![Standing::Partial],
+                    Outcome::Going
+                    | Outcome::Succeeded
+                    | Outcome::Failed
+                    | Outcome::Cancelled
+                    | Outcome::Interrupted => vec![Standing::Covered],
+                },
                 None if makes_up.is_some_and(|run| run.outcome == Outcome::Going) => vec![Standing::Due],
                 // That something stands in the way may be told before the slot is late.
                 None if end < time.late => match it.obstacle {

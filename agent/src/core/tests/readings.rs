@@ -57,7 +57,8 @@ fn an_agent_that_starts_reads_what_the_one_before_it_may_not_have_read() {
     // It dies before it has read.
     world.brain = Brain::new(facts(), world.disk.clone(), Some(desired()), 0);
     let effects = world.brain.handle_start(world.now);
-    assert!(matches!(effects.as_slice(), [Effect::Read(_)]), "{effects:?}");
+    let readings = effects.iter().filter(|effect| matches!(effect, Effect::Read(_))).count();
+    assert_eq!(readings, 1, "{effects:?}");
 }
 
 #[test]

@@ -295,6 +295,25 @@ fn the_zone_of_the_machine_is_told_before_any_run_by_it_and_once() {
 }
 
 #[test]
+fn what_waits_is_told_once_more_under_another_zone() {
+    let mut world = World::with_times("0 2 * * *", at("2026-03-01T01:30:00Z"));
+    world.answers = false;
+    world.pass(HOUR);
+    let slots = |world: &World| -> Vec<Timestamp> {
+        let told: Vec<SlotDeferred> = world.told("slot.deferred");
+        told.into_iter().map(|it| it.slot).collect()
+    };
+    assert_eq!(slots(&world), [at("2026-03-01T02:00:00Z")]);
+    world.facts.zone = TimeZone::get("America/New_York").unwrap();
+    world.brain.set_facts(world.facts.clone());
+    world.pass(HOUR * 6);
+    assert_eq!(slots(&world).last(), Some(&at("2026-03-01T07:00:00Z")));
+    let told = slots(&world).len();
+    world.pass(HOUR * 24);
+    assert_eq!(slots(&world).len(), told, "it is told once");
+}
+
+#[test]
 fn options_that_cannot_be_read_are_a_visible_failure_and_gates_among_them_hide_nothing() {
     let mut world = World::with_times("0 2 * * *", at("2026-03-01T01:30:00Z"));
     world.set_options(serde_json::json!({ "not_on_battery": true, "read_concurrency": "many" }));

@@ -6,13 +6,17 @@ use super::{
     error::DbError,
     row::{Row, count, millis, to_json},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use protocol::{AwakeInterval, Code, HostId, JobStatus, PlanId, RunId, SlotDeferred};
 use sqlx::SqliteExecutor;
 use std::collections::BTreeMap;
 
 /// Intervals and deferrals that are kept of one machine or plan, however many it tells of.
 const KEPT: i64 = 5_000;
+/// Versions of a plan that are kept of a machine.
+const KEPT_VERSIONS: i64 = 50;
+/// How far back it is looked for what went before a time: longer than any plan pauses but a yearly one.
+const BEFORE: SignedDuration = SignedDuration::from_hours(24 * 100);
 
 /// When plans run: the expression of each that has one.
 pub type Times = BTreeMap<PlanId, String>;
@@ -100,6 +104,16 @@ pub async fn apply(
         )
         .execute(&mut **tx)
         .await?;
+        sqlx::query!(
+            "DELETE FROM plan_versions WHERE host_id = ?1 AND plan_id = ?2 AND from_at < \
+             (SELECT from_at FROM plan_versions WHERE host_id = ?1 AND plan_id = ?2 \
+             ORDER BY from_at DESC LIMIT 1 OFFSET ?3)",
+            id,
+            plan,
+            KEPT_VERSIONS
+        )
+        .execute(&mut **tx)
+        .await?;
     }
     sqlx::query!("DELETE FROM generations WHERE host_id = ? AND n < ?", id, n)
         .execute(&mut **tx)
@@ -132,7 +146,7 @@ pub async fn note_awake(tx: &mut Tx, host: HostId, awake: &AwakeInterval) -> Res
     Ok(())
 }
 
-/// A plan was due and did not begin.
+/// A plan was due and did not begin. Of a plan that the machine never had it says nothing.
 ///
 /// # Errors
 /// When the database fails.
@@ -144,7 +158,8 @@ pub async fn note_deferral(
     let (id, plan) = (host.to_string(), deferred.schedule_id.to_string());
     let (slot, at, code) = (millis(deferred.slot), millis(deferred.at), deferred.code.as_str());
     sqlx::query!(
-        "INSERT OR REPLACE INTO deferrals (host_id, plan_id, at, slot, code) VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO deferrals (host_id, plan_id, at, slot, code) SELECT ?1, ?2, ?3, ?4, ?5 \
+         WHERE EXISTS (SELECT 1 FROM plan_versions WHERE host_id = ?1 AND plan_id = ?2)",
         id,
         plan,
         at,
@@ -245,7 +260,7 @@ pub async fn awake(
 }
 
 /// What stood in the way of slots after this moment, on one machine or on all, in the order that it was
-/// found.
+/// found; and of each plan what did so before it, which may hold on.
 ///
 /// # Errors
 /// When the database fails.
@@ -257,7 +272,9 @@ pub async fn deferrals(
     let (host, since) = (host.map(|host| host.to_string()), millis(since));
     let rows = sqlx::query!(
         "SELECT host_id, plan_id, slot, at, code FROM deferrals \
-         WHERE (?1 IS NULL OR host_id = ?1) AND slot > ?2 ORDER BY host_id, plan_id, at",
+         WHERE (?1 IS NULL OR host_id = ?1) AND at >= coalesce((SELECT max(at) FROM deferrals AS before \
+         WHERE before.host_id = deferrals.host_id AND before.plan_id = deferrals.plan_id \
+         AND before.at <= ?2), 0) ORDER BY host_id, plan_id, at",
         host,
         since
     )
@@ -296,7 +313,8 @@ pub struct Served {
     pub status: JobStatus,
 }
 
-/// The runs that serve slots after this moment, of one machine or of all, by slot and beginning.
+/// The runs that serve slots after this moment, of one machine or of all, by slot and beginning; and of
+/// each plan the one before them.
 ///
 /// # Errors
 /// When the database fails.
@@ -305,14 +323,23 @@ pub async fn served(
     host: Option<HostId>,
     since: Timestamp,
 ) -> Result<Vec<Served>, DbError> {
-    let (host, since) = (host.map(|host| host.to_string()), millis(since));
+    let host = host.map(|host| host.to_string());
+    let before = millis(since.saturating_sub(BEFORE).unwrap_or(Timestamp::MIN));
+    let since = millis(since);
     let rows = sqlx::query!(
-        r#"SELECT id, host_id, plan_id AS "plan_id!", slot AS "slot!",
-           coalesce(started_at, created_at) AS "started!: i64", finished_at, status
-           FROM runs WHERE slot > ?2 AND plan_id IS NOT NULL AND (?1 IS NULL OR host_id = ?1)
-           ORDER BY slot, 5"#,
+        r#"SELECT id AS "id!", host_id AS "host_id!", plan_id AS "plan_id!", slot AS "slot!: i64",
+           started AS "started!: i64", finished_at AS "finished_at: i64", status AS "status!" FROM (
+             SELECT id, host_id, plan_id, slot, coalesce(started_at, created_at) AS started,
+               finished_at, status FROM runs
+             WHERE slot > ?2 AND plan_id IS NOT NULL AND (?1 IS NULL OR host_id = ?1)
+             UNION ALL
+             SELECT id, host_id, plan_id, max(slot), coalesce(started_at, created_at), finished_at, status
+             FROM runs WHERE slot > ?3 AND slot <= ?2 AND plan_id IS NOT NULL
+               AND (?1 IS NULL OR host_id = ?1) GROUP BY host_id, plan_id
+           ) ORDER BY slot, started"#,
         host,
-        since
+        since,
+        before
     )
     .fetch_all(db)
     .await?;

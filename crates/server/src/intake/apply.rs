@@ -16,9 +16,10 @@ use crate::{
     session::core::Record,
     text,
 };
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 use protocol::{
-    Code, Frame, FromAgent, HostId, JobFinished, JobKind, JobStarted, JobStatus, LogLine,
-    RepositoryId, RunId, ScheduleAck, UnreadableFile, journal::is_durable,
+    AwakeInterval, Code, Frame, FromAgent, HostId, JobFinished, JobKind, JobStarted, JobStatus,
+    LogLine, RepositoryId, RunId, ScheduleAck, SlotDeferred, UnreadableFile, journal::is_durable,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,12 +115,21 @@ pub(super) async fn message(
             tell(manager, tx, &notice, applied).await
         }
         FromAgent::AgentAwake(awake) => {
+            // A clock that ran ahead must not say what was in a time that is still to come.
+            let until = awake.until.min(manager.now());
+            if awake.from >= until {
+                return Ok(());
+            }
             applied.hosts.insert(host);
-            slots::note_awake(tx, host, awake).await
+            slots::note_awake(tx, host, &AwakeInterval { from: awake.from, until }).await
         }
         FromAgent::SlotDeferred(deferred) => {
+            if runs::is_ahead(deferred.slot, manager.now()) {
+                return Ok(());
+            }
             applied.hosts.insert(host);
-            slots::note_deferral(tx, host, deferred).await
+            let at = deferred.at.min(manager.now());
+            slots::note_deferral(tx, host, &SlotDeferred { at, ..*deferred }).await
         }
         FromAgent::Hello(_)
         | FromAgent::Heartbeat(_)
@@ -320,7 +330,11 @@ async fn schedule_ack(
         };
         let zone = ack.time_zone.as_deref().map(text::name).or(known.time_zone);
         let zone = zone.unwrap_or_else(|| "UTC".to_owned());
-        slots::apply(tx, host, generation, &times, &zone, ack.applied_at).await?;
+        // One spelling for each zone.
+        let known = TimeZoneDatabase::bundled().get(&zone).ok();
+        let zone = known.as_ref().and_then(TimeZone::iana_name).unwrap_or(&zone);
+        let at = ack.applied_at.min(manager.now());
+        slots::apply(tx, host, generation, &times, zone, at).await?;
     }
     applied.hosts.insert(host);
     Ok(())

@@ -94,10 +94,11 @@ async fn each_time_of_a_plan_is_told_by_what_the_agent_said_of_it() {
     let nights =
         ["24", "25", "26", "27", "28"].map(|day| moment(&format!("2026-11-{day}T01:00:00Z")));
     // One ran, one could not, the next two made up for by the one after them.
+    let began = fleet.clock.now();
+    fleet.clock.set(moment("2026-11-28T12:00:00Z"));
     say(&mut link, &mut agent, &started(run_id(1), plan, nights[0])).await;
     say(&mut link, &mut agent, &finished(run_id(1), JobStatus::Partial)).await;
-    let awake =
-        AwakeInterval { from: fleet.clock.now(), until: nights[0] + SignedDuration::from_hours(3) };
+    let awake = AwakeInterval { from: began, until: nights[0] + SignedDuration::from_hours(3) };
     say(&mut link, &mut agent, &FromAgent::AgentAwake(awake)).await;
     let deferred = SlotDeferred {
         schedule_id: plan,
@@ -108,7 +109,6 @@ async fn each_time_of_a_plan_is_told_by_what_the_agent_said_of_it() {
     say(&mut link, &mut agent, &started(run_id(2), plan, nights[3])).await;
     say(&mut link, &mut agent, &finished(run_id(2), JobStatus::Succeeded)).await;
     say(&mut link, &mut agent, &FromAgent::SlotDeferred(deferred)).await;
-    fleet.clock.set(moment("2026-11-28T12:00:00Z"));
     drop(link);
     let (mut link, _) = agent.connect().await;
     link.settle(&mut agent).await;
@@ -144,9 +144,9 @@ async fn an_edit_never_rewrites_the_past() {
     timed(&fleet, &agent, plan, "0 14 * * *").await;
     let (mut link, _) = agent.connect().await;
     apply(&mut link, &mut agent, fleet.clock.now(), "UTC").await;
+    fleet.clock.set(moment("2026-11-24T20:00:00Z"));
     say(&mut link, &mut agent, &started(run_id(1), plan, moment("2026-11-23T14:00:00Z"))).await;
     say(&mut link, &mut agent, &finished(run_id(1), JobStatus::Succeeded)).await;
-    fleet.clock.set(moment("2026-11-24T20:00:00Z"));
     // Two edits; the agent was there for the first one only, and its word of that comes after the second.
     timed(&fleet, &agent, plan, "0 16 * * *").await;
     let first = loop {
@@ -193,4 +193,51 @@ async fn a_machine_that_was_awake_and_did_nothing_has_missed_it() {
     link.greet(hello).await.unwrap();
     // What was due the night before, while it slept, was still due when it woke up.
     assert_eq!(last_days(&fleet, &agent, 2).await, [Some(Standing::Missed); 2]);
+}
+
+#[tokio::test]
+async fn a_clock_that_ran_ahead_says_nothing_of_what_is_still_to_come() {
+    let fleet = Fleet::start().await;
+    let (plan, _) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    timed(&fleet, &agent, plan, "0 2 * * *").await;
+    let (mut link, _) = agent.connect().await;
+    apply(&mut link, &mut agent, fleet.clock.now(), "europe/BERLIN").await;
+    let far = moment("2030-01-01T01:00:00Z");
+    say(&mut link, &mut agent, &started(run_id(1), plan, far)).await;
+    say(&mut link, &mut agent, &finished(run_id(1), JobStatus::Succeeded)).await;
+    let deferred =
+        SlotDeferred { schedule_id: plan, slot: far, at: far, code: Code::RepositoryUnreachable };
+    say(&mut link, &mut agent, &FromAgent::SlotDeferred(deferred)).await;
+    let awake = AwakeInterval { from: fleet.clock.now(), until: far };
+    say(&mut link, &mut agent, &FromAgent::AgentAwake(awake)).await;
+    fleet.clock.set(moment("2026-11-26T12:00:00Z"));
+    drop(link);
+    let (mut link, _) = agent.connect().await;
+    link.settle(&mut agent).await;
+    assert_eq!(last_days(&fleet, &agent, 3).await, [Some(Standing::Asleep); 3]);
+}
+
+#[tokio::test]
+async fn a_day_long_after_the_word_says_the_same_as_the_strip() {
+    let fleet = Fleet::start().await;
+    let (plan, _) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    timed(&fleet, &agent, plan, "0 2 * * *").await;
+    let (mut link, _) = agent.connect().await;
+    let began = fleet.clock.now();
+    apply(&mut link, &mut agent, began, "UTC").await;
+    fleet.clock.set(moment("2026-12-05T12:00:00Z"));
+    let first = moment("2026-11-24T02:00:00Z");
+    let (slot, code) = (first, Code::RepositoryUnreachable);
+    let deferred = SlotDeferred { schedule_id: plan, slot, at: first, code };
+    say(&mut link, &mut agent, &FromAgent::SlotDeferred(deferred)).await;
+    let awake = AwakeInterval { from: began, until: fleet.clock.now() };
+    say(&mut link, &mut agent, &FromAgent::AgentAwake(awake)).await;
+    drop(link);
+    let (mut link, _) = agent.connect().await;
+    link.settle(&mut agent).await;
+    assert_eq!(last_days(&fleet, &agent, 2).await, [Some(Standing::Waiting); 2]);
+    let at = moment("2026-12-05T02:00:00Z");
+    assert_eq!(day(&fleet, &agent, "2026-12-05").await, [(at, Standing::Waiting, None)]);
 }

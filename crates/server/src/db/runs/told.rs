@@ -5,7 +5,7 @@ use crate::db::{
     error::DbError,
     row::{count, millis, to_json},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use protocol::{
     Code, HostId, JobFinished, JobKind, JobStarted, JobStatus, PlanId, RepositoryId, RunSpec,
 };
@@ -56,7 +56,7 @@ pub async fn apply_started(
         Some(_) => {}
         None if open_told(tx, &host).await? >= OPEN_OF_AGENT => return Ok(Reported::TooMany),
         None => {
-            insert_told(tx, &id, &host, &Told::of(started), now).await?;
+            insert_told(tx, &id, &host, &Told::of(started, now), now).await?;
         }
     }
     let done = sqlx::query!(
@@ -69,6 +69,13 @@ pub async fn apply_started(
     .execute(&mut **tx)
     .await?;
     Ok(changed(done.rows_affected()))
+}
+
+/// Whether a slot lies ahead of the manager's clock, by more than two clocks differ. Nothing can have run
+/// for it: a machine whose clock runs ahead must not be believed about what is still to come.
+#[must_use]
+pub fn is_ahead(slot: Timestamp, now: Timestamp) -> bool {
+    slot.duration_since(now) > SignedDuration::from_mins(5)
 }
 
 async fn open_told(tx: &mut Tx, host: &str) -> Result<i64, DbError> {
@@ -92,13 +99,13 @@ struct Told {
 }
 
 impl Told {
-    fn of(started: &JobStarted) -> Self {
+    fn of(started: &JobStarted, now: Timestamp) -> Self {
         Self {
             kind: started.kind,
             plan_id: started.schedule_id,
             repository_id: started.repository_id,
             created_at: Some(started.started_at),
-            slot: started.slot,
+            slot: started.slot.filter(|slot| !is_ahead(*slot, now)),
         }
     }
 
