@@ -40,9 +40,8 @@ impl Rhythm {
     /// the time to the next one is over.
     #[must_use]
     pub fn begins(&self, slot: Timestamp) -> Timestamp {
-        let next = self.cron.next_after(slot, &self.zone);
-        let gap = next.map_or(LONGEST_DELAY, |next| next.duration_since(slot) / PART_OF_GAP);
-        let delay = gap.min(LONGEST_DELAY).as_millis() * i128::from(self.place) / 65_536;
+        let longest = longest_delay(slot, self.cron.next_after(slot, &self.zone));
+        let delay = longest.as_millis() * i128::from(self.place) / 65_536;
         let delay = SignedDuration::from_millis(i64::try_from(delay).unwrap_or(0));
         slot.checked_add(delay).unwrap_or(slot)
     }
@@ -79,6 +78,12 @@ impl Rhythm {
         }
         slot.map(|slot| self.begins(slot))
     }
+}
+
+/// The longest that a run begins after its slot, by when the next one is.
+pub(crate) fn longest_delay(slot: Timestamp, next: Option<Timestamp>) -> SignedDuration {
+    let gap = next.map_or(LONGEST_DELAY, |next| next.duration_since(slot) / PART_OF_GAP);
+    gap.min(LONGEST_DELAY)
 }
 
 /// Slots that are counted at most: a plan of every minute on a machine that was off for years.

@@ -1,14 +1,10 @@
 //! What became of each slot of a plan on a machine. Computed from what is known, never remembered: so
 //! nobody can forget to write one down.
 
-use crate::Cron;
+use crate::{Cron, due::longest_delay};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
-/// A run begins at most this long after its slot when all is well (see [`crate::Rhythm::begins`]).
-const LONGEST_DELAY: SignedDuration = SignedDuration::from_mins(10);
-/// Never more than this part of the time to the next slot.
-const PART_OF_GAP: i32 = 10;
-/// How long after that nobody wonders yet: word has to travel, and no two clocks agree.
+/// How long after the time at which its run begins at the latest nobody wonders yet: word has to travel, and no two clocks agree.
 const GRACE: SignedDuration = SignedDuration::from_mins(5);
 
 /// How old the last word of a machine may be for what it said to hold on.
@@ -23,7 +19,7 @@ pub enum Standing {
     Running,
     /// Its run succeeded.
     Ran,
-    /// It was missed, and a later run that succeeded made up for it.
+    /// It had no run, and a later one that succeeded made up for it.
     Covered,
     /// The machine was off or slept, and nothing has made up for it yet.
     Asleep,
@@ -35,7 +31,7 @@ pub enum Standing {
     Unknown,
     /// A person cancelled its run.
     Cancelled,
-    /// Its run wrote a snapshot that lacks something.
+    /// Its run, or the one that made up for it, wrote a snapshot that lacks something.
     Partial,
     /// Its run was cut off.
     Interrupted,
@@ -173,8 +169,7 @@ pub fn times(
     }
     let mut times: Vec<Time> = Vec::with_capacity(slots.len());
     for slot in slots {
-        let gap = next.map_or(LONGEST_DELAY, |next| next.duration_since(slot) / PART_OF_GAP);
-        let late = gap.min(LONGEST_DELAY) + GRACE;
+        let late = longest_delay(slot, next) + GRACE;
         times.push(Time { slot, late: slot.saturating_add(late).unwrap_or(slot) });
         next = Some(slot);
     }
