@@ -235,18 +235,6 @@ struct Batch {
     stopped: Vec<usize>,
 }
 
-impl Batch {
-    /// Tells the sessions how far their records are.
-    fn tell(&mut self, items: &[Item]) {
-        for (index, result) in self.told.drain(..) {
-            match result {
-                Ok(seq) => items[index].progress.send_modify(|it| it.acked = it.acked.max(seq)),
-                Err(why) => stop(&items[index], why),
-            }
-        }
-    }
-}
-
 async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
     let mut tx = manager.db().begin().await?;
     let mut batch = Batch { before: positions(&mut tx, items).await?, ..Batch::default() };
@@ -315,6 +303,16 @@ async fn positions(
 }
 
 impl Batch {
+    /// Tells the sessions how far their records are.
+    fn tell(&mut self, items: &[Item]) {
+        for (index, result) in self.told.drain(..) {
+            match result {
+                Ok(seq) => items[index].progress.send_modify(|it| it.acked = it.acked.max(seq)),
+                Err(why) => stop(&items[index], why),
+            }
+        }
+    }
+
     /// Stores how far the journals are. One statement for all of a kind: with one for each record or
     /// journal, handing them to SQLite would cost several times what SQLite does with them.
     async fn write(&self, tx: &mut Tx) -> Result<(), DbError> {
