@@ -24,6 +24,10 @@ pub enum Point {
     AfterStartedJournalled,
     /// restic has ended, its outcome is not in the journal yet.
     AfterResticBeforeFinished,
+    /// An attempt to send an alarm is written down, nothing is sent yet.
+    BeforeAlarmSent,
+    /// An alarm was sent, what came of it is not written down yet.
+    AfterAlarmSent,
 }
 
 impl Point {
@@ -34,6 +38,8 @@ impl Point {
             Self::AfterAccept => "after-accept",
             Self::AfterStartedJournalled => "after-started-journalled",
             Self::AfterResticBeforeFinished => "after-restic-before-finished",
+            Self::BeforeAlarmSent => "before-alarm-sent",
+            Self::AfterAlarmSent => "after-alarm-sent",
         }
     }
 }

@@ -196,6 +196,8 @@ impl Brain {
         };
         self.live.remove(&run_id);
         let retry = self.plan_retry(&run, &outcome, now);
+        let (before, status) = (run.clone(), outcome.status);
+        let code = outcome.problem.as_ref().map(|problem| problem.code);
         let finished = fit(JobFinished {
             job_id: run_id,
             status: outcome.status,
@@ -203,7 +205,7 @@ impl Brain {
             finished_at: now.wall,
             stats: outcome.stats,
             error: outcome.problem.as_ref().map(|problem| cut_text(&problem.message, 8 * 1024)),
-            code: outcome.problem.as_ref().map(|problem| problem.code),
+            code,
             guidance: outcome.problem.and_then(|problem| problem.guidance),
             snapshot_id: outcome.snapshot_id,
             unreadable: outcome.unreadable,
@@ -215,7 +217,8 @@ impl Brain {
             self.put(Run { state: RunState::Finished, finished_at: Some(now.wall), ..run }),
             self.append(&FromAgent::JobFinished(Box::new(finished)), Some(run_id), None, now),
         ];
-        retry.into_iter().chain(ended).collect()
+        let alarms = self.note_outcome(&before, status, code, now);
+        retry.into_iter().chain(ended).chain(alarms).collect()
     }
 }
 
