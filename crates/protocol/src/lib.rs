@@ -59,8 +59,10 @@ pub use hello::{
     CommandNumber, Cursor, Hello, Hold, HostArch, HostOs, JournalState, ManagerIdentity, Refused,
     SeenManager, Welcome,
 };
-pub use ids::{AlarmId, ChannelId, HostId, Incarnation, JournalId, PlanId, RepositoryId, RunId, is_reserved_tag};
-pub use options::{Hooks, PlanOptions};
+pub use ids::{
+    AlarmId, ChannelId, HostId, Incarnation, JournalId, PlanId, RepositoryId, RunId, is_reserved_tag,
+};
+pub use options::{Hook, HookText, Hooks, PlanOptions};
 pub use patch::Patch;
 pub use presence::{AwakeInterval, SlotDeferred};
 pub use run::{
