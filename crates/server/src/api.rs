@@ -7,7 +7,9 @@
 //! [`Principal::LocalUser`]: crate::auth::Principal::LocalUser
 //! [`network`]: crate::auth::network
 
+mod alarms;
 pub mod announcements;
+mod channels;
 pub mod audit;
 pub mod away;
 pub mod change;
@@ -137,6 +139,10 @@ fn resources() -> OpenApiRouter<Manager> {
         .routes(routes!(announcements::list::list))
         .routes(routes!(announcements::approve::approve))
         .routes(routes!(announcements::refuse::refuse))
+        .routes(routes!(channels::list::list, channels::create::create))
+        .routes(routes!(channels::update::update, channels::delete::delete))
+        .routes(routes!(channels::test::test))
+        .routes(routes!(alarms::list))
         .routes(routes!(store::show::show, store::choose::choose))
         .routes(routes!(store::space::space))
         .routes(routes!(store::limit::limit))

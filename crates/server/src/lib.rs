@@ -26,6 +26,7 @@ pub mod slots;
 pub mod store;
 pub mod text;
 pub mod trees;
+pub mod trials;
 pub mod ui_listener;
 pub mod vault;
 mod write_deadline;

@@ -8,6 +8,7 @@ use crate::{
     links::LinksHandle,
     store::Store,
     trees::Trees,
+    trials::Trials,
     vault::{Vault, VaultError},
 };
 use jiff::Timestamp;
@@ -39,6 +40,7 @@ struct Inner {
     events: Events,
     links: LinksHandle,
     trees: Trees,
+    trials: Trials,
     announcements: Announcements,
     store: Store,
     random: Arc<dyn Random>,
@@ -102,6 +104,7 @@ impl Manager {
             events: parts.events,
             links: parts.links,
             trees: Trees::default(),
+            trials: Trials::default(),
             random,
             ids: AtomicU64::new(0),
         }))
@@ -153,6 +156,12 @@ impl Manager {
     #[must_use]
     pub fn trees(&self) -> &Trees {
         &self.0.trees
+    }
+
+    /// The messages for trial that somebody waits for.
+    #[must_use]
+    pub fn trials(&self) -> &Trials {
+        &self.0.trials
     }
 
     /// The machines that ask to join.

@@ -25,3 +25,4 @@ mod reports;
 pub mod snapshots;
 pub mod socket;
 mod trees;
+mod trials;

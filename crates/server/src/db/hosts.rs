@@ -7,7 +7,7 @@ use super::{
 };
 use jiff::Timestamp;
 use protocol::{
-    Code, Generation, Hello, Hold, HostArch, HostId, HostOs, Incarnation, ProtocolVersion,
+    ALARMS, Code, Generation, Hello, Hold, HostArch, HostId, HostOs, Incarnation, ProtocolVersion,
     SeenManager,
 };
 use sqlx::SqliteExecutor;
@@ -248,16 +248,34 @@ pub async fn find_by_key(
         .transpose()
 }
 
-/// The system of a host; of one that does not exist it is unknown.
+/// The system of a host, and whether there may be alarm channels for its agent; of a host that does not exist
+/// the system is unknown.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn os(db: impl SqliteExecutor<'_>, host: HostId) -> Result<HostOs, DbError> {
+pub async fn nature(db: impl SqliteExecutor<'_>, host: HostId) -> Result<(HostOs, bool), DbError> {
     let id = host.to_string();
-    let os =
-        sqlx::query_scalar!("SELECT os FROM hosts WHERE id = ?", id).fetch_optional(db).await?;
-    let os = os.map(|os| Row { table: "hosts", id: &id }.word("os", &os)).transpose()?;
-    Ok(os.unwrap_or(HostOs::Unknown))
+    let found = sqlx::query!(
+        r#"SELECT os, sends_alarms AND EXISTS (SELECT 1 FROM alarm_channels) AS "has_channels!: bool"
+           FROM hosts WHERE id = ?"#,
+        id
+    )
+    .fetch_optional(db)
+    .await?;
+    let Some(found) = found else { return Ok((HostOs::Unknown, false)) };
+    Ok((Row { table: "hosts", id: &id }.word("os", &found.os)?, found.has_channels))
+}
+
+/// Whether a host's agent sends alarms.
+///
+/// # Errors
+/// When the database fails.
+pub async fn sends_alarms(db: impl SqliteExecutor<'_>, host: HostId) -> Result<bool, DbError> {
+    let id = host.to_string();
+    let sends = sqlx::query_scalar!("SELECT sends_alarms FROM hosts WHERE id = ?", id)
+        .fetch_optional(db)
+        .await?;
+    Ok(sends.is_some_and(|sends| sends != 0))
 }
 
 /// A host that comes in by a token.
@@ -460,10 +478,11 @@ pub async fn note_hello(
     let version = i64::from(hello.protocol_version.0);
     let (boot, now) = (hello.boot_time.map(millis), millis(now));
     let awake = hello.awake_since.map(millis);
+    let sends_alarms = hello.capabilities.iter().any(|it| it == ALARMS);
     sqlx::query!(
         "UPDATE hosts SET hostname = ?, os = ?, arch = ?, agent_version = ?, restic_version = ?, \
          protocol_version = ?, time_zone = coalesce(?, time_zone), boot_time = ?, \
-         awake_since = coalesce(?, awake_since), last_seen_at = ?, \
+         awake_since = coalesce(?, awake_since), sends_alarms = ?, last_seen_at = ?, \
          heard_until = iif(?, ?, heard_until), revision = revision + 1 WHERE id = ?",
         hello.hostname,
         os,
@@ -474,6 +493,7 @@ pub async fn note_hello(
         hello.time_zone,
         boot,
         awake,
+        sends_alarms,
         now,
         has_told_all,
         now,

@@ -48,7 +48,8 @@ impl<W: Wire> Connection<W> {
         }
         self.send_desired(host).await?;
         self.send_commands().await?;
-        self.send_wants().await
+        self.send_wants().await?;
+        self.send_trials().await
     }
 
     async fn send_desired(&mut self, host: Host) -> Result<(), Ended> {

@@ -54,10 +54,8 @@ pub async fn set(
     let had = plan_ids(&mut change, id).await?;
     rows::set_of_host(&mut change.tx, id, &tags).await?;
     let has = plan_ids(&mut change, id).await?;
-    let touched = match had == has {
-        true => Vec::new(),
-        false => desired::touch_hosts(&manager, &mut change.tx, &[id]).await?,
-    };
+    // Alarm channels go by tags as well as plans do.
+    let touched = desired::touch_hosts(&manager, &mut change.tx, &[id]).await?;
     let detail = match tags.is_empty() {
         true => format!("{} has no tags now", host.name),
         false => format!("{} has the tags {} now", host.name, tags.join(", ")),
