@@ -23,6 +23,7 @@ pub mod teller;
 pub mod thief;
 pub mod tools;
 pub mod tree;
+pub mod webhook;
 pub mod world;
 
 use anyhow::{Result, bail};

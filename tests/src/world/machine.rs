@@ -10,7 +10,7 @@ use super::{
 };
 use crate::dice::Dice;
 use agent::{
-    core::{Agenda, Brain, Effect, Facts, Next, Now, Reading, Recovered, Redial, RunEvent},
+    core::{Agenda, Attempt, Brain, Effect, Facts, Next, Now, Reading, Recovered, Redial, RunEvent},
     desired::Desired,
 };
 use anyhow::Result;
@@ -306,8 +306,14 @@ impl World {
                 }
                 self.begin_beside(machine, Side::Probed(repository, answers));
             }
-            // Nobody browses in this world, and its plans heed no gates.
-            Effect::List(..) | Effect::LookAtGates(_) => {}
+            Effect::Deliver(key, _) => {
+                let it = &mut self.machines[machine];
+                if let Some(shell) = &mut it.shell {
+                    return shell.brain.handle_delivered(key, Attempt::Sent, now);
+                }
+            }
+            // Nobody browses or tries a channel in this world, and its plans heed no gates.
+            Effect::List(..) | Effect::LookAtGates(_) | Effect::TryChannel(_) => {}
         }
         Vec::new()
     }
