@@ -16,7 +16,7 @@ use tokio::time::timeout;
 /// How long connecting may take, TLS included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long the whole of an attempt may take.
+/// How long handing a message over and the answer may take.
 const DONE_WITHIN: Duration = Duration::from_secs(45);
 
 /// Whom to believe about who a server is.
@@ -85,12 +85,14 @@ pub async fn deliver(parcel: &Parcel, roots: &Roots) -> Attempt {
                 security: *security,
                 sign_in: username.as_deref().zip(password.as_ref()),
             };
-            let sent = mail::send(&server, from, to, message, roots);
-            within(DONE_WITHIN, sent).await
+            mail::send(&server, from, to, message, roots).await
         }
         AlarmTarget::Unknown => {
-            let problem = Problem::new(Code::CapabilityMissing, "The agent does not know this kind of channel.")
-                .guidance("Update the agent on this machine.");
+            let problem = Problem::new(
+                Code::CapabilityMissing,
+                "The agent does not know this kind of channel.",
+            )
+            .guidance("Update the agent on this machine.");
             not_sent(problem, false)
         }
     }
@@ -178,13 +180,18 @@ fn unreachable(error: &std::io::Error) -> Problem {
             Code::CertificateUnknown,
             "The server's certificate is not valid for this machine; nothing was sent.",
         )
-        .guidance("Add the authority that signed it to the machine's own list, or correct the address.");
+        .guidance(
+            "Add the authority that signed it to the machine's own list, or correct the address.",
+        );
     }
-    let what = match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "Nothing listens at the channel's address",
-        std::io::ErrorKind::TimedOut => "The channel's server did not answer in time",
-        _ if tls.is_some() => "The connection to the channel's server could not be secured",
-        _ => "The channel's server cannot be reached",
+    let what = if error.kind() == std::io::ErrorKind::ConnectionRefused {
+        "Nothing listens at the channel's address"
+    } else if error.kind() == std::io::ErrorKind::TimedOut {
+        "The channel's server did not answer in time"
+    } else if tls.is_some() {
+        "The connection to the channel's server could not be secured"
+    } else {
+        "The channel's server cannot be reached"
     };
     Problem::new(Code::ChannelUnreachable, format!("{what}; nothing was sent."))
         .guidance("Check the address, and whether this machine's network lets it through.")

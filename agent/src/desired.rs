@@ -4,8 +4,8 @@
 use crate::paths::{StateDir, keep_aside, replace_file};
 use anyhow::{Context, Result};
 use protocol::{
-    AlarmChannel, ConfigUpdate, Generation, JobKind, MAX_ADDRESSES, PlanId, RepositoryConfig, RepositoryId,
-    Schedule, ScheduleSet, is_address,
+    AlarmChannel, ConfigUpdate, Generation, JobKind, MAX_ADDRESSES, PlanId, RepositoryConfig,
+    RepositoryId, Schedule, ScheduleSet, is_address,
 };
 use serde::{Deserialize, Serialize};
 use std::{fs, io::ErrorKind, path::PathBuf};

@@ -2,7 +2,12 @@
 //! TLS and the clock of this computer.
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected should stop")]
 
-use agent::{core::RunState, paths::StateDir, points, store::Store};
+use agent::{
+    core::{Memory, RunState},
+    paths::StateDir,
+    points,
+    store::Store,
+};
 use serde_json::{Value, json};
 use std::{path::Path, time::Duration};
 use testkit::{
@@ -50,11 +55,25 @@ async fn alarms(fleet: &Fleet) -> Vec<Value> {
     fleet.api.get("/api/alarms").await.unwrap().as_array().unwrap().clone()
 }
 
+/// What the agent has on its disk.
+async fn memory(fleet: &Fleet) -> Memory {
+    let path = StateDir::new(fleet.agent.state()).database();
+    Store::open_to_read(&path).await.unwrap().load().await.unwrap()
+}
+
 /// How many runs the agent knows that have ended.
 async fn ended(fleet: &Fleet) -> usize {
-    let path = StateDir::new(fleet.agent.state()).database();
-    let memory = Store::open_to_read(&path).await.unwrap().load().await.unwrap();
-    memory.runs.iter().filter(|run| run.state == RunState::Finished).count()
+    let runs = memory(fleet).await.runs;
+    runs.iter().filter(|run| run.state == RunState::Finished).count()
+}
+
+/// Waits until the agent has written down what became of all that it told.
+async fn wait_for_noted(fleet: &Fleet) {
+    wait_for("the agent to note what came of it", async || {
+        Ok(memory(fleet).await.deliveries.is_empty().then_some(()))
+    })
+    .await
+    .unwrap();
 }
 
 async fn wait_for_another_end(fleet: &Fleet) {
@@ -103,13 +122,17 @@ async fn a_failure_and_its_end_are_told_once_each_with_nobody_listening() {
     assert_eq!(told[0].line, "POST /hook");
     assert!(told[0].head.contains(&format!("authorization: bearer {TOKEN}")), "{}", told[0].head);
     let body = &told[0].body;
-    assert_eq!((&body["plan"], &body["repository"]), (&json!("Everything that matters"), &json!("Attic")));
+    assert_eq!(
+        (&body["plan"], &body["repository"]),
+        (&json!("Everything that matters"), &json!("Attic"))
+    );
     assert_eq!(body["code"], "repository_missing");
     let text = body.to_string();
     for secret in [&fleet.secrets.repository, &fleet.secrets.credential, "source", TOKEN] {
         assert!(!text.contains(secret), "{text}");
     }
     // It fails once more, in an agent that was killed meanwhile, and nobody is told again.
+    wait_for_noted(&fleet).await;
     fleet.agent.kill_9().await.unwrap();
     fleet.agent.start(Rights::Full).unwrap();
     wait_for_another_end(&fleet).await;
@@ -117,15 +140,19 @@ async fn a_failure_and_its_end_are_told_once_each_with_nobody_listening() {
     wait_for_states(&hook, &["test", "failed", "good"]).await;
     fleet.manager.start().await.unwrap();
     fleet.in_sync().await.unwrap();
+    let mut seen = Vec::new();
     let alarms = wait_for("the manager to hear of both", async || {
-        let alarms = alarms(&fleet).await;
+        seen = alarms(&fleet).await;
         let sent = |alarm: &Value| alarm["deliveries"][0]["result"] == "sent";
-        Ok((alarms.len() == 2 && alarms.iter().all(sent)).then_some(alarms))
+        Ok((seen.len() == 2 && seen.iter().all(sent)).then_some(seen.clone()))
     })
     .await
-    .unwrap();
+    .unwrap_or_else(|error| panic!("{error:#}: {seen:#?}"));
     assert_eq!((&alarms[0]["state"], &alarms[0]["was"]), (&json!("good"), &json!("failed")));
-    assert_eq!((&alarms[1]["state"], &alarms[1]["code"]), (&json!("failed"), &json!("repository_missing")));
+    assert_eq!(
+        (&alarms[1]["state"], &alarms[1]["code"]),
+        (&json!("failed"), &json!("repository_missing"))
+    );
     assert_eq!(alarms[1]["deliveries"][0]["channel_name"], "Chat");
     assert_eq!(hook.states(), ["test", "failed", "good"]);
 }

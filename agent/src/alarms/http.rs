@@ -116,7 +116,10 @@ fn judge(answer: &hyper::Response<Incoming>) -> Attempt {
     if status.is_redirection() {
         let problem = Problem::new(
             Code::ChannelRefused,
-            format!("The server answered {}, which leads elsewhere; nothing is sent there.", status.as_u16()),
+            format!(
+                "The server answered {}, which leads elsewhere; nothing is sent there.",
+                status.as_u16()
+            ),
         )
         .guidance("Enter the address to which it leads.");
         return not_sent(problem, false);
@@ -132,7 +135,9 @@ fn judge(answer: &hyper::Response<Incoming>) -> Attempt {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             problem.guidance("Check the channel's token.")
         }
-        StatusCode::NOT_FOUND | StatusCode::GONE => problem.guidance("Check the channel's address."),
+        StatusCode::NOT_FOUND | StatusCode::GONE => {
+            problem.guidance("Check the channel's address.")
+        }
         _ => problem,
     };
     not_sent(problem, passes)

@@ -1,6 +1,8 @@
 //! One mail. The steps are taken one by one, so that it is known whether the message was handed over.
 
-use super::{CONNECT_WITHIN, Roots, no_address, no_answer, not_sent};
+use super::{
+    CONNECT_WITHIN, DONE_WITHIN, Roots, no_address, no_answer, not_sent, unreachable, within,
+};
 use crate::core::{AlarmMessage, Attempt};
 use lettre::{
     Address, Message,
@@ -13,6 +15,11 @@ use lettre::{
     },
 };
 use protocol::{Code, Problem, Secret, SmtpSecurity};
+use std::{io, time::Duration};
+use tokio::time::timeout;
+
+/// How long it may take until the server is ready for the mail, sign-in included.
+const OPEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// A mail server.
 pub(super) struct Server<'a> {
@@ -30,19 +37,24 @@ pub(super) async fn send(
     roots: &Roots,
 ) -> Attempt {
     let Some(mail) = compose(from, to, message) else { return not_sent(no_address(), false) };
-    let mut connection = match open(server, roots).await {
-        Ok(connection) => connection,
-        Err(error) => return failed(&error),
+    let mut connection = match timeout(OPEN_WITHIN, open(server, roots)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return failed(&error),
+        Err(_) => return not_sent(unreachable(&io::ErrorKind::TimedOut.into()), true),
     };
-    let attempt = match connection.send(mail.envelope(), &mail.formatted()).await {
+    let attempt = within(DONE_WITHIN, hand_over(&mut connection, &mail)).await;
+    // The mail is taken or not by now, and a server that is slow to say goodbye changes nothing.
+    let _ = timeout(CONNECT_WITHIN, connection.quit()).await;
+    attempt
+}
+
+async fn hand_over(connection: &mut AsyncSmtpConnection, mail: &Message) -> Attempt {
+    match connection.send(mail.envelope(), &mail.formatted()).await {
         Ok(_) => Attempt::Sent,
         // The server said so, before or after it saw the mail.
         Err(error) if error.is_permanent() || error.is_transient() => failed(&error),
         Err(_) => Attempt::Uncertain(no_answer()),
-    };
-    // The mail is taken or not by now.
-    let _ = connection.quit().await;
-    attempt
+    }
 }
 
 fn compose(from: &str, to: &[String], message: &AlarmMessage) -> Option<Message> {
@@ -120,7 +132,8 @@ fn failed(error: &Error) -> Attempt {
         ),
         None if error.is_client() => (
             Code::ChannelRefused,
-            "The mail server does not offer what the channel asks for; nothing was sent.".to_owned(),
+            "The mail server does not offer what the channel asks for; nothing was sent."
+                .to_owned(),
         ),
         None => (
             Code::ChannelUnreachable,

@@ -83,7 +83,6 @@ async fn request(stream: &mut (impl AsyncRead + Unpin)) -> (String, String) {
     (head, String::from_utf8(body).unwrap())
 }
 
-
 async fn listen() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -113,10 +112,8 @@ fn is_not_sent(attempt: &Attempt, wanted: Code, may_again: bool) -> bool {
 async fn a_webhook_gets_the_message_as_json_with_its_token() {
     let (listener, port) = listen().await;
     let url = secret(format!("http://127.0.0.1:{port}/hook?key=1"));
-    let parcel = parcel(
-        AlarmTarget::Webhook { url, token: Some(secret("t0ken")) },
-        AlarmEvent::Failed,
-    );
+    let parcel =
+        parcel(AlarmTarget::Webhook { url, token: Some(secret("t0ken")) }, AlarmEvent::Failed);
     let roots = Roots::Only(Vec::new());
     let (attempt, (head, body)) =
         tokio::join!(deliver(&parcel, &roots), answer(&listener, Some(OK)));
@@ -178,10 +175,8 @@ async fn what_the_answer_says_decides() {
     ] {
         let (listener, port) = listen().await;
         let text = format!("HTTP/1.1 {said}\r\ncontent-length: 0\r\n\r\n");
-        let parcel =
-            parcel(AlarmTarget::Webhook { url: url(port), token: None }, AlarmEvent::Good);
-        let (attempt, _) =
-            tokio::join!(deliver(&parcel, &roots), answer(&listener, Some(&text)));
+        let parcel = parcel(AlarmTarget::Webhook { url: url(port), token: None }, AlarmEvent::Good);
+        let (attempt, _) = tokio::join!(deliver(&parcel, &roots), answer(&listener, Some(&text)));
         assert!(is_not_sent(&attempt, code, again), "{said}: {attempt:?}");
         assert!(!format!("{attempt:?}").contains("canary"));
     }
@@ -223,7 +218,12 @@ async fn over_tls_only_a_server_that_is_known_gets_anything() {
 
 /// A mail server that takes one mail, with a password, over a connection that TLS secures from its
 /// beginning on or on request. Gives back what it was told.
-async fn take_mail(listener: &TcpListener, acceptor: TlsAcceptor, at_once: bool, verdict: &str) -> String {
+async fn take_mail(
+    listener: &TcpListener,
+    acceptor: TlsAcceptor,
+    at_once: bool,
+    verdict: &str,
+) -> String {
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut told = String::new();
     if !at_once {
@@ -332,9 +332,40 @@ async fn nothing_is_told_to_a_mail_server_that_cannot_secure_the_connection_or_i
     assert!(!told.contains("AUTH") && !told.contains("MAIL"), "{told}");
 }
 
+/// Time goes by itself while everybody waits.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_before_the_message_gets_it_again_and_after_it_does_not() {
+    let roots = Roots::Only(Vec::new());
+    let (listener, port) = listen().await;
+    let silent = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        std::future::pending::<()>().await;
+        drop(stream);
+    };
+    let mail = mail(port, SmtpSecurity::Starttls);
+    let attempt = tokio::select! {
+        attempt = deliver(&mail, &roots) => attempt,
+        () = silent => panic!("it never ends"),
+    };
+    assert!(is_not_sent(&attempt, Code::ChannelUnreachable, true), "{attempt:?}");
+    let url = secret(format!("http://127.0.0.1:{port}/hook"));
+    let hook = parcel(AlarmTarget::Webhook { url, token: None }, AlarmEvent::Good);
+    let silent = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        request(&mut stream).await;
+        std::future::pending::<()>().await;
+    };
+    let attempt = tokio::select! {
+        attempt = deliver(&hook, &roots) => attempt,
+        () = silent => panic!("it never ends"),
+    };
+    assert!(matches!(attempt, Attempt::Uncertain(_)), "{attempt:?}");
+}
+
 #[test]
 fn names_become_parts_of_an_address() {
-    for (name, wanted) in [("web-1", "web-1"), ("Büro 1!", "b-ro-1"), ("--", ""), ("a  b", "a-b")] {
+    for (name, wanted) in [("web-1", "web-1"), ("Büro 1!", "b-ro-1"), ("--", ""), ("a  b", "a-b")]
+    {
         assert_eq!(slug(name), wanted);
     }
 }

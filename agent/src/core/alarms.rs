@@ -163,9 +163,9 @@ impl Alarms {
     /// What waits for a channel on which nothing is on its way.
     fn free(&self) -> impl Iterator<Item = &Held> {
         let busy: BTreeSet<ChannelId> = self.going().map(|delivery| delivery.channel).collect();
-        self.held.values().filter(move |held| {
-            !held.delivery.is_going && !busy.contains(&held.delivery.channel)
-        })
+        self.held
+            .values()
+            .filter(move |held| !held.delivery.is_going && !busy.contains(&held.delivery.channel))
     }
 
     fn has_other(&self, of: &Delivery) -> bool {
@@ -203,8 +203,12 @@ impl Brain {
     /// was before that is no slot of theirs.
     pub(super) fn read_alarms(&mut self, renewed: &BTreeSet<PlanId>, now: Now) -> Vec<Effect> {
         let Some(desired) = &self.desired else { return Vec::new() };
-        let plans: BTreeSet<PlanId> =
-            desired.schedules.iter().filter(|it| it.kind == JobKind::Backup).map(|it| it.id).collect();
+        let plans: BTreeSet<PlanId> = desired
+            .schedules
+            .iter()
+            .filter(|it| it.kind == JobKind::Backup)
+            .map(|it| it.id)
+            .collect();
         let mut effects = Vec::new();
         let known: Vec<PlanId> = self.alarms.plans.keys().copied().collect();
         for gone in known.into_iter().filter(|plan| !plans.contains(plan)) {
@@ -330,7 +334,8 @@ impl Brain {
             let next = self.alarms.free().find(|held| held.at == earliest);
             let Some(mut delivery) = next.map(|held| held.delivery.clone()) else { break };
             let Some(channel) = self.channel(delivery.channel) else {
-                let problem = Problem::new(Code::NotFound, "This machine no longer has the channel.");
+                let problem =
+                    Problem::new(Code::NotFound, "This machine no longer has the channel.");
                 let ended = DeliveryResult::GaveUp;
                 effects.extend(self.end_delivery(delivery.key(), ended, Some(problem), now));
                 continue;
@@ -346,7 +351,12 @@ impl Brain {
     }
 
     /// What came of an [`Effect::Deliver`].
-    pub fn handle_delivered(&mut self, key: DeliveryKey, attempt: Attempt, now: Now) -> Vec<Effect> {
+    pub fn handle_delivered(
+        &mut self,
+        key: DeliveryKey,
+        attempt: Attempt,
+        now: Now,
+    ) -> Vec<Effect> {
         let Some(held) = self.alarms.held.get(&key).filter(|held| held.delivery.is_going) else {
             return Vec::new();
         };
@@ -504,7 +514,9 @@ impl Brain {
     fn channels_for(&self, plan: PlanId, state: AlarmState) -> Vec<AlarmChannel> {
         let channels = self.desired.as_ref().map_or(&[][..], |desired| &desired.alarm_channels);
         let takes = |channel: &&AlarmChannel| match &channel.target {
-            AlarmTarget::Webhook { .. } | AlarmTarget::Ntfy { .. } | AlarmTarget::Smtp { .. } => true,
+            AlarmTarget::Webhook { .. } | AlarmTarget::Ntfy { .. } | AlarmTarget::Smtp { .. } => {
+                true
+            }
             // One check for all plans of a machine is well only while all of them are.
             AlarmTarget::Ping { url } => {
                 state != AlarmState::Good

@@ -1,9 +1,9 @@
 //! Frames that an agent sends.
 
 use crate::{
-    AlarmDelivered, AlarmRaised, AlarmTested, AwakeInterval, Code, Frame, FrameError, Hello, JobFinished, JobProgress, JobStarted, LogLine,
-    Problem, RepoStats, RunId, ScheduleAck, Secret, SlotDeferred, SnapshotsReport, TreeReport,
-    expose,
+    AlarmDelivered, AlarmRaised, AlarmTested, AwakeInterval, Code, Frame, FrameError, Hello,
+    JobFinished, JobProgress, JobStarted, LogLine, Problem, RepoStats, RunId, ScheduleAck, Secret,
+    SlotDeferred, SnapshotsReport, TreeReport, expose,
     journal::{JournalGap, kind},
 };
 use jiff::Timestamp;

@@ -41,8 +41,8 @@ mod version;
 pub use absent::absent_when_year_one;
 pub use address::{MAX_ADDRESSES, is_address};
 pub use alarm::{
-    ALARMS, AlarmChannel, AlarmDelivered, AlarmRaised, AlarmState, AlarmTarget, AlarmTest, AlarmTested,
-    DeliveryResult, SmtpSecurity,
+    ALARMS, AlarmChannel, AlarmDelivered, AlarmRaised, AlarmState, AlarmTarget, AlarmTest,
+    AlarmTested, DeliveryResult, SmtpSecurity,
 };
 pub use announce::{
     AnnounceRequest, AnnounceResponse, Commitment, Meeting, Nonce, NotACode, RevealRequest,
@@ -60,7 +60,8 @@ pub use hello::{
     SeenManager, Welcome,
 };
 pub use ids::{
-    AlarmId, ChannelId, HostId, Incarnation, JournalId, PlanId, RepositoryId, RunId, is_reserved_tag,
+    AlarmId, ChannelId, HostId, Incarnation, JournalId, PlanId, RepositoryId, RunId,
+    is_reserved_tag,
 };
 pub use options::{Hook, HookText, Hooks, PlanOptions};
 pub use patch::Patch;

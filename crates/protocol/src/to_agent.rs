@@ -1,8 +1,8 @@
 //! Frames that the manager sends.
 
 use crate::{
-    AlarmTest, CommandNumber, ConfigUpdate, Frame, FrameError, Refused, RepositoryId, RunId, RunSpec,
-    ScheduleSet, TreeWant, Welcome,
+    AlarmTest, CommandNumber, ConfigUpdate, Frame, FrameError, Refused, RepositoryId, RunId,
+    RunSpec, ScheduleSet, TreeWant, Welcome,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

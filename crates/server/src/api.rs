@@ -9,10 +9,10 @@
 
 mod alarms;
 pub mod announcements;
-mod channels;
 pub mod audit;
 pub mod away;
 pub mod change;
+mod channels;
 pub mod check;
 pub mod document;
 pub mod enrolments;

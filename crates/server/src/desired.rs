@@ -21,8 +21,8 @@ use crate::{
     vault::{Vault, VaultError},
 };
 use protocol::{
-    AlarmChannel, AlarmTarget, ConfigUpdate, Generation, Hook, HostId, HostOs, JobKind, Patch, PlanOptions, RepositoryConfig,
-    RepositoryId, Schedule, ScheduleSet,
+    AlarmChannel, AlarmTarget, ConfigUpdate, Generation, Hook, HostId, HostOs, JobKind, Patch,
+    PlanOptions, RepositoryConfig, RepositoryId, Schedule, ScheduleSet,
 };
 use sha2::{Digest, Sha256};
 use sqlx::SqliteConnection;

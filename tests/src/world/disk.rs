@@ -3,7 +3,9 @@
 //! `tests/tests/simulation.rs` holds it to the real store, change by change.
 
 use agent::{
-    core::{Awake, Change, Delivery, DeliveryKey, Mark, Memory, PlanAlarm, Retry, Run, Series, View},
+    core::{
+        Awake, Change, Delivery, DeliveryKey, Mark, Memory, PlanAlarm, Retry, Run, Series, View,
+    },
     desired::Desired,
     journal::{Journal, Record, Room},
 };

@@ -10,7 +10,9 @@ use super::{
 };
 use crate::dice::Dice;
 use agent::{
-    core::{Agenda, Attempt, Brain, Effect, Facts, Next, Now, Reading, Recovered, Redial, RunEvent},
+    core::{
+        Agenda, Attempt, Brain, Effect, Facts, Next, Now, Reading, Recovered, Redial, RunEvent,
+    },
     desired::Desired,
 };
 use anyhow::Result;

@@ -15,7 +15,10 @@ fn channel(n: u8, target: AlarmTarget) -> AlarmChannel {
 }
 
 fn webhook(n: u8) -> AlarmChannel {
-    channel(n, AlarmTarget::Webhook { url: Secret::new("https://x/canary".to_owned()), token: None })
+    channel(
+        n,
+        AlarmTarget::Webhook { url: Secret::new("https://x/canary".to_owned()), token: None },
+    )
 }
 
 fn ping(n: u8, url: &str) -> AlarmChannel {
@@ -129,11 +132,8 @@ fn what_a_person_cancelled_or_what_lacks_some_files_is_no_failure() {
     let mut world = World::with_channels(vec![webhook(1)]);
     world.pass(HOUR * 24);
     world.connect();
-    let cancel = CommandCancel {
-        job_id: world.running[0],
-        number: None,
-        reason: CancelReason::Admin,
-    };
+    let cancel =
+        CommandCancel { job_id: world.running[0], number: None, reason: CancelReason::Admin };
     world.hear(&ToAgent::CommandCancel(cancel));
     assert!(world.running.is_empty());
     world.pass(HOUR * 24);
@@ -361,7 +361,11 @@ fn a_message_says_who_and_since_when_and_no_secret() {
     let message = &world.parcels[0].1.message;
     assert_eq!(message.title, "Backup failed: NightlyBcc: x on web-1");
     assert!(message.text.contains("The repository's password is wrong."), "{}", message.text);
-    assert!(message.text.contains("The last good run began on 2 March 2026, 02:0"), "{}", message.text);
+    assert!(
+        message.text.contains("The last good run began on 2 March 2026, 02:0"),
+        "{}",
+        message.text
+    );
     let all = format!("{:?} {:?}", world.records, world.disk.deliveries);
     assert!(!all.contains("canary") && !all.contains("/srv") && !all.contains("/home"), "{all}");
 }

@@ -3,8 +3,7 @@
 
 use crate::{
     db::{
-        Tx,
-        alarms,
+        Tx, alarms,
         error::DbError,
         hosts, logs,
         notices::{self, NewNotice},
@@ -19,8 +18,9 @@ use crate::{
 };
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use protocol::{
-    AlarmDelivered, AlarmRaised, AwakeInterval, Code, DeliveryResult, Frame, FromAgent, HostId, JobFinished, JobKind, JobStarted, JobStatus,
-    LogLine, Problem, RepositoryId, RunId, ScheduleAck, SlotDeferred, UnreadableFile, journal::is_durable,
+    AlarmDelivered, AlarmRaised, AwakeInterval, Code, DeliveryResult, Frame, FromAgent, HostId,
+    JobFinished, JobKind, JobStarted, JobStatus, LogLine, Problem, RepositoryId, RunId,
+    ScheduleAck, SlotDeferred, UnreadableFile, journal::is_durable,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -198,8 +198,10 @@ async fn alarm_delivered(
     let Some(problem) = told.problem.filter(|_| told.result == DeliveryResult::GaveUp) else {
         return Ok(());
     };
-    let message = format!("The machine could not tell of an alarm by “{channel}”: {}", problem.message);
-    let mut notice = NewNotice::of_host(host, problem.code, message).subject(format!("channel:{}", told.channel_id));
+    let message =
+        format!("The machine could not tell of an alarm by “{channel}”: {}", problem.message);
+    let mut notice = NewNotice::of_host(host, problem.code, message)
+        .subject(format!("channel:{}", told.channel_id));
     if let Some(guidance) = problem.guidance {
         notice = notice.guidance(guidance);
     }

@@ -83,8 +83,7 @@ pub async fn create(
     Body(form): Body<CreateChannelForm>,
 ) -> ApiResult<(StatusCode, Json<ChannelView>)> {
     let mut change = Change::begin(&manager, who).await?;
-    let (hosts, tags) =
-        (form.host_ids.clone(), check::host_tags("host_tags", &form.host_tags)?);
+    let (hosts, tags) = (form.host_ids.clone(), check::host_tags("host_tags", &form.host_tags)?);
     let channel = build(&manager, form, manager.new_id(), change.now)?;
     if channels::list(&mut *change.tx).await?.len() >= MOST {
         return Err(ApiError::conflict("There are 50 channels already, which is the most."));

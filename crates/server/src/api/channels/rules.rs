@@ -35,7 +35,9 @@ pub(super) fn address(kind: ChannelKind, url: &Secret<String>) -> ApiResult<Stri
         return refuse("It names no server.");
     }
     if kind == ChannelKind::Ntfy && uri.path().trim_matches('/').is_empty() {
-        return refuse("The topic is missing: it is the last part, as in https://ntfy.sh/my-topic.");
+        return refuse(
+            "The topic is missing: it is the last part, as in https://ntfy.sh/my-topic.",
+        );
     }
     check::plain("url", authority.as_str())?;
     Ok(format!("{scheme}://{authority}"))
@@ -119,7 +121,11 @@ mod tests {
             (ChannelKind::Webhook, "https://chat.example/hooks/s3cret", "https://chat.example"),
             (ChannelKind::Webhook, "http://10.0.0.1:8080", "http://10.0.0.1:8080"),
             (ChannelKind::Ntfy, "https://ntfy.sh/topic", "https://ntfy.sh"),
-            (ChannelKind::Ping, "https://hc.example/key/{machine}-{plan}?create=1", "https://hc.example"),
+            (
+                ChannelKind::Ping,
+                "https://hc.example/key/{machine}-{plan}?create=1",
+                "https://hc.example",
+            ),
         ] {
             assert_eq!(place(kind, url).unwrap(), wanted);
         }

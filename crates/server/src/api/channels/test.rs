@@ -76,7 +76,8 @@ pub async fn test(
         Ok(Ok(Ok(()))) => Ok(Json(ChannelTestView { machine })),
         Ok(Ok(Err(problem))) => Err(problem.into()),
         Ok(Err(_)) | Err(_) => {
-            let problem = Problem::new(Code::NoAnswer, format!("{machine} did not answer in time."));
+            let problem =
+                Problem::new(Code::NoAnswer, format!("{machine} did not answer in time."));
             Err(problem.guidance("Look whether it is still connected, then try again.").into())
         }
     }

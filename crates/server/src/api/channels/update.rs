@@ -59,7 +59,9 @@ pub async fn update(
         let message =
             "Somebody changed this channel since it was opened here; nothing of yours is saved.";
         let problem = Problem::new(Code::Stale, message);
-        return Err(problem.guidance("Look at the channel as it is now, and change it again.").into());
+        return Err(problem
+            .guidance("Look at the channel as it is now, and change it again.")
+            .into());
     }
     let before: BTreeSet<HostId> =
         channels::hosts(&mut *change.tx, id).await?.into_iter().collect();
@@ -124,7 +126,10 @@ fn apply(manager: &Manager, form: UpdateChannelForm, to: &mut Channel) -> ApiRes
         let mail = rules::mail(mail)?;
         let is_other = to.mail.as_ref().is_some_and(|before| before.host != mail.host);
         if is_other && to.token_sealed.is_some() && form.token.is_leave() {
-            return Err(ApiError::invalid("token", "For another server, enter the password again."));
+            return Err(ApiError::invalid(
+                "token",
+                "For another server, enter the password again.",
+            ));
         }
         to.place = mail_place(&mail);
         to.mail = Some(mail);

@@ -7,8 +7,7 @@ use crate::{
     events::Topic,
 };
 use protocol::{
-    ALARMS, AlarmTarget, Generation, Hello, HostArch, HostId, HostOs, Incarnation,
-    PROTOCOL_VERSION,
+    ALARMS, AlarmTarget, Generation, Hello, HostArch, HostId, HostOs, Incarnation, PROTOCOL_VERSION,
 };
 use serde_json::{Value, json};
 
@@ -66,12 +65,18 @@ async fn a_channel_reaches_the_agents_that_send_alarms_and_its_secrets_nobody_el
     fleet.says(old, &["hooks"]).await;
     let mut events = fleet.manager.events().subscribe();
     let made = fleet.post("/api/alarm-channels", webhook("Chat")).await.ok(201);
-    assert_eq!((&made["place"], &made["has_token"]), (&json!("https://chat.example"), &json!(true)));
+    assert_eq!(
+        (&made["place"], &made["has_token"]),
+        (&json!("https://chat.example"), &json!(true))
+    );
     assert_eq!(made["all_host_ids"].as_array().unwrap().len(), 2);
     assert_eq!(events.recv().await.unwrap().topic, Topic::Alarms);
     let compiled = fleet.compiled(one).await;
     let [(name, AlarmTarget::Webhook { url, token })] = compiled.as_slice() else { panic!() };
-    assert_eq!((name.as_str(), url.expose_secret().as_str()), ("Chat", "https://chat.example/canary-url"));
+    assert_eq!(
+        (name.as_str(), url.expose_secret().as_str()),
+        ("Chat", "https://chat.example/canary-url")
+    );
     assert_eq!(token.as_ref().unwrap().expose_secret(), "canary-token");
     assert!(fleet.compiled(old).await.is_empty());
     assert_eq!(fleet.generation(one).await, 1);
@@ -101,7 +106,11 @@ async fn what_an_edit_leaves_out_stays_and_a_secret_never_goes_to_another_server
     let cleared = json!({"url": "https://other.example/x", "token": null});
     assert_eq!(fleet.put(&path, cleared).await.ok(200)["has_token"], false);
     fleet.put(&path, json!({"name": "x", "revision": 0})).await.is_refused(409, "stale", None);
-    fleet.post("/api/alarm-channels", webhook("room")).await.is_refused(409, "conflict", Some("name"));
+    fleet.post("/api/alarm-channels", webhook("room")).await.is_refused(
+        409,
+        "conflict",
+        Some("name"),
+    );
     fleet.delete(&path, json!({})).await.ok(204);
     assert!(fleet.compiled(host).await.is_empty());
     fleet.get("/api/alarm-channels").await.ok(200).as_array().unwrap().is_empty();
@@ -141,10 +150,9 @@ async fn mail_wants_a_server_addresses_and_no_password_in_the_clear() {
     fleet.says(host, &[ALARMS]).await;
     let mail = json!({"host": "mail.example", "port": 587, "security": "starttls",
         "username": "box", "from": "box@example.org", "to": ["admin@example.org"]});
-    let form = |mail: &Value, token: Option<&str>| {
-        json!({"name": "Mail", "kind": "smtp", "mail": mail, "token": token, "all_hosts": true})
-    };
-    let post = async |mail: &Value, token| fleet.post("/api/alarm-channels", form(mail, token)).await;
+    let form = |mail: &Value, token: Option<&str>| json!({"name": "Mail", "kind": "smtp", "mail": mail, "token": token, "all_hosts": true});
+    let post =
+        async |mail: &Value, token| fleet.post("/api/alarm-channels", form(mail, token)).await;
     post(&mail, None).await.is_refused(422, "invalid_input", Some("token"));
     let with = |field: &str, value: Value| {
         let mut mail = mail.clone();
@@ -162,12 +170,17 @@ async fn mail_wants_a_server_addresses_and_no_password_in_the_clear() {
         post(&mail, Some("s3cret")).await.is_refused(422, "invalid_input", Some(refused));
     }
     let made = post(&mail, Some("s3cret")).await.ok(201);
-    assert_eq!((&made["place"], &made["mail"]["username"]), (&json!("admin@example.org"), &json!("box")));
+    assert_eq!(
+        (&made["place"], &made["mail"]["username"]),
+        (&json!("admin@example.org"), &json!("box"))
+    );
     let path = format!("/api/alarm-channels/{}", id_of(&made));
     let elsewhere = json!({"mail": with("host", json!("thief.example"))});
     fleet.put(&path, elsewhere).await.is_refused(422, "invalid_input", Some("token"));
     let compiled = fleet.compiled(host).await;
-    let [(_, AlarmTarget::Smtp { password: Some(password), .. })] = compiled.as_slice() else { panic!() };
+    let [(_, AlarmTarget::Smtp { password: Some(password), .. })] = compiled.as_slice() else {
+        panic!()
+    };
     assert_eq!(password.expose_secret(), "s3cret");
 }
 
