@@ -17,6 +17,7 @@
 //! `invariants`. [`simulate()`] runs many worlds.
 
 mod admin;
+mod copies;
 pub mod disk;
 mod faults;
 mod invariants;
@@ -34,6 +35,7 @@ pub use simulate::{Mistake, Report, simulate};
 
 use crate::dice::Dice;
 use anyhow::Result;
+use copies::{Act, Copied, Tale};
 use disk::Disk;
 use invariants::Seen;
 use jiff::{SignedDuration, Timestamp};
@@ -88,6 +90,8 @@ enum Event {
     Admin,
     /// Something goes wrong.
     Fault,
+    /// The tale of the world goes on.
+    Act(Act),
     /// It is looked whether all has come to rest.
     Look,
 }
@@ -120,6 +124,8 @@ pub struct World {
     network_away_until: Duration,
     /// Things that agents began beside their runs and that have not ended.
     beside: usize,
+    tale: Tale,
+    copied: Option<Copied>,
     faults_until: Duration,
     is_calm: bool,
     met: Met,
@@ -168,7 +174,10 @@ impl World {
             3..=4 => 2,
             _ => template::MACHINES,
         };
+        let tale = Tale::draw(dice.below(10));
         let mut world = Self {
+            tale,
+            copied: None,
             now: Duration::ZERO,
             began,
             queue: BTreeMap::new(),
@@ -200,6 +209,8 @@ impl World {
         world.after(Duration::from_secs(10), Event::Admin);
         world.after(Duration::from_secs(20), Event::Fault);
         world.after(Duration::from_secs(30), Event::Sweep);
+        let wait = world.millis(15_000, 200_000);
+        world.after(wait, Event::Act(Act::Copy));
         Ok(world)
     }
 
@@ -250,6 +261,7 @@ impl World {
             Event::Beside(machine, life, side) => self.came_beside(machine, life, *side),
             Event::Admin => self.administer().await?,
             Event::Fault => self.go_wrong()?,
+            Event::Act(act) => self.play(act).await?,
             Event::Look => {}
         }
         Ok(())

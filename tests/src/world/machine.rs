@@ -48,6 +48,14 @@ pub struct Machine {
     pub asleep_since: Option<Duration>,
     /// What happens when it wakes up.
     pub missed: Vec<Event>,
+    /// The machine of which this one is a copy.
+    pub twin_of: Option<usize>,
+    /// Whether it was held when its manager last answered it.
+    pub is_held: bool,
+    /// Whether it was taken away for good.
+    pub is_gone: bool,
+    /// How often its state folder was put back.
+    pub restored: u64,
     /// How often its clock was put back.
     pub put_back: u64,
     zone: TimeZone,
@@ -97,6 +105,10 @@ impl Machine {
             asleep_since: None,
             missed: Vec::new(),
             put_back: 0,
+            twin_of: None,
+            is_held: false,
+            is_gone: false,
+            restored: 0,
             zone: TimeZone::get(ZONES[zone]).unwrap_or(TimeZone::UTC),
         }
     }
@@ -139,7 +151,7 @@ impl World {
 
     /// Starts the agent.
     pub(super) async fn boot(&mut self, machine: usize) -> Result<()> {
-        if self.machines[machine].shell.is_some() {
+        if self.machines[machine].shell.is_some() || self.machines[machine].is_gone {
             return Ok(());
         }
         let it = &self.machines[machine];
@@ -148,6 +160,7 @@ impl World {
         let known = journals::cursor(db, it.enrolled.host, journal.id, [0; 2]).await?;
         if let Some((cursor, _)) = known
             && cursor.seq > journal.head
+            && !self.seen.retold.contains(&it.enrolled.host)
         {
             let (name, head) = (it.name(), journal.head);
             self.violated(format!(
@@ -366,8 +379,15 @@ impl World {
         let it = &mut self.machines[machine];
         it.disk.renew(id, reason, after_seq, wall);
         let (journal, name) = (it.disk.journal().clone(), it.name());
-        // Nobody has restored or copied anything in this world.
-        self.violated(format!("{name} begins a new journal after record {after_seq}: {reason}"));
+        let host = self.machines[machine].enrolled.host;
+        let is_copied = self.seen.rewound || self.seen.retold.contains(&host);
+        if is_copied {
+            self.met.count("new journal begun");
+            say!(self, name, "begins a new journal after record {after_seq}: {reason}");
+            self.seen.forget_machine(machine);
+        } else {
+            self.violated(format!("{name} begins a new journal after record {after_seq}: {reason}"));
+        }
         let shell = self.machines[machine].shell.as_mut();
         shell.map_or_else(Vec::new, |shell| shell.brain.handle_renewed(&journal))
     }
@@ -431,15 +451,21 @@ impl World {
                     );
                     self.ask(machine, |brain, now| brain.handle_frame(&frame, now));
                     self.saw_acknowledged(machine);
-                    if let Some(shell) = &mut self.machines[machine].shell
-                        && shell.brain.is_open()
-                    {
-                        shell.failures = 0;
-                    }
+                    self.note_session(machine);
                 }
                 Err(error) => self.violated(format!("the manager's frame is none: {error}")),
             },
             None => self.line_ended(machine),
+        }
+    }
+
+    fn note_session(&mut self, machine: usize) {
+        let it = &mut self.machines[machine];
+        let Some(shell) = &mut it.shell else { return };
+        let is_held = shell.brain.hold().is_some();
+        if is_held || shell.brain.is_open() {
+            shell.failures = 0;
+            it.is_held = is_held;
         }
     }
 

@@ -289,6 +289,7 @@ impl World {
             expire(&up.manager).await?;
             self.poke_all();
         }
+        self.decide().await?;
         Ok(())
     }
 
