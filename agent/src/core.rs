@@ -368,6 +368,8 @@ pub struct Brain {
     reading: BTreeMap<RepositoryId, bool>,
     /// Repositories whose last reading failed.
     unread: BTreeMap<RepositoryId, Unread>,
+    /// Whether somebody else may have changed the repositories since they were read.
+    is_view_doubtful: bool,
     trees: Trees,
     desired: Option<Desired>,
     link: Link,
@@ -401,6 +403,7 @@ impl Brain {
             checks: BTreeMap::new(),
             reading: BTreeMap::new(),
             unread: BTreeMap::new(),
+            is_view_doubtful: false,
             trees: Trees::default(),
             desired,
             link: Link::Down,

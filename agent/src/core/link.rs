@@ -171,6 +171,7 @@ impl Brain {
             effects.extend(send(&FromAgent::TicketConfirm(TicketConfirm { ticket })));
         }
         if let Some(hold) = welcome.hold {
+            self.is_view_doubtful = true;
             self.link = Link::Held { hold, heartbeat: now.mono };
             return effects;
         }
@@ -302,6 +303,7 @@ impl Brain {
         effects.extend(self.acknowledged(ack));
         effects.extend(self.fetch());
         effects.extend(self.tell_digests());
+        effects.extend(self.read_what_is_doubtful());
         effects.extend(self.heartbeat(now));
         self.recover_next = self.recover_next.map(|_| now.mono);
         effects
@@ -310,6 +312,7 @@ impl Brain {
     /// The new journal of an [`Effect::Renew`]. The manager learns its name from the next `hello`.
     pub fn handle_renewed(&mut self, journal: &JournalState) -> Vec<Effect> {
         self.journal = Journal::new(journal);
+        self.is_view_doubtful = true;
         disconnect(Redial::Now, None)
     }
 
