@@ -28,6 +28,8 @@ pub struct Known {
     pub next_command: u64,
     /// The generation of the desired state.
     pub generation: u64,
+    /// The generation that the host has said it has.
+    pub acked: u64,
     /// The journal that the hello names.
     pub journal: Option<KnownJournal>,
     /// Whether the host ever had a journal here.
