@@ -247,7 +247,7 @@ impl Facts {
             let until =
                 all.partition_point(|time| version.until.is_none_or(|until| time.slot <= until));
             let own = all.get(from..until).unwrap_or_default();
-            let found = known.slots(own, version.from, now);
+            let found = known.slots_until(own, version.from, version.until, now);
             slots.extend(found.into_iter().map(|slot| PlanSlot { plan_id, slot }));
         }
         slots
