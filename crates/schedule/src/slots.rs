@@ -249,7 +249,7 @@ impl<Id: Copy> Known<Id> {
             |run: Option<&Served<Id>>| run.is_some_and(|it| it.outcome == Outcome::Going);
         let standing = if (is_going(busy) || is_going(makes_up)) && !self.is_silent(now) {
             Standing::Due
-        } else if let Some(obstacle) = self.obstacle(time, since, next) {
+        } else if let Some(obstacle) = self.obstacle(time, (since, ended), next) {
             match obstacle {
                 Obstacle::Repository => Standing::Waiting,
                 Obstacle::Gate => Standing::Skipped,
@@ -273,13 +273,15 @@ impl<Id: Copy> Known<Id> {
     fn obstacle(
         &self,
         time: Time,
-        since: Timestamp,
+        (since, ended): (Timestamp, Timestamp),
         next: Option<&Served<Id>>,
     ) -> Option<Obstacle> {
         let served = self.runs[..self.runs.partition_point(|run| run.slot < time.slot)].last();
         let after = served.map_or(since, |run| run.slot.max(since));
         let found = self.deferrals.iter().rfind(|deferral| {
-            deferral.slot > after && next.is_none_or(|next| deferral.at < next.started)
+            deferral.slot > after
+                && deferral.at <= ended
+                && next.is_none_or(|next| deferral.at < next.started)
         })?;
         // What was found for an earlier slot holds on, as far as the machine has told.
         let holds = found.slot >= time.slot || self.heard_until >= time.late;

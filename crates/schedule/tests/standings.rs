@@ -156,6 +156,10 @@ fn what_was_still_to_come_when_the_plan_got_other_times_is_no_slot_any_more() {
     let known = Known { awake, ..nothing(9) };
     assert_eq!(standings(&known, None), [Missed; 6]);
     assert_eq!(standings(&known, Some(edit)), [Asleep; 5], "the sixth had time until six past");
+    // Nor does what stands in the way of other times say anything of these.
+    let found = Deferral { slot: hour(7), at: hour(7), obstacle: Obstacle::Repository };
+    let known = Known { deferrals: vec![found], ..known };
+    assert_eq!(standings(&known, Some(edit)), [Asleep; 5]);
     // What ran tells, whenever it was.
     let known = Known { runs: vec![run(1, 6, 6, Outcome::Failed)], ..known };
     assert_eq!(standings(&known, Some(edit)).last(), Some(&Standing::Failed));
