@@ -28,6 +28,7 @@ mod office;
 mod process;
 mod restic;
 pub mod simulate;
+mod slots;
 mod template;
 
 pub use faults::Met;
@@ -44,6 +45,7 @@ use network::Line;
 use office::{Office, Up};
 use protocol::RepositoryId;
 use restic::{Process, Repository};
+use slots::Story;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 use template::Template;
 
@@ -126,6 +128,9 @@ pub struct World {
     beside: usize,
     tale: Tale,
     copied: Option<Copied>,
+    /// Whether nobody moves a clock.
+    has_right_clocks: bool,
+    stories: BTreeMap<usize, Story>,
     faults_until: Duration,
     is_calm: bool,
     met: Met,
@@ -178,6 +183,8 @@ impl World {
         let mut world = Self {
             tale,
             copied: None,
+            has_right_clocks: dice.below(3) == 0,
+            stories: BTreeMap::new(),
             now: Duration::ZERO,
             began,
             queue: BTreeMap::new(),

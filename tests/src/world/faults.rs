@@ -50,8 +50,16 @@ pub const KINDS: &[&str] = &[
     "run went well",
     "run withdrawn before it began",
     "second manager with a copied identity",
+    "slot asleep",
+    "slot cancelled",
+    "slot covered",
+    "slot failed",
+    "slot interrupted",
+    "slot partial",
+    "slot ran",
     "slot served",
     "slot served once more after the clock was put back",
+    "slot waiting",
     "snapshot of a killed run found",
     "state folder copied to a second machine",
     "state folder put back",
@@ -122,6 +130,7 @@ impl World {
                 }
             }
             17 => self.sleep(machine),
+            18..=20 if self.has_right_clocks => {}
             18..=19 => self.move_clock(machine),
             20 => {
                 self.met.count("manager's clock moved");
@@ -214,6 +223,7 @@ impl World {
         }
         self.met.count("machine slept");
         self.machines[machine].asleep_since = Some(self.now);
+        self.saw_presence(machine);
         let most = if self.once_in(4) { 28_800_000 } else { 900_000 };
         let wait = self.millis(2_000, most);
         say!(self, self.machines[machine].name(), "falls asleep for {wait:?}");
@@ -227,6 +237,7 @@ impl World {
         it.slept += now - since;
         let missed = std::mem::take(&mut it.missed);
         say!(self, self.machines[machine].name(), "wakes up");
+        self.saw_presence(machine);
         for event in missed {
             self.after(Duration::ZERO, event);
         }

@@ -44,7 +44,7 @@ pub struct Seen {
 }
 
 /// An agent with one memory: which machine, and how often its state folder was put back.
-type Teller = (usize, u64);
+pub type Teller = (usize, u64);
 
 impl Seen {
     /// What this machine has told and heard of is another journal from now on.
@@ -58,6 +58,11 @@ impl Seen {
         self.acked.clear();
     }
 
+    /// How a run ended, by each agent that told of it.
+    pub(super) fn ends_of(&self, run: RunId) -> impl Iterator<Item = (Teller, JobStatus)> {
+        self.ended.get(&run).into_iter().flatten().copied()
+    }
+
     fn has_begun(&self, run: RunId) -> bool {
         self.started.range((run, (0, 0))..).next().is_some_and(|(it, _)| *it == run)
     }
@@ -66,6 +71,7 @@ impl Seen {
 impl World {
     /// An agent has committed these changes.
     pub(super) fn saw_committed(&mut self, machine: usize, changes: &[Change]) {
+        self.saw_told(machine, changes);
         for change in changes {
             let Change::Append(record, _) = change else { continue };
             if record.kind == kind::JOB_FINISHED
@@ -289,6 +295,7 @@ impl World {
             }
         }
         self.check_told().await?;
+        self.check_slots().await?;
         for machine in 0..self.machines.len() {
             if !self.machines[machine].is_gone {
                 self.check_machine(machine).await?;

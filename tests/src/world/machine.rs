@@ -58,7 +58,8 @@ pub struct Machine {
     pub restored: u64,
     /// How often its clock was put back.
     pub put_back: u64,
-    zone: TimeZone,
+    /// Its time zone.
+    pub zone: TimeZone,
 }
 
 /// A running agent.
@@ -154,6 +155,10 @@ impl World {
         if self.machines[machine].shell.is_some() || self.machines[machine].is_gone {
             return Ok(());
         }
+        if self.is_asleep(machine) {
+            self.machines[machine].missed.push(Event::Boot(machine));
+            return Ok(());
+        }
         let it = &self.machines[machine];
         let journal = it.disk.journal().clone();
         let db = self.office.db().read();
@@ -188,6 +193,7 @@ impl World {
             wakes: None,
         });
         let life = it.life;
+        self.saw_presence(machine);
         self.ask(machine, |brain, now| brain.handle_start(now));
         let wait = self.millis(0, 2_000);
         self.after(wait, Event::Dial(machine, life));
@@ -315,6 +321,7 @@ impl World {
             Effect::Probe(repository, _) => {
                 let answers = !self.is_away(repository);
                 if !answers {
+                    self.saw_refused(machine);
                     self.met.count("repository away when a slot came");
                 }
                 self.begin_beside(machine, Side::Probed(repository, answers));
@@ -398,6 +405,7 @@ impl World {
         let (n, name) = (desired.generation.n, it.name());
         let before = it.disk.desired.as_ref().map_or(0, |it| it.generation.n);
         it.disk.desired = Some(desired.clone());
+        self.saw_plans(machine, &desired);
         say!(self, name, "takes generation {n} of its plans");
         if n < before {
             self.violated(format!("{name} went back from generation {before} to {n}"));
@@ -518,6 +526,8 @@ impl World {
             shell.heard_at = now;
         }
         say!(self, self.machines[machine].name(), "is connected by line {line}");
+        // As the daemon: a machine that just woke up says so before it says hello.
+        self.ask(machine, |brain, now| brain.handle_timeout(now));
         self.ask(machine, |brain, _| brain.handle_connected());
     }
 
@@ -577,6 +587,7 @@ impl World {
         let name = it.name();
         let Some(shell) = it.shell.take() else { return };
         it.life += 1;
+        self.saw_presence(machine);
         say!(self, name, "the agent is killed");
         if let Some(wakes) = shell.wakes {
             self.queue.remove(&wakes);
