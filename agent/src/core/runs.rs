@@ -194,7 +194,7 @@ impl Brain {
         else {
             return Vec::new();
         };
-        self.live.remove(&run_id);
+        let is_recovering = self.live.remove(&run_id).is_some_and(|live| live.is_recovering);
         let retry = self.plan_retry(&run, &outcome, now);
         let finished = fit(JobFinished {
             job_id: run_id,
@@ -215,6 +215,8 @@ impl Brain {
             self.put(Run { state: RunState::Finished, finished_at: Some(now.wall), ..run }),
             self.append(&FromAgent::JobFinished(Box::new(finished)), Some(run_id), None, now),
         ];
+        let is_elided = points::is_planted(Mistake::ElideOutcome) && is_recovering;
+        let ended = ended.into_iter().take(if is_elided { 1 } else { 2 });
         retry.into_iter().chain(ended).collect()
     }
 }

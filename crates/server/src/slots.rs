@@ -7,6 +7,7 @@ use crate::{
         hosts::{self, Host},
         slots::{self as stored, Served, Version},
     },
+    hooks::{self, Mistake},
     manager::Manager,
 };
 use jiff::{
@@ -299,6 +300,7 @@ fn run_of(served: &Served) -> schedule::slots::Served<RunId> {
             JobStatus::Partial => Outcome::Partial,
             JobStatus::Cancelled => Outcome::Cancelled,
             JobStatus::Interrupted | JobStatus::Expired | JobStatus::Lost => Outcome::Interrupted,
+            JobStatus::Failed if hooks::is_planted(Mistake::PaintGreen) => Outcome::Succeeded,
             JobStatus::Failed | JobStatus::Unknown => Outcome::Failed,
         },
     }

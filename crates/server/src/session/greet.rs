@@ -11,6 +11,7 @@ use crate::{
         hosts::{self, Fingerprint, Host, HostState},
         journals, notices, snapshots,
     },
+    hooks::{self, Mistake},
     manager::Manager,
     text,
     vault::VaultError,
@@ -183,7 +184,8 @@ async fn store(
             JournalStep::None => {}
         }
     }
-    for notice in &meeting.notices {
+    let is_told = !hooks::is_planted(Mistake::KeepSilent);
+    for notice in meeting.notices.iter().filter(|_| is_told) {
         notices::open(tx, manager.new_id(), notice, now).await?;
     }
     Ok(())
@@ -231,7 +233,9 @@ fn answer(
         head: hello.journal.as_ref().map_or(0, |state| state.head),
         has_older_plans: hello.manager.is_some_and(|seen| {
             // Under an earlier incarnation the number counts nothing.
-            seen.incarnation == known.manager.incarnation && seen.generation < known.acked
+            seen.incarnation == known.manager.incarnation
+                && seen.generation < known.acked
+                && !hooks::is_planted(Mistake::TrustAcknowledged)
         }),
         has_notices: !meeting.notices.is_empty(),
     }
