@@ -84,6 +84,8 @@ enum Event {
     Boot(usize),
     /// A machine wakes up.
     Resume(usize),
+    /// There is room on a machine's disk again.
+    Room(usize),
     /// A process does what comes next.
     Step(u32),
     /// Something comes of what an agent of this life began beside its runs.
@@ -117,6 +119,8 @@ pub struct World {
     up: Option<Up>,
     /// How far the manager's clock is ahead.
     office_skew: SignedDuration,
+    /// Until when there is no room on the manager's disk.
+    office_full_until: Duration,
     /// When records are taken in next.
     intake: Option<(Duration, u64)>,
     lines: BTreeMap<u64, Line>,
@@ -130,6 +134,10 @@ pub struct World {
     copied: Option<Copied>,
     /// Whether nobody moves a clock.
     has_right_clocks: bool,
+    /// Whether plans run seldom and fail often, so that they are tried again.
+    is_patient: bool,
+    /// Whether the admin has made their plans seldom.
+    is_settled: bool,
     stories: BTreeMap<usize, Story>,
     faults_until: Duration,
     is_calm: bool,
@@ -180,10 +188,14 @@ impl World {
             _ => template::MACHINES,
         };
         let tale = Tale::draw(dice.below(10));
+        let is_patient = dice.below(10) == 0;
+        let faults_for = if is_patient { 1_300 } else { 240 };
         let mut world = Self {
             tale,
             copied: None,
             has_right_clocks: dice.below(3) == 0,
+            is_patient,
+            is_settled: false,
             stories: BTreeMap::new(),
             now: Duration::ZERO,
             began,
@@ -193,13 +205,14 @@ impl World {
             office,
             up: None,
             office_skew: SignedDuration::ZERO,
+            office_full_until: Duration::ZERO,
             intake: None,
             lines: BTreeMap::new(),
             processes: BTreeMap::new(),
             repositories: BTreeMap::new(),
             network_away_until: Duration::ZERO,
             beside: 0,
-            faults_until: Duration::from_secs(240 + dice.below(700)),
+            faults_until: Duration::from_secs(faults_for + dice.below(700)),
             is_calm: false,
             met: Met::default(),
             seen: Seen::default(),
@@ -264,6 +277,7 @@ impl World {
             Event::Dial(machine, life) => self.dial(machine, life),
             Event::Boot(machine) => self.boot(machine).await?,
             Event::Resume(machine) => self.resume(machine),
+            Event::Room(machine) => self.make_room(machine),
             Event::Step(process) => self.step(process),
             Event::Beside(machine, life, side) => self.came_beside(machine, life, *side),
             Event::Admin => self.administer().await?,
@@ -295,6 +309,7 @@ impl World {
         self.is_calm = true;
         say!(self, "world", "from now on nothing goes wrong");
         self.end_faults();
+        self.end_tale().await?;
         if self.up.is_none() {
             self.open_office().await?;
         }

@@ -69,6 +69,7 @@ impl World {
     pub(super) async fn play(&mut self, act: Act) -> Result<()> {
         match (act, self.tale) {
             (_, Tale::Plain) => Ok(()),
+            (Act::Copy | Act::Use, _) if self.is_calm && self.copied.is_none() => Ok(()),
             (Act::Copy, tale) => {
                 self.make_copy(tale)?;
                 let wait = self.millis(3_000, 240_000);
@@ -92,6 +93,16 @@ impl World {
                 Some(Copied::State(..)) | None => Ok(()),
             },
         }
+    }
+
+    /// Nothing goes wrong any more: the manager that was there first is back, and what was not used yet is
+    /// not used any more.
+    pub(super) async fn end_tale(&mut self) -> Result<()> {
+        if self.tale == Tale::SecondManager && self.seen.rewound {
+            self.play(Act::Return).await?;
+        }
+        self.copied = None;
+        Ok(())
     }
 
     fn make_copy(&mut self, tale: Tale) -> Result<()> {

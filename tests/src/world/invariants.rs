@@ -4,6 +4,7 @@ use super::{
     World,
     copies::may_differ,
     machine::{Machine, short},
+    network::Line,
 };
 use agent::core::{Change, Order, RunState, Task};
 use anyhow::Result;
@@ -223,6 +224,10 @@ impl World {
             };
             if !shell.brain.is_open() {
                 return Ok(Some(format!("{name} is not connected: {:?}", shell.brain.hold())));
+            }
+            let is_served = |line: &u64| self.lines.get(line).is_some_and(Line::is_served);
+            if !shell.line.as_ref().is_some_and(is_served) {
+                return Ok(Some(format!("{name} speaks to nobody")));
             }
             let journal = shell.brain.journal();
             if journal.acked() != journal.head() || shell.agenda.has_pending() {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::dice::Dice;
 use agent::{
-    core::{Agenda, Brain, Effect, Facts, Next, Now, Reading, Recovered, Redial, RunEvent},
+    core::{Agenda, Brain, Effect, Facts, Gates, Next, Now, Reading, Recovered, Redial, RunEvent},
     desired::Desired,
 };
 use anyhow::Result;
@@ -56,6 +56,12 @@ pub struct Machine {
     pub is_gone: bool,
     /// How often its state folder was put back.
     pub restored: u64,
+    /// Whether there is no room on its disk.
+    pub is_full: bool,
+    /// Whether its agent waits for room.
+    pub is_stuck: bool,
+    /// The gates that are closed.
+    pub closed: Gates,
     /// How often its clock was put back.
     pub put_back: u64,
     /// Its time zone.
@@ -87,6 +93,7 @@ pub enum Side {
     Read(RepositoryId, Option<Reading>),
     Recovered(RunId, Recovered),
     Probed(RepositoryId, bool),
+    Gates(Gates),
 }
 
 impl Machine {
@@ -106,6 +113,9 @@ impl Machine {
             asleep_since: None,
             missed: Vec::new(),
             put_back: 0,
+            is_full: false,
+            is_stuck: false,
+            closed: Gates::default(),
             twin_of: None,
             is_held: false,
             is_gone: false,
@@ -216,6 +226,11 @@ impl World {
         loop {
             let Some(shell) = &mut self.machines[machine].shell else { return };
             let Some(next) = shell.agenda.poll_next() else { break };
+            if matches!(next, Next::Commit) && self.machines[machine].is_full {
+                // It is asked for again once there is room, and until then nothing goes on.
+                return self.get_stuck(machine);
+            }
+            let Some(shell) = &mut self.machines[machine].shell else { return };
             if let Some(left) = &mut shell.dies_in {
                 *left = left.saturating_sub(1);
                 if *left == 0 {
@@ -326,8 +341,20 @@ impl World {
                 }
                 self.begin_beside(machine, Side::Probed(repository, answers));
             }
-            // Nobody browses in this world, and its plans heed no gates.
-            Effect::List(..) | Effect::LookAtGates(_) => {}
+            Effect::LookAtGates(asked) => {
+                let closed = self.machines[machine].closed;
+                let closed = Gates {
+                    on_battery: asked.on_battery && closed.on_battery,
+                    metered: asked.metered && closed.metered,
+                };
+                if closed != Gates::default() {
+                    self.met.count("gate closed when a slot came");
+                    self.saw_closed(machine);
+                }
+                self.begin_beside(machine, Side::Gates(closed));
+            }
+            // Nobody browses in this world.
+            Effect::List(..) => {}
         }
         Vec::new()
     }
@@ -375,6 +402,9 @@ impl World {
             }
             Side::Probed(id, answers) => {
                 self.ask(machine, |brain, now| brain.handle_probed(id, answers, now));
+            }
+            Side::Gates(closed) => {
+                self.ask(machine, |brain, now| brain.handle_gates(closed, now));
             }
         }
     }
@@ -567,14 +597,53 @@ impl World {
             return self.line_ended(machine);
         }
         if shell.commit_at.is_some_and(|at| at <= now) {
+            if self.machines[machine].is_full {
+                return self.get_stuck(machine);
+            }
             let follows = self.commit_and_tell(machine);
             self.execute(machine, follows);
         }
         self.ask(machine, |brain, now| brain.handle_timeout(now));
     }
 
+    /// Whether the agent does nothing although it runs.
     pub(super) fn is_asleep(&self, machine: usize) -> bool {
-        self.machines[machine].asleep_since.is_some()
+        let it = &self.machines[machine];
+        it.asleep_since.is_some() || it.is_stuck
+    }
+
+    /// The agent waits until what it must remember can be written.
+    fn get_stuck(&mut self, machine: usize) {
+        self.met.count("agent waited for room on its disk");
+        say!(self, self.machines[machine].name(), "waits for room on its disk");
+        self.machines[machine].is_stuck = true;
+        self.saw_presence(machine);
+    }
+
+    /// There is room on the disk again.
+    pub(super) fn make_room(&mut self, machine: usize) {
+        let it = &mut self.machines[machine];
+        it.is_full = false;
+        if it.is_stuck && it.asleep_since.is_none() {
+            say!(self, self.machines[machine].name(), "has room on its disk again");
+            self.go_on(machine);
+        }
+    }
+
+    /// What the agent waited for is over: it does what it was about to do, and then what has come meanwhile.
+    pub(super) fn go_on(&mut self, machine: usize) {
+        let it = &mut self.machines[machine];
+        if it.is_full && it.is_stuck {
+            return;
+        }
+        it.is_stuck = false;
+        let missed = std::mem::take(&mut it.missed);
+        self.saw_presence(machine);
+        self.execute(machine, Vec::new());
+        for event in missed {
+            self.after(Duration::ZERO, event);
+        }
+        self.after(Duration::ZERO, Event::Wake(machine));
     }
 
     pub(super) fn is_away(&self, repository: RepositoryId) -> bool {
@@ -587,6 +656,17 @@ impl World {
         let name = it.name();
         let Some(shell) = it.shell.take() else { return };
         it.life += 1;
+        if std::mem::take(&mut it.is_stuck) {
+            self.met.count("agent killed while it waited for room");
+            let missed = std::mem::take(&mut self.machines[machine].missed);
+            if self.machines[machine].asleep_since.is_some() {
+                self.machines[machine].missed = missed;
+            } else {
+                for event in missed {
+                    self.after(Duration::ZERO, event);
+                }
+            }
+        }
         self.saw_presence(machine);
         say!(self, name, "the agent is killed");
         if let Some(wakes) = shell.wakes {

@@ -89,6 +89,12 @@ impl World {
         self.story(machine).refused.push(wall);
     }
 
+    /// A gate of a plan was found closed.
+    pub(super) fn saw_closed(&mut self, machine: usize) {
+        let wall = self.wall(machine);
+        self.story(machine).closed.push(wall);
+    }
+
     /// A machine has taken these plans.
     pub(super) fn saw_plans(&mut self, machine: usize, desired: &Desired) {
         let wall = self.wall(machine);
