@@ -433,7 +433,10 @@ impl World {
         let now = self.agent_now(machine);
         let it = &mut self.machines[machine];
         let (n, name) = (desired.generation.n, it.name());
-        let before = it.disk.desired.as_ref().map_or(0, |it| it.generation.n);
+        // In another life of the manager, which only the admin begins, the number says nothing.
+        let before = it.disk.desired.as_ref().map(|it| it.generation);
+        let before = before.filter(|it| it.incarnation == desired.generation.incarnation);
+        let before = before.map_or(0, |it| it.n);
         it.disk.desired = Some(desired.clone());
         self.saw_plans(machine, &desired);
         say!(self, name, "takes generation {n} of its plans");
