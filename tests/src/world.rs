@@ -25,6 +25,7 @@ mod machine;
 mod manager;
 mod network;
 mod office;
+mod pauses;
 mod process;
 mod restic;
 pub mod simulate;

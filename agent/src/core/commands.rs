@@ -22,16 +22,22 @@ impl Brain {
         let mut effects = self.see(number);
         let is_forgotten = points::is_planted(Mistake::ForgetExecuted);
         let known = self.runs.get(&command.job_id);
-        effects.extend(match known.filter(|run| run.state == RunState::Accepted || !is_forgotten) {
-            Some(run) => {
-                let answer =
-                    run.refusal.clone().unwrap_or_else(|| CommandResult::accepted(command.job_id));
-                self.answer(answer)
-            }
-            // Struck off before it was seen: its end is in the journal already.
-            None if self.is_struck(number) && !is_forgotten => self.answer(CommandResult::accepted(command.job_id)),
-            None => self.take(command, number, now),
-        });
+        effects.extend(
+            match known.filter(|run| run.state == RunState::Accepted || !is_forgotten) {
+                Some(run) => {
+                    let answer = run
+                        .refusal
+                        .clone()
+                        .unwrap_or_else(|| CommandResult::accepted(command.job_id));
+                    self.answer(answer)
+                }
+                // Struck off before it was seen: its end is in the journal already.
+                None if self.is_struck(number) && !is_forgotten => {
+                    self.answer(CommandResult::accepted(command.job_id))
+                }
+                None => self.take(command, number, now),
+            },
+        );
         effects
     }
 

@@ -44,7 +44,8 @@ impl World {
                 self.is_settled = true;
                 for machine in 0..self.machines.len() {
                     let enrolled = self.machines[machine].enrolled.clone();
-                    self.change_plan(&manager, &enrolled, json!({"cron": PATIENT_CRONS[1]})).await?;
+                    self.change_plan(&manager, &enrolled, json!({"cron": PATIENT_CRONS[1]}))
+                        .await?;
                 }
                 self.poke_all();
             }

@@ -204,10 +204,8 @@ impl World {
         let journal = it.disk.journal();
         let cursor = journals::cursor(db, host.id, journal.id, [0; 2]).await?;
         let cursor = cursor.map(|(cursor, _)| cursor.seq);
-        let shown: Option<[u8; 32]> = it
-            .disk
-            .ticket()
-            .map(|ticket| Sha256::digest(ticket.expose_secret().as_bytes()).into());
+        let shown: Option<[u8; 32]> =
+            it.disk.ticket().map(|ticket| Sha256::digest(ticket.expose_secret().as_bytes()).into());
         let tickets = [host.tickets.confirmed, host.tickets.pending];
         let is_wrong = host.tickets.confirmed.is_some() && !tickets.contains(&shown);
         let is_behind = cursor.is_some_and(|seq| seq > journal.head || seq < journal.acked);
@@ -237,11 +235,8 @@ impl World {
                 continue;
             }
             say!(self, "admin", "releases what was held: {}", hold.code);
-            let released = release::release(
-                Principal::LocalUser,
-                State(manager.clone()),
-                PathId(host),
-            );
+            let released =
+                release::release(Principal::LocalUser, State(manager.clone()), PathId(host));
             released.await.map(drop).map_err(refused)?;
             self.met.count(if hold.code == protocol::Code::ManagerBehind {
                 "machine adopted by a manager with an older database"

@@ -244,28 +244,6 @@ impl World {
         self.end_processes(machine);
     }
 
-    fn sleep(&mut self, machine: usize) {
-        if self.is_asleep(machine) {
-            return;
-        }
-        self.met.count("machine slept");
-        self.machines[machine].asleep_since = Some(self.now);
-        self.saw_presence(machine);
-        let most = if self.once_in(4) { 28_800_000 } else { 900_000 };
-        let wait = self.millis(2_000, most);
-        say!(self, self.machines[machine].name(), "falls asleep for {wait:?}");
-        self.after(wait, Event::Resume(machine));
-    }
-
-    pub(super) fn resume(&mut self, machine: usize) {
-        let now = self.now;
-        let it = &mut self.machines[machine];
-        let Some(since) = it.asleep_since.take() else { return };
-        it.slept += now - since;
-        say!(self, self.machines[machine].name(), "wakes up");
-        self.go_on(machine);
-    }
-
     fn move_clock(&mut self, machine: usize) {
         let before = self.machines[machine].skew;
         let after = self.step_of_clock();

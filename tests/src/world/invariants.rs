@@ -2,7 +2,7 @@
 
 use super::{
     World,
-    copies::may_differ,
+    copies::{Tale, may_differ},
     machine::{Machine, short},
     network::Line,
 };
@@ -10,7 +10,8 @@ use agent::core::{Change, Order, RunState, Task};
 use anyhow::Result;
 use jiff::Timestamp;
 use protocol::{
-    Code, CommandRun, Frame, HostId, JobFinished, JobKind, JobStatus, LogLine, PlanId, RunId, journal::kind,
+    Code, CommandRun, Frame, HostId, JobFinished, JobKind, JobStatus, LogLine, PlanId, RunId,
+    journal::kind,
 };
 use server::db::{hosts, journals, logs, notices, runs, snapshots};
 use std::collections::{BTreeMap, BTreeSet};
@@ -254,6 +255,12 @@ impl World {
             if host.is_none_or(|host| !host.in_sync()) {
                 return Ok(Some(format!("{} is not in sync", machine.name())));
             }
+            // Where nothing that either side has tells of it, the next run does.
+            let host = machine.enrolled.host;
+            let is_unknown = self.seen.retold.contains(&host) && !self.seen.tells.contains(&host);
+            if is_unknown && self.tale == Tale::StateBack {
+                continue;
+            }
             if let Some(unread) = self.unread(machine).await? {
                 return Ok(Some(unread));
             }
@@ -293,7 +300,10 @@ impl World {
             let is_retold = notice.host_id.is_some_and(|host| self.seen.retold.contains(&host));
             let is_of_copy = matches!(
                 notice.code,
-                Code::AgentBehind | Code::ManagerBehind | Code::JournalForked | Code::CloneSuspected
+                Code::AgentBehind
+                    | Code::ManagerBehind
+                    | Code::JournalForked
+                    | Code::CloneSuspected
             );
             if !(is_of_copy && (is_retold || self.seen.rewound)) {
                 self.violated(format!("a notice: {} {}", notice.code, notice.message));

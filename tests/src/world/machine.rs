@@ -219,7 +219,7 @@ impl World {
     }
 
     /// As the daemon: effects in order, and on the disk what must be there before.
-    fn execute(&mut self, machine: usize, effects: Vec<Effect>) {
+    pub(super) fn execute(&mut self, machine: usize, effects: Vec<Effect>) {
         if let Some(shell) = &mut self.machines[machine].shell {
             shell.agenda.add(effects);
         }
@@ -423,7 +423,9 @@ impl World {
             say!(self, name, "begins a new journal after record {after_seq}: {reason}");
             self.seen.forget_machine(machine);
         } else {
-            self.violated(format!("{name} begins a new journal after record {after_seq}: {reason}"));
+            self.violated(format!(
+                "{name} begins a new journal after record {after_seq}: {reason}"
+            ));
         }
         let shell = self.machines[machine].shell.as_mut();
         shell.map_or_else(Vec::new, |shell| shell.brain.handle_renewed(&journal))
@@ -607,46 +609,6 @@ impl World {
             self.execute(machine, follows);
         }
         self.ask(machine, |brain, now| brain.handle_timeout(now));
-    }
-
-    /// Whether the agent does nothing although it runs.
-    pub(super) fn is_asleep(&self, machine: usize) -> bool {
-        let it = &self.machines[machine];
-        it.asleep_since.is_some() || it.is_stuck
-    }
-
-    /// The agent waits until what it must remember can be written.
-    fn get_stuck(&mut self, machine: usize) {
-        self.met.count("agent waited for room on its disk");
-        say!(self, self.machines[machine].name(), "waits for room on its disk");
-        self.machines[machine].is_stuck = true;
-        self.saw_presence(machine);
-    }
-
-    /// There is room on the disk again.
-    pub(super) fn make_room(&mut self, machine: usize) {
-        let it = &mut self.machines[machine];
-        it.is_full = false;
-        if it.is_stuck && it.asleep_since.is_none() {
-            say!(self, self.machines[machine].name(), "has room on its disk again");
-            self.go_on(machine);
-        }
-    }
-
-    /// What the agent waited for is over: it does what it was about to do, and then what has come meanwhile.
-    pub(super) fn go_on(&mut self, machine: usize) {
-        let it = &mut self.machines[machine];
-        if it.is_full && it.is_stuck {
-            return;
-        }
-        it.is_stuck = false;
-        let missed = std::mem::take(&mut it.missed);
-        self.saw_presence(machine);
-        self.execute(machine, Vec::new());
-        for event in missed {
-            self.after(Duration::ZERO, event);
-        }
-        self.after(Duration::ZERO, Event::Wake(machine));
     }
 
     pub(super) fn is_away(&self, repository: RepositoryId) -> bool {

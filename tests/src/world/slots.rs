@@ -173,8 +173,9 @@ impl World {
             | Standing::Missed
             | Standing::Failed => return,
         };
-        let is_proven =
-            slot.run.is_some_and(|run| self.seen.written.contains(&run) && self.has_ended(run, wanted));
+        let is_proven = slot
+            .run
+            .is_some_and(|run| self.seen.written.contains(&run) && self.has_ended(run, wanted));
         if !is_proven {
             let run = slot.run.map(short);
             self.violated(format!("slot {} is {:?} by run {run:?}", slot.at, slot.standing));
@@ -199,8 +200,9 @@ impl World {
         }
         for (from, until, time) in &expected {
             let standing = computed.get(&time.slot).copied();
-            let is_at_edge = story.times.iter().any(|(at, _)| time.slot.duration_since(*at).abs() <= DIFFER)
-                || now.duration_since(time.slot).abs() <= DIFFER;
+            let is_at_edge =
+                story.times.iter().any(|(at, _)| time.slot.duration_since(*at).abs() <= DIFFER)
+                    || now.duration_since(time.slot).abs() <= DIFFER;
             match standing {
                 // It was still to come when the plan got other times.
                 None if is_at_edge || *until < time.late + DIFFER => {}
@@ -217,7 +219,8 @@ impl World {
             }
         }
         for slot in computed.keys() {
-            let is_at_edge = story.times.iter().any(|(at, _)| slot.duration_since(*at).abs() <= DIFFER);
+            let is_at_edge =
+                story.times.iter().any(|(at, _)| slot.duration_since(*at).abs() <= DIFFER);
             if !is_at_edge && !expected.iter().any(|(.., time)| time.slot == *slot) {
                 wrong.push(format!("there is no slot {slot}"));
             }
