@@ -30,6 +30,8 @@ const MOST: usize = 1_000;
 pub struct Story {
     /// From when on its plan had which times, if it had some.
     times: Vec<(Timestamp, Option<String>)>,
+    /// Between taking plans and noting that it took them it may have died, and then says so later.
+    unsaid: Vec<(Timestamp, Option<Timestamp>)>,
     /// When its agent did not run, or the machine slept.
     away: Vec<(Timestamp, Option<Timestamp>)>,
     /// When the repository was found away.
@@ -53,6 +55,14 @@ struct Seen {
 impl Story {
     fn is_away(&self) -> bool {
         self.away.last().is_some_and(|(_, until)| until.is_none())
+    }
+
+    /// Whether it is a matter of moments which times the plan had then.
+    fn is_at_edge(&self, slot: Timestamp) -> bool {
+        self.unsaid.iter().any(|(from, until)| {
+            from.duration_since(slot) <= DIFFER
+                && until.is_none_or(|until| slot.duration_since(until) <= DIFFER)
+        })
     }
 
     /// Whether something kept the machine from beginning the plan's run all through this time.
@@ -102,6 +112,7 @@ impl World {
         let found = desired.schedules.iter().find(|it| it.id == plan && it.enabled);
         let cron = found.map(|it| it.cron_expr.clone()).filter(|cron| !cron.is_empty());
         let story = self.story(machine);
+        story.unsaid.push((wall, None));
         if story.times.last().is_none_or(|(_, before)| *before != cron) {
             story.times.push((wall, cron));
         }
@@ -111,6 +122,14 @@ impl World {
     pub(super) fn saw_told(&mut self, machine: usize, changes: &[Change]) {
         for change in changes {
             let Change::Append(record, _) = change else { continue };
+            if record.kind == kind::SCHEDULE_ACK {
+                let open = |unsaid: &&mut (Timestamp, Option<Timestamp>)| unsaid.1.is_none();
+                self.story(machine)
+                    .unsaid
+                    .iter_mut()
+                    .filter(open)
+                    .for_each(|it| it.1 = Some(record.at));
+            }
             if record.kind == kind::JOB_STARTED
                 && let Ok(it) = serde_json::from_str::<JobStarted>(&record.payload)
             {
@@ -201,11 +220,11 @@ impl World {
         for (from, until, time) in &expected {
             let standing = computed.get(&time.slot).copied();
             let is_at_edge =
-                story.times.iter().any(|(at, _)| time.slot.duration_since(*at).abs() <= DIFFER)
-                    || now.duration_since(time.slot).abs() <= DIFFER;
+                story.is_at_edge(time.slot) || now.duration_since(time.slot).abs() <= DIFFER;
             match standing {
+                _ if is_at_edge => {}
                 // It was still to come when the plan got other times.
-                None if is_at_edge || *until < time.late + DIFFER => {}
+                None if *until < time.late + DIFFER => {}
                 None => wrong.push(format!("slot {} is not known", time.slot)),
                 Some(standing) => {
                     let fitting = story.fitting(*time, (*from, *until), now);
@@ -219,9 +238,7 @@ impl World {
             }
         }
         for slot in computed.keys() {
-            let is_at_edge =
-                story.times.iter().any(|(at, _)| slot.duration_since(*at).abs() <= DIFFER);
-            if !is_at_edge && !expected.iter().any(|(.., time)| time.slot == *slot) {
+            if !story.is_at_edge(*slot) && !expected.iter().any(|(.., time)| time.slot == *slot) {
                 wrong.push(format!("there is no slot {slot}"));
             }
         }
