@@ -1,6 +1,7 @@
 //! The brain's rules without clock, disk or network: whatever happens in whatever order, each run
 //! begins at most once and ends exactly once.
 
+mod disk;
 mod hooks;
 mod presence;
 mod readings;

@@ -195,9 +195,14 @@ impl Store {
         // What is in the log beside the database goes into it, so that its room can be written again.
         let moved = self.checkpoint().await;
         let released = sqlx::query!("DELETE FROM reserve").execute(&mut self.connection).await;
-        let target = self.used().await.map(|used| used.saturating_sub(MORE_ROOM));
-        let elided = match target {
-            Ok(target) => self.elide_down_to(target).await.map(drop),
+        let elided = match self.pages().await {
+            // What is free already was of no use, and neither would more be.
+            Ok((_, free, size)) if free * size >= MORE_ROOM => Ok(()),
+            Ok((pages, free, size)) => {
+                let used = pages.saturating_sub(free) * size;
+                let more = MORE_ROOM - free * size;
+                self.elide_down_to(used.saturating_sub(more)).await.map(drop)
+            }
             Err(error) => Err(error),
         };
         let moved_again = self.checkpoint().await;

@@ -1,5 +1,6 @@
 //! A database that is not as it was written is found, kept and told of, and never stops an agent.
 
+use crate::support::{Authority, Bench, FakeManager, backup, run_id, status_when};
 use agent::{
     core::{Change, Run, RunState},
     journal::{Journal, Record, Room},
@@ -7,7 +8,7 @@ use agent::{
 };
 use jiff::Timestamp;
 use protocol::{
-    Code, Incarnation, JournalId, RunId, RunSpec, Secret,
+    Code, FromAgent, Incarnation, JobStatus, JournalId, RunId, RunSpec, Secret,
     journal::{ChainHash, JournalGap},
 };
 use std::{
@@ -221,6 +222,39 @@ async fn a_log_that_is_gone_after_a_crash_is_told_and_one_that_was_closed_is_not
     assert_eq!(damage.unwrap().why, "the log beside its file is gone");
     let after = records(&mut store).await;
     assert_eq!((gap(&after[0]).after_seq, after.len()), (3, 4));
+}
+
+#[tokio::test]
+async fn an_agent_whose_journal_was_damaged_tells_both_sides_and_goes_on() {
+    let manager = FakeManager::start(&Authority::new()).await;
+    let bench = Bench::new();
+    manager.enrol(&bench.state).await;
+    let agent = bench.start().await;
+    let mut session = manager.session().await;
+    session.desire(&manager, 1, &bench.repository(), &bench.source()).await;
+    session.run(run_id(1), manager.number(1), backup()).await;
+    session.until_finished(run_id(1)).await;
+    agent.stop().await;
+    // Every page of it but the first, which says that it is a database.
+    let mut bytes = fs::read(bench.state.database()).unwrap();
+    bytes[4096..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    fs::write(bench.state.database(), bytes).unwrap();
+
+    let agent = bench.start().await;
+    let mut session = manager.session().await;
+    let told = session
+        .until(|what| match what {
+            FromAgent::JournalGap(gap) => Some(gap),
+            _ => None,
+        })
+        .await;
+    assert_eq!(told.reason, Code::JournalDamaged);
+    session.run(run_id(2), manager.number(2), backup()).await;
+    assert_eq!(session.until_finished(run_id(2)).await.status, JobStatus::Succeeded);
+    let status = status_when(&bench.state, |status| !status.connection.warnings.is_empty()).await;
+    let warning = &status.connection.warnings[0];
+    assert!(warning.contains("was damaged") && warning.contains("damaged-"), "{warning}");
+    agent.stop().await;
 }
 
 #[tokio::test]
