@@ -293,9 +293,9 @@ impl World {
             }
             Effect::LookUpHash(seq) => {
                 let it = &mut self.machines[machine];
-                let hash = it.disk.hash_at(seq);
+                let kept = it.disk.kept_at(seq);
                 if let Some(shell) = &mut it.shell {
-                    return shell.brain.handle_hash(hash, now);
+                    return shell.brain.handle_hash(kept, now);
                 }
             }
             Effect::Renew { reason, after_seq } => return self.renew(machine, reason, after_seq),
