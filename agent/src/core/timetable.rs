@@ -214,7 +214,7 @@ impl Brain {
         let due = rhythms.filter_map(|(&plan, rhythm)| {
             let mark = self.timetable.marks.get(&plan)?;
             let (slot, attempt) = match (rhythm.due(mark.served, now.wall), mark.retry) {
-                (Some(due), _) => (due.slot, 1),
+                (Some(slot), _) => (slot, 1),
                 (None, Some(retry)) if retry.at <= now.wall => (retry.slot, retry.attempt),
                 (None, _) => return None,
             };

@@ -9,4 +9,4 @@ mod wall;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cron::{Cron, CronError, Field};
-pub use due::{Due, Rhythm};
+pub use due::Rhythm;

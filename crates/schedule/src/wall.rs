@@ -21,6 +21,18 @@ impl Wall {
         Self(zone.to_datetime(moment))
     }
 
+    /// What the clock would have shown when it was put back, had it gone on; `None` unless it shows at this
+    /// moment what it has shown before.
+    pub(crate) fn before_put_back(moment: Timestamp, zone: &TimeZone) -> Option<Self> {
+        let shown = zone.to_ambiguous_timestamp(zone.to_datetime(moment));
+        let AmbiguousOffset::Fold { before, after } = shown.offset() else { return None };
+        if zone.to_offset(moment) != after {
+            return None;
+        }
+        let change = zone.preceding(moment.checked_add(SignedDuration::from_nanos(1)).ok()?).next()?;
+        Some(Self(before.to_datetime(change.timestamp())))
+    }
+
     /// The first moment at which the clock in this zone shows this time or a later one: a time that is
     /// shown twice counts when it is shown first, one that is left out when the clock has jumped over it.
     /// `None` where the calendar ends.
