@@ -177,7 +177,7 @@ fn hello(machine: &Machine, now: Timestamp) -> Hello {
         os: machine.os,
         arch: machine.arch,
         boot_time: Some(now - SignedDuration::from_hours(24 * 11)),
-        capabilities: Vec::new(),
+        capabilities: vec!["hooks".to_owned()],
         requires: Vec::new(),
         time_zone: Some(ZONE.to_owned()),
         time_zone_data: None,
@@ -186,6 +186,7 @@ fn hello(machine: &Machine, now: Timestamp) -> Hello {
         ticket: None,
         open_runs: Vec::new(),
         awake_since: None,
+        has_battery: None,
     }
 }
 

@@ -638,6 +638,7 @@ const ELSEWHERE: Record<string, string[]> = {
     'lost',
     'on_battery',
     'metered',
+    'repository_busy',
     'timed_out',
     'stalled',
     'hook_failed',

@@ -7,8 +7,8 @@
 //! ```text
 //!           gates open?          does the repository answer?
 //!   due ───────────────▶ open ─────────────────────────────▶ Queued, in the order of its repository
-//!    ▲        │ no                       │ no
-//!    └────────┴── slot.deferred, once ───┘
+//!    ▲        │ no                       │ no                        │ not its turn
+//!    └────────┴── slot.deferred, once ───┘                           slot.deferred
 //! ```
 
 use super::{
@@ -300,6 +300,10 @@ impl Brain {
         self.queue.push_back(run_id);
         let repository_id = self.runs.get(&run_id).and_then(|run| run.repository_id);
         effects.extend(self.begin_next(repository_id, now));
+        if self.runs.get(&run_id).is_some_and(|run| run.state == RunState::Queued) {
+            // It may wait for long, and nobody else knows of the queue.
+            effects.extend(self.defer(waiting, Code::RepositoryBusy, now));
+        }
         effects
     }
 

@@ -6,6 +6,7 @@ mod cron;
 mod due;
 pub mod slots;
 mod wall;
+pub mod zone;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cron::{Cron, CronError, Field};

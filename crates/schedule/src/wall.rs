@@ -29,7 +29,8 @@ impl Wall {
         if zone.to_offset(moment) != after {
             return None;
         }
-        let change = zone.preceding(moment.checked_add(SignedDuration::from_nanos(1)).ok()?).next()?;
+        let change =
+            zone.preceding(moment.checked_add(SignedDuration::from_nanos(1)).ok()?).next()?;
         Some(Self(before.to_datetime(change.timestamp())))
     }
 

@@ -6,6 +6,7 @@ use crate::{
     events::{Events, Topic},
     identity::Identity,
     links::LinksHandle,
+    slots,
     store::Store,
     trees::Trees,
     vault::{Vault, VaultError},
@@ -40,6 +41,7 @@ struct Inner {
     links: LinksHandle,
     trees: Trees,
     announcements: Announcements,
+    slots: slots::Shared,
     store: Store,
     random: Arc<dyn Random>,
     ids: AtomicU64,
@@ -102,6 +104,7 @@ impl Manager {
             events: parts.events,
             links: parts.links,
             trees: Trees::default(),
+            slots: slots::Shared::default(),
             random,
             ids: AtomicU64::new(0),
         }))
@@ -153,6 +156,12 @@ impl Manager {
     #[must_use]
     pub fn trees(&self) -> &Trees {
         &self.0.trees
+    }
+
+    /// What became of the fleet's slots, computed once for all who ask.
+    #[must_use]
+    pub fn slots(&self) -> &slots::Shared {
+        &self.0.slots
     }
 
     /// The machines that ask to join.

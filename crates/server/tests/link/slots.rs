@@ -76,9 +76,11 @@ async fn day(fleet: &Fleet, agent: &Agent, day: &str) -> Vec<(Timestamp, Standin
 }
 
 async fn last_days(fleet: &Fleet, agent: &Agent, days: usize) -> Vec<Option<Standing>> {
-    let strips = slots::strips(fleet.manager(), None, days).await.unwrap();
-    let strip = strips.iter().find(|strip| strip.host_id == agent.host());
-    strip.map_or(Vec::new(), |strip| strip.days.iter().map(Day::worst).collect())
+    let ledger = slots::of_host(fleet.manager(), agent.host()).await.unwrap();
+    let strip = ledger.strips.get(&agent.host());
+    strip.map_or(Vec::new(), |strip| {
+        strip.days.iter().map(Day::worst).skip(strip.days.len() - days).collect()
+    })
 }
 
 #[tokio::test]
@@ -240,4 +242,71 @@ async fn a_day_long_after_the_word_says_the_same_as_the_strip() {
     assert_eq!(last_days(&fleet, &agent, 2).await, [Some(Standing::Waiting); 2]);
     let at = moment("2026-12-05T02:00:00Z");
     assert_eq!(day(&fleet, &agent, "2026-12-05").await, [(at, Standing::Waiting, None)]);
+}
+
+#[tokio::test]
+async fn an_agent_whose_clock_is_behind_ends_no_plan_before_its_edit_was_made() {
+    let fleet = Fleet::start().await;
+    let (plan, _) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    timed(&fleet, &agent, plan, "0 * * * *").await;
+    let (mut link, _) = agent.connect().await;
+    apply(&mut link, &mut agent, fleet.clock.now(), "UTC").await;
+    fleet.clock.set(moment("2026-11-23T20:30:00Z"));
+    timed(&fleet, &agent, plan, "15 * * * *").await;
+    // Its clock shows five hours less than it is.
+    apply(&mut link, &mut agent, moment("2026-11-23T15:30:00Z"), "UTC").await;
+    fleet.clock.set(moment("2026-11-23T22:00:00Z"));
+    let slots = day(&fleet, &agent, "2026-11-23").await;
+    let told: Vec<String> = slots.into_iter().map(|(at, ..)| at.to_string()).collect();
+    let expected =
+        ["13:00", "14:00", "15:00", "16:00", "17:00", "18:00", "19:00", "20:00", "21:15"];
+    assert_eq!(told, expected.map(|time| format!("2026-11-23T{time}:00Z")));
+}
+
+#[tokio::test]
+async fn a_machine_whose_zone_has_no_name_is_counted_by_its_rule() {
+    let fleet = Fleet::start().await;
+    let (plan, _) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    timed(&fleet, &agent, plan, "0 2 * * *").await;
+    let (mut link, _) = agent.connect().await;
+    apply(&mut link, &mut agent, fleet.clock.now(), "CET-1CEST,M3.5.0,M10.5.0/3").await;
+    drop(link);
+    fleet.clock.set(moment("2026-11-24T12:00:00Z"));
+    let mut link = agent.dial().await;
+    let mut hello = agent.hello();
+    hello.time_zone = Some("CET-1CEST,M3.5.0,M10.5.0/3".to_owned());
+    link.greet(hello).await.unwrap();
+    let night = day(&fleet, &agent, "2026-11-24").await;
+    assert_eq!(night.iter().map(|it| it.0).collect::<Vec<_>>(), [moment("2026-11-24T01:00:00Z")]);
+}
+
+#[tokio::test]
+async fn an_agent_that_runs_no_hooks_gets_its_plan_once_it_does() {
+    let fleet = Fleet::start().await;
+    let (plan, _) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    timed(&fleet, &agent, plan, "0 2 * * *").await;
+    let mut tx = fleet.db().begin().await.unwrap();
+    let mut changed = plans::find(&mut *tx, plan).await.unwrap().unwrap();
+    changed.options.hooks.before = Some("dump".to_owned());
+    plans::update(&mut tx, &changed).await.unwrap();
+    desired::touch_hosts(fleet.manager(), &mut tx, &[agent.host()]).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut told = Vec::new();
+    for can in [Vec::new(), vec!["hooks".to_owned()]] {
+        let mut link = agent.dial().await;
+        let mut hello = agent.hello();
+        hello.capabilities = can;
+        let welcome = link.greet(hello).await.unwrap();
+        agent.keep(&mut link, &welcome).await;
+        let set = loop {
+            if let ToAgent::ScheduleSet(set) = link.told().await {
+                break set;
+            }
+        };
+        told.push(set.schedules.len());
+    }
+    assert_eq!(told, [0, 1]);
 }
