@@ -146,7 +146,7 @@ async fn an_edit_never_rewrites_the_past() {
     timed(&fleet, &agent, plan, "0 14 * * *").await;
     let (mut link, _) = agent.connect().await;
     apply(&mut link, &mut agent, fleet.clock.now(), "UTC").await;
-    fleet.clock.set(moment("2026-11-24T20:00:00Z"));
+    fleet.clock.set(moment("2026-11-24T00:10:00Z"));
     say(&mut link, &mut agent, &started(run_id(1), plan, moment("2026-11-23T14:00:00Z"))).await;
     say(&mut link, &mut agent, &finished(run_id(1), JobStatus::Succeeded)).await;
     // Two edits; the agent was there for the first one only, and its word of that comes after the second.
@@ -156,10 +156,13 @@ async fn an_edit_never_rewrites_the_past() {
             break set;
         }
     };
+    fleet.clock.set(moment("2026-11-24T16:30:00Z"));
     timed(&fleet, &agent, plan, "0 18 * * *").await;
     let late = agent.journal.push(&ack(&first, moment("2026-11-24T00:30:00Z"), "UTC"));
     link.send_frame(&late).await;
+    fleet.clock.set(moment("2026-11-24T17:10:00Z"));
     apply(&mut link, &mut agent, moment("2026-11-24T17:00:00Z"), "UTC").await;
+    fleet.clock.set(moment("2026-11-24T20:00:00Z"));
     let slots = |found: Vec<(Timestamp, Standing, Option<RunId>)>| -> Vec<Timestamp> {
         found.into_iter().map(|(at, ..)| at).collect()
     };
@@ -170,11 +173,13 @@ async fn an_edit_never_rewrites_the_past() {
         "each time holds from when the machine had it until it had another"
     );
     // A plan that is taken away has no times any more.
+    fleet.clock.set(moment("2026-11-24T17:20:00Z"));
     let mut tx = fleet.db().begin().await.unwrap();
     plans::set_hosts(&mut tx, plan, &[]).await.unwrap();
     desired::touch_hosts(fleet.manager(), &mut tx, &[agent.host()]).await.unwrap();
     tx.commit().await.unwrap();
     fleet.manager().links().wake(agent.host()).await;
+    fleet.clock.set(moment("2026-11-24T20:00:00Z"));
     apply(&mut link, &mut agent, moment("2026-11-24T17:30:00Z"), "UTC").await;
     assert_eq!(slots(day(&fleet, &agent, "2026-11-24").await), [moment("2026-11-24T16:00:00Z")]);
 }
