@@ -9,7 +9,7 @@ use crate::{
     db::{
         Tx,
         error::DbError,
-        hosts::{self, Nature},
+        hosts::{self, Nature, RunsHooks},
         manager as identity_rows,
         plans::{self, Plan},
         repositories::{self, Repository, credential_place, password_place},
@@ -22,7 +22,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use protocol::{
-    ConfigUpdate, Generation, HostId, HostOs, JobKind, Patch, PlanOptions, RepositoryConfig,
+    ConfigUpdate, Generation, Hook, HostId, HostOs, JobKind, Patch, PlanOptions, RepositoryConfig,
     RepositoryId, Schedule, ScheduleSet,
 };
 use sha2::{Digest, Sha256};
@@ -182,22 +182,43 @@ pub fn compile_version_1(
         config.repo_username = opened.username.map_or(Patch::Clear, Patch::Set);
         config.repo_credential = opened.credential.map_or(Patch::Clear, Patch::Set);
         let of_it = sources.sent().filter(|plan| plan.repository_id == Some(repository.id));
-        schedules = of_it.map(|plan| schedule(plan, sources.nature.os)).collect();
-        for schedule in &mut schedules {
-            schedule.repository_id = None;
-            // Version 1 has a document of its own in this place.
-            schedule.options = None;
-        }
+        let of_version_1 = |plan: &Plan| Schedule {
+            repository_id: None,
+            // Version 1 has a document of its own in this place, and hooks as text alone.
+            options: None,
+            pre_hook: hook_text(plan.options.hooks.before.as_ref()),
+            post_hook: hook_text(plan.options.hooks.after.as_ref()),
+            ..schedule(plan, sources.nature.os)
+        };
+        schedules = of_it.map(of_version_1).collect();
     }
     let version = wire_version(generation);
     let schedules = ScheduleSet { version, schedules, generation: None, digest: None };
     Ok(DesiredState { config, schedules })
 }
 
-/// Whether an agent that runs hooks, or does not, can do what this plan says.
+/// Whether an agent that runs such hooks can do what this plan says.
 #[must_use]
-pub fn can_run(plan: &Plan, runs_hooks: bool) -> bool {
-    runs_hooks || plan.options.hooks.is_empty()
+pub fn can_run(plan: &Plan, runs: RunsHooks) -> bool {
+    let hooks = &plan.options.hooks;
+    let is_text = |hook: &Option<Hook>| !matches!(hook, Some(Hook::Named(_)));
+    match runs {
+        RunsHooks::All => true,
+        RunsHooks::TextAround => {
+            is_text(&hooks.before)
+                && is_text(&hooks.after)
+                && hooks.on_success.is_none()
+                && hooks.on_failure.is_none()
+        }
+        RunsHooks::None => hooks.is_empty(),
+    }
+}
+
+fn hook_text(hook: Option<&Hook>) -> String {
+    match hook {
+        Some(Hook::Written(written)) => written.text.clone(),
+        Some(Hook::Named(_)) | None => String::new(),
+    }
 }
 
 fn wire_version(generation: Generation) -> i64 {
@@ -284,7 +305,7 @@ pub async fn restate(
 mod tests {
     use super::*;
     use crate::vault::FileKeyStore;
-    use protocol::{Incarnation, PlanId};
+    use protocol::{HookText, Incarnation, PlanId};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -337,7 +358,7 @@ mod tests {
     fn sources(vault: &Vault) -> Sources {
         let repositories = vec![repository(vault, 1), repository(vault, 2)];
         let plans = vec![plan(1, &repositories[0]), plan(2, &repositories[1])];
-        let nature = Nature { os: HostOs::Linux, runs_hooks: true };
+        let nature = Nature { os: HostOs::Linux, runs_hooks: RunsHooks::All };
         Sources { nature, plans, repositories, addresses: vec!["box:9781".to_owned()] }
     }
 
@@ -381,9 +402,9 @@ mod tests {
         let mut sources = sources(&vault(dir.path()));
         sources.plans[0].excludes = vec!["*.iso".to_owned()];
         sources.plans[0].presets = vec!["trash".to_owned(), "of a later version".to_owned()];
-        sources.plans[1].options.hooks.before = Some("dump".to_owned());
+        sources.plans[1].options.hooks.before = Some(Hook::Named("dump".to_owned()));
         let excludes = |os| {
-            let nature = Nature { os, runs_hooks: true };
+            let nature = Nature { os, runs_hooks: RunsHooks::All };
             Sources { nature, ..sources.clone() }.schedules()[0].excludes.clone()
         };
         assert_eq!(excludes(HostOs::Windows), ["*.iso", "$RECYCLE.BIN", "$Recycle.Bin"]);
@@ -400,11 +421,11 @@ mod tests {
         let vault = vault(dir.path());
         let mut sources = sources(&vault);
         sources.plans[0].cron = "@daily".to_owned();
-        sources.plans[0].options.hooks.before = Some("dump".to_owned());
+        sources.plans[0].options.hooks.before = Some(Hook::Named("dump".to_owned()));
         sources.plans[1].options.hooks.timeout_seconds = Some(60);
         let before = sources.digest();
         assert_eq!((sources.schedules().len(), sources.times().len()), (2, 1));
-        sources.nature.runs_hooks = false;
+        sources.nature.runs_hooks = RunsHooks::None;
         assert_ne!(sources.digest(), before);
         let schedules = sources.schedules();
         assert_eq!((schedules.len(), schedules[0].id), (1, sources.plans[1].id));
@@ -412,6 +433,8 @@ mod tests {
         let generation = generation(Incarnation::new(1, &[1; 10]));
         let state = compile_version_1(&sources, &vault, generation).unwrap();
         assert!(state.schedules.schedules.is_empty(), "nor without its hooks in version 1");
+        sources.nature.runs_hooks = RunsHooks::TextAround;
+        assert_eq!(sources.schedules().len(), 1, "version 1 knows no names");
     }
 
     #[test]
@@ -420,6 +443,8 @@ mod tests {
         let vault = vault(dir.path());
         let mut sources = sources(&vault);
         sources.plans[0].options.one_file_system = true;
+        let text = HookText { text: "dump > /x".to_owned() };
+        sources.plans[0].options.hooks.before = Some(Hook::Written(text));
         let generation = generation(Incarnation::new(1, &[1; 10]));
         let state = compile_version_1(&sources, &vault, generation).unwrap();
         assert_eq!(
@@ -431,6 +456,7 @@ mod tests {
         );
         assert_eq!(state.schedules.schedules.len(), 1);
         assert_eq!(state.schedules.schedules[0].options, None);
+        assert_eq!(state.schedules.schedules[0].pre_hook, "dump > /x");
         let nothing = Sources { plans: Vec::new(), repositories: Vec::new(), ..sources };
         let state = compile_version_1(&nothing, &vault, generation).unwrap();
         assert_eq!(state.config.repo_password, Patch::Clear);

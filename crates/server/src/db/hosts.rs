@@ -13,7 +13,7 @@ use protocol::{
 use sqlx::SqliteExecutor;
 
 mod mode;
-pub use mode::{HostMode, Nature, Patience, nature, set_patience};
+pub use mode::{HostMode, Nature, Patience, RunsHooks, nature, set_patience};
 
 /// Where a host stands with its manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +112,8 @@ pub struct Host {
     pub heard_until: Option<Timestamp>,
     /// How long it may go without a backup.
     pub patience: Patience,
-    /// Whether its agent runs hooks, as far as it has said what it can do.
-    pub runs_hooks: bool,
+    /// Which hooks its agent runs, as far as it has said what it can do.
+    pub runs_hooks: RunsHooks,
     /// Grows with each change.
     pub revision: u64,
 }
@@ -201,7 +201,7 @@ impl TryFrom<HostRow> for Host {
                 stale_after_days: u32::try_from(host.stale_after_days)
                     .map_err(|_| row.inconsistent("stale_after_days"))?,
             },
-            runs_hooks: host.runs_hooks,
+            runs_hooks: RunsHooks::read(host.runs_hooks, ProtocolVersion(version)),
             revision: uncount(host.revision),
             name: host.name,
             hostname: host.hostname,

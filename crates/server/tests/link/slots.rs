@@ -3,7 +3,7 @@
 use crate::double::{Agent, Fleet, Link, finished, run_id};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
-    AwakeInterval, Code, FromAgent, JobKind, JobStarted, JobStatus, PlanId, RunId, ScheduleAck,
+    AwakeInterval, Code, FromAgent, Hook, JobKind, JobStarted, JobStatus, PlanId, RunId, ScheduleAck,
     SlotDeferred, ToAgent,
 };
 use schedule::{Clock, slots::Standing};
@@ -295,7 +295,7 @@ async fn an_agent_that_runs_no_hooks_gets_its_plan_once_it_does() {
     timed(&fleet, &agent, plan, "0 2 * * *").await;
     let mut tx = fleet.db().begin().await.unwrap();
     let mut changed = plans::find(&mut *tx, plan).await.unwrap().unwrap();
-    changed.options.hooks.before = Some("dump".to_owned());
+    changed.options.hooks.before = Some(Hook::Named("dump".to_owned()));
     plans::update(&mut tx, &changed).await.unwrap();
     desired::touch_hosts(fleet.manager(), &mut tx, &[agent.host()]).await.unwrap();
     tx.commit().await.unwrap();

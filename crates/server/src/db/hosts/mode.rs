@@ -3,7 +3,7 @@
 use super::{DbError, HostState, Tx};
 use crate::db::row::Row;
 use jiff::SignedDuration;
-use protocol::{HostId, HostOs};
+use protocol::{HostId, HostOs, ProtocolVersion};
 use sqlx::SqliteExecutor;
 
 /// Whether a machine is on when nobody uses it.
@@ -80,13 +80,35 @@ pub async fn set_patience(tx: &mut Tx, host: HostId, patience: Patience) -> Resu
     Ok(done.rows_affected() > 0)
 }
 
+/// Which hooks an agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunsHooks {
+    /// All that there are. One that has not said what it can do yet is taken to.
+    All,
+    /// As text, before and after a backup: an agent of version 1.
+    TextAround,
+    /// None.
+    None,
+}
+
+impl RunsHooks {
+    /// By whether it says so, or has said nothing yet, and by its version.
+    pub(super) fn read(says_so: bool, version: ProtocolVersion) -> Self {
+        match (says_so, version.has_journal()) {
+            (true, _) => Self::All,
+            (false, false) => Self::TextAround,
+            (false, true) => Self::None,
+        }
+    }
+}
+
 /// What a machine's desired state depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nature {
     /// Its system, by which presets are read.
     pub os: HostOs,
-    /// Whether its agent runs hooks. One that has not said what it can do yet is taken to.
-    pub runs_hooks: bool,
+    /// Which hooks its agent runs.
+    pub runs_hooks: RunsHooks,
 }
 
 /// What a host is like; of one that does not exist the system is unknown.
@@ -96,15 +118,20 @@ pub struct Nature {
 pub async fn nature(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Nature, DbError> {
     let id = host.to_string();
     let found = sqlx::query!(
-        r#"SELECT os, capabilities IS NULL OR EXISTS (SELECT 1 FROM json_each(capabilities)
+        r#"SELECT os, protocol_version, capabilities IS NULL OR EXISTS (SELECT 1 FROM json_each(capabilities)
            WHERE value = 'hooks') AS "runs_hooks!: bool" FROM hosts WHERE id = ?"#,
         id
     )
     .fetch_optional(db)
     .await?;
-    let Some(found) = found else { return Ok(Nature { os: HostOs::Unknown, runs_hooks: true }) };
-    let os = Row { table: "hosts", id: &id }.word("os", &found.os)?;
-    Ok(Nature { os, runs_hooks: found.runs_hooks })
+    let Some(found) = found else {
+        return Ok(Nature { os: HostOs::Unknown, runs_hooks: RunsHooks::All });
+    };
+    let row = Row { table: "hosts", id: &id };
+    let version = u16::try_from(found.protocol_version)
+        .map_err(|_| row.inconsistent("protocol_version"))?;
+    let runs_hooks = RunsHooks::read(found.runs_hooks, ProtocolVersion(version));
+    Ok(Nature { os: row.word("os", &found.os)?, runs_hooks })
 }
 
 /// A revoked host keeps the plans that it had by its tags, so that its snapshots are found; a new plan for one
