@@ -127,7 +127,7 @@ async fn finish(tx: &mut Tx, made: &Made, now: Timestamp, dice: &mut Dice) -> Re
     let Made { machine, host, .. } = made;
     let seen = now - machine.fate.silence(dice);
     hosts::note_hello(tx, *host, &hello(machine, now), false, seen.max(made.enrolled_at)).await?;
-    desired::restate(tx, &[*host]).await?;
+    desired::restate(tx, &[*host], made.enrolled_at).await?;
     let stored = hosts::find(&mut **tx, *host).await?.context("the host was just entered")?;
     if let (true, Some(digest)) = (machine.fate.knows_plans(), stored.desired_digest) {
         let at = made.enrolled_at + SignedDuration::from_secs(9);
@@ -186,7 +186,7 @@ fn hello(machine: &Machine, now: Timestamp) -> Hello {
         ticket: None,
         open_runs: Vec::new(),
         awake_since: None,
-        has_battery: None,
+        has_battery: Some(machine.os == protocol::HostOs::Darwin),
     }
 }
 

@@ -82,7 +82,7 @@ describe('how a plan stands', () => {
     const refused = machine({ verdict: 'refused' });
     const stand = planStand(docs, [refused]);
     expect([stand.glyph, stand.outcome, stand.know]).toEqual(['failed', 'did not get it', 0]);
-    expect(stand.on.map((it) => versionWords(it))).toEqual(['its agent runs no hooks']);
+    expect(stand.on.map((it) => versionWords(it))).toEqual(['cannot run its hooks']);
   });
 
   it('tells first of machines without a plan', () => {

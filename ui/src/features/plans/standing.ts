@@ -99,7 +99,7 @@ export function knowWords({ on, know }: Pick<PlanStand, 'on' | 'know'>): string 
 
 /** Whether one machine has the plans as they are now: `has version 3 of 4`. */
 export function versionWords({ machine, isRefused }: OnMachine): string {
-  if (isRefused) return 'its agent runs no hooks';
+  if (isRefused) return 'cannot run its hooks';
   if (machine.in_sync) return 'has it';
   if (machine.acked_generation === 0) return 'does not have it yet';
   return `has version ${machine.acked_generation} of ${machine.desired_generation}`;

@@ -51,7 +51,7 @@ describe('a machine counts as protected', () => {
     ['never', false, 'unknown', 'a plan never ran'],
     ['silent', false, 'unknown', 'telling what it did'],
     ['late', false, 'missed', 'no backup for 3h'],
-    ['refused', false, 'failed', 'its agent runs no hooks'],
+    ['refused', false, 'failed', 'cannot run its hooks'],
     ['failed', false, 'failed', 'failed 3h ago'],
   ] as const)('as the server says: %s', (verdict, counts, glyph, words) => {
     const state = machineState(machine({ verdict }), NOW);

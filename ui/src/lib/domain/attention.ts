@@ -246,7 +246,7 @@ function cardOf({ machine, lastGood, state }: Standings, now: number): Card | un
         ...base,
         title: `${name} did not get a plan`,
         evidence:
-          'The plan has hooks, and the agent there runs none: without them it would back up less than you think. Update the agent.',
+          'Its agent cannot run the hooks of the plan, and without them it would back up less than you think. Update the agent.',
         act: open('Look', href),
       };
     case 'late': {

@@ -202,7 +202,7 @@ function wordsOf(machine: Machine, verdict: Verdict, now: number): string {
       return ends.length > 0 ? `no backup for ${age(Math.min(...ends), now)}` : 'overdue';
     }
     case 'refused':
-      return 'its agent runs no hooks';
+      return 'cannot run its hooks';
     case 'failed': {
       const at = parse(failedRun(machine)?.finished_at);
       return at === undefined ? 'failed' : `failed ${relative(at, now)}`;

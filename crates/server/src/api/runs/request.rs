@@ -215,7 +215,7 @@ impl Scope<'_> {
         if resolved.dispatch == Dispatch::Waiting && !desired::can_run(&plan, runs_hooks) {
             return Err(Problem::new(
                 Code::CapabilityMissing,
-                "The plan has hooks, and the agent of this machine cannot run any; it did not get the plan.",
+                "The agent of this machine cannot run the hooks of the plan, so it did not get the plan.",
             )
             .guidance("Update the agent on the machine, or take the hooks out of the plan.")
             .into());
