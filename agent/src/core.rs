@@ -97,6 +97,8 @@ pub struct Facts {
     pub boot_time: Option<Timestamp>,
     /// The time zone of the machine.
     pub zone: TimeZone,
+    /// Whether it has a battery of its own.
+    pub has_battery: bool,
     /// The version of the time zone data.
     pub time_zone_data: Option<String>,
     /// The restic that would be run, or why there is none.

@@ -134,6 +134,7 @@ impl Machine {
             arch: HostArch::Amd64,
             boot_time: None,
             zone: self.zone.clone(),
+            has_battery: false,
             time_zone_data: None,
             restic: Ok("0.18.1".to_owned()),
         }
