@@ -39,6 +39,10 @@ const DAYS_BACK: i64 = 29;
 /// How soon a machine that is connected tells what it did.
 const TOLD_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
+/// How soon a ledger knows what was told: one may be some seconds old, and what somebody has seen must have been
+/// in it.
+const READ_WITHIN: SignedDuration = SignedDuration::from_secs(15);
+
 /// How much further back records are read, so that what was missed before and made up for later is told
 /// right.
 const MARGIN: SignedDuration = SignedDuration::from_hours(48);
@@ -264,8 +268,10 @@ impl Facts {
     fn known_at(&self, host: HostId, late: Timestamp) -> Timestamp {
         let mut silences = self.silences.get(&host).into_iter().flatten();
         let silence = silences.find(|silence| silence.from < late && late <= silence.until);
-        let soon = late.saturating_add(TOLD_WITHIN).unwrap_or(late);
-        silence.map_or(soon, |silence| silence.until)
+        match silence {
+            Some(silence) => silence.until.saturating_add(READ_WITHIN).unwrap_or(silence.until),
+            None => late.saturating_add(TOLD_WITHIN).unwrap_or(late),
+        }
     }
 
     fn slots(

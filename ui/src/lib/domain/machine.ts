@@ -56,7 +56,7 @@ export const URGENCY: Standing[] = [
 ];
 
 /** The standings that the sidebar counts beside Fleet. */
-export const URGENT: readonly Standing[] = ['held', 'damaged', 'failed'];
+export const URGENT: readonly Standing[] = ['held', 'damaged', 'failed', 'refused'];
 
 /** How a machine stands. */
 export interface MachineState {
