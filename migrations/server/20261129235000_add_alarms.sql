@@ -1,8 +1,5 @@
 -- Ways by which agents tell people that a plan failed or is overdue, and what they told.
 
--- Whether the agent sends alarms: others get no channels.
-ALTER TABLE hosts ADD COLUMN sends_alarms INTEGER NOT NULL DEFAULT 0;
-
 CREATE TABLE alarm_channels (
     id           TEXT    NOT NULL PRIMARY KEY,
     name         TEXT    NOT NULL,

@@ -4,7 +4,7 @@ use crate::{
     AlarmDelivered, AlarmRaised, AlarmTested, AwakeInterval, Code, Frame, FrameError, Hello,
     JobFinished, JobProgress, JobStarted, LogLine, Problem, RepoStats, RunId, ScheduleAck, Secret,
     SlotDeferred, SnapshotsReport, TreeReport, expose,
-    journal::{JournalGap, kind},
+    journal::{JournalElided, JournalGap, kind},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,8 @@ pub enum FromAgent {
     AlarmTested(AlarmTested),
     /// `journal.gap`
     JournalGap(JournalGap),
+    /// `journal.elided`
+    JournalElided(JournalElided),
     /// `ticket.confirm`
     TicketConfirm(TicketConfirm),
     /// A type that this build does not know.
@@ -125,6 +127,7 @@ impl FromAgent {
             kind::ALARM_DELIVERED => Self::AlarmDelivered(frame.payload()?),
             "alarm.tested" => Self::AlarmTested(frame.payload()?),
             kind::JOURNAL_GAP => Self::JournalGap(frame.payload()?),
+            kind::JOURNAL_ELIDED => Self::JournalElided(frame.payload()?),
             "ticket.confirm" => Self::TicketConfirm(frame.payload()?),
             other => Self::Unknown(other.to_owned()),
         })
@@ -153,6 +156,7 @@ impl FromAgent {
             Self::AlarmDelivered(payload) => Frame::new(kind::ALARM_DELIVERED, payload),
             Self::AlarmTested(payload) => Frame::new("alarm.tested", payload),
             Self::JournalGap(payload) => Frame::new(kind::JOURNAL_GAP, payload),
+            Self::JournalElided(payload) => Frame::new(kind::JOURNAL_ELIDED, payload),
             Self::TicketConfirm(payload) => Frame::new("ticket.confirm", payload),
             Self::Unknown(kind) => Frame::new(kind, &serde_json::Map::new()),
         }

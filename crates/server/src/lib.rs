@@ -29,4 +29,5 @@ pub mod trees;
 pub mod trials;
 pub mod ui_listener;
 pub mod vault;
+pub mod verdict;
 mod write_deadline;

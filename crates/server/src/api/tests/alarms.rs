@@ -31,6 +31,7 @@ impl Fleet {
             ticket: None,
             open_runs: Vec::new(),
             awake_since: None,
+            has_battery: None,
         };
         let mut tx = self.manager.db().begin().await.unwrap();
         hosts::note_hello(&mut tx, host, &hello, false, self.manager.now()).await.unwrap();
