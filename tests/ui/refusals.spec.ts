@@ -625,6 +625,7 @@ const ELSEWHERE: Record<string, string[]> = {
     'manager_behind',
     'agent_behind',
     'journal_forked',
+    'journal_damaged',
     'connection_replaced',
     'frame_invalid',
     'frame_too_large',

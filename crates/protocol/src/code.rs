@@ -71,6 +71,8 @@ codes! {
     AgentBehind = "agent_behind",
     /// The journals of both sides disagree about the same records.
     JournalForked = "journal_forked",
+    /// The agent's journal could not be read as it was written; a new one was begun.
+    JournalDamaged = "journal_damaged",
     /// A newer connection of the same agent took over.
     ConnectionReplaced = "connection_replaced",
     /// A frame could not be understood.

@@ -151,12 +151,8 @@ impl Cron {
     /// The last time up to this moment, itself included; `None` where the calendar begins.
     #[must_use]
     pub fn last_until(&self, until: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        // In the second of two equal hours, all that the clock showed in the first has counted already.
-        let (wall, inclusive) = match Wall::before_put_back(until, zone) {
-            Some(end) => (end, false),
-            None => (Wall::at(until, zone), true),
-        };
-        self.pattern.find_previous_occurrence(&wall, inclusive).ok()?.first_shown(zone)
+        let wall = Wall::latest_shown(until, zone)?;
+        self.pattern.find_previous_occurrence(&wall, true).ok()?.first_shown(zone)
     }
 
     /// All times after the one moment and up to the other, itself included, in order.

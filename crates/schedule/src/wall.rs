@@ -21,17 +21,16 @@ impl Wall {
         Self(zone.to_datetime(moment))
     }
 
-    /// What the clock would have shown when it was put back, had it gone on; `None` unless it shows at this
-    /// moment what it has shown before.
-    pub(crate) fn before_put_back(moment: Timestamp, zone: &TimeZone) -> Option<Self> {
-        let shown = zone.to_ambiguous_timestamp(zone.to_datetime(moment));
-        let AmbiguousOffset::Fold { before, after } = shown.offset() else { return None };
-        if zone.to_offset(moment) != after {
-            return None;
+    /// The latest time that the clock in this zone has shown up to this moment. In the second of two equal
+    /// hours that is the end of the first one. `None` where the calendar begins.
+    pub(crate) fn latest_shown(moment: Timestamp, zone: &TimeZone) -> Option<Self> {
+        let wall = Self::at(moment, zone);
+        if wall.first_shown(zone)? >= moment {
+            return Some(wall);
         }
-        let change =
-            zone.preceding(moment.checked_add(SignedDuration::from_nanos(1)).ok()?).next()?;
-        Some(Self(before.to_datetime(change.timestamp())))
+        let instant = SignedDuration::from_nanos(1);
+        let put_back = zone.preceding(moment.checked_add(instant).ok()?).next()?.timestamp();
+        Some(Self::at(put_back.checked_sub(instant).ok()?, zone))
     }
 
     /// The first moment at which the clock in this zone shows this time or a later one: a time that is

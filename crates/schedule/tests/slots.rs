@@ -130,6 +130,15 @@ fn agree(text: &str, zone: &TimeZone, after: Timestamp, until: Timestamp) {
         "{text} in {name} after {after}"
     );
     for pair in slots.windows(2) {
+        // In between as well: there the clock may show an hour for the second time.
+        for quarter in 1..4 {
+            let moment = pair[0] + pair[1].duration_since(pair[0]) / 4 * quarter;
+            assert_eq!(
+                cron.last_until(moment, zone),
+                Some(pair[0]),
+                "{text} in {name} at {moment}"
+            );
+        }
         assert_eq!(cron.last_until(pair[1] - SignedDuration::from_nanos(1), zone), Some(pair[0]));
         assert_eq!(cron.last_until(pair[1], zone), Some(pair[1]), "{text} in {name}");
     }
@@ -309,4 +318,18 @@ fn words_and_names_mean_what_they_say() {
         assert_eq!(five(word), five(spelt), "{word}");
         assert_eq!(five(word).len(), 5);
     }
+}
+
+#[test]
+fn in_the_second_of_two_equal_hours_the_last_time_is_one_of_the_first() {
+    let zone = TimeZone::get("Europe/Berlin").unwrap();
+    let cron: Cron = "*/5 * * * *".parse().unwrap();
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    // Six minutes past two, again: what ran at five to three has not been and gone an hour ago.
+    let last = cron.last_until(at("2026-10-25T01:06:00Z"), &zone);
+    assert_eq!(last, Some(at("2026-10-25T00:55:00Z")));
+    assert_eq!(
+        cron.last_until(at("2026-10-25T00:06:00Z"), &zone),
+        Some(at("2026-10-25T00:05:00Z"))
+    );
 }

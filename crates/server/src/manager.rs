@@ -2,7 +2,10 @@
 
 use crate::{
     announcements::Announcements,
-    db::{Db, error::DbError, hosts, manager as identity_rows, notices, store as store_rows},
+    db::{
+        Db, error::DbError, hosts, manager as identity_rows, notices, snapshots,
+        store as store_rows,
+    },
     events::{Events, Topic},
     identity::Identity,
     links::LinksHandle,
@@ -211,6 +214,7 @@ impl Manager {
     pub async fn adopt(&self, host: HostId) -> Result<bool, DbError> {
         let mut tx = self.db().begin().await?;
         let Some(adopted) = hosts::adopt(&mut tx, host).await? else { return Ok(false) };
+        snapshots::forget_order(&mut tx, host).await?;
         let ours = self.identity().manager().incarnation;
         // The second host that is adopted finds the new life already begun.
         let next: Option<Incarnation> = (adopted.incarnation == Some(ours)).then(|| self.new_id());
@@ -236,6 +240,7 @@ impl Manager {
         let held = hosts::find(&mut *tx, host).await?.and_then(|host| host.hold);
         let Some(hold) = held else { return Ok(false) };
         hosts::clear_hold(&mut tx, host).await?;
+        snapshots::forget_order(&mut tx, host).await?;
         notices::resolve_code(&mut tx, Some(host), hold.code, self.now()).await?;
         tx.commit().await?;
         self.announce(host).await;

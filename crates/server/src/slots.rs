@@ -7,6 +7,7 @@ use crate::{
         hosts::{self, Host},
         slots::{self as stored, Served, Version},
     },
+    hooks::{self, Mistake},
     manager::Manager,
     verdict::Track,
 };
@@ -301,9 +302,16 @@ impl Facts {
             let until =
                 all.partition_point(|time| version.until.is_none_or(|until| time.slot <= until));
             let own = all.get(from..until).unwrap_or_default();
-            let found = known.slots(own, version.from, now);
-            let found = found.into_iter().zip(own);
-            slots.extend(found.map(|(slot, time)| PlanSlot { plan_id, slot, late: time.late }));
+            let found = known.slots_until(own, version.from, version.until, now);
+            let late = |slot: &Slot<RunId>| {
+                let time = own.get(own.partition_point(|time| time.slot < slot.at));
+                time.map_or(slot.at, |time| time.late)
+            };
+            slots.extend(found.into_iter().map(|slot| PlanSlot {
+                plan_id,
+                slot,
+                late: late(&slot),
+            }));
         }
         slots
     }
@@ -378,6 +386,7 @@ fn run_of(served: &Served) -> schedule::slots::Served<RunId> {
             JobStatus::Partial => Outcome::Partial,
             JobStatus::Cancelled => Outcome::Cancelled,
             JobStatus::Interrupted | JobStatus::Expired | JobStatus::Lost => Outcome::Interrupted,
+            JobStatus::Failed if hooks::is_planted(Mistake::PaintGreen) => Outcome::Succeeded,
             JobStatus::Failed | JobStatus::Unknown => Outcome::Failed,
         },
     }

@@ -219,6 +219,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::ManagerBehind
         | Code::AgentBehind
         | Code::JournalForked
+        | Code::JournalDamaged
         | Code::ConnectionReplaced
         | Code::FrameInvalid
         | Code::HelloExpected

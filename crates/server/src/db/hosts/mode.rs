@@ -128,8 +128,8 @@ pub async fn nature(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Nature,
         return Ok(Nature { os: HostOs::Unknown, runs_hooks: RunsHooks::All });
     };
     let row = Row { table: "hosts", id: &id };
-    let version = u16::try_from(found.protocol_version)
-        .map_err(|_| row.inconsistent("protocol_version"))?;
+    let version =
+        u16::try_from(found.protocol_version).map_err(|_| row.inconsistent("protocol_version"))?;
     let runs_hooks = RunsHooks::read(found.runs_hooks, ProtocolVersion(version));
     Ok(Nature { os: row.word("os", &found.os)?, runs_hooks })
 }

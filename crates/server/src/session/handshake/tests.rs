@@ -20,6 +20,7 @@ fn known() -> Known {
         hold: None,
         next_command: 5,
         generation: 3,
+        acked: 3,
         journal: None,
         has_history: false,
     }
