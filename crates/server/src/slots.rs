@@ -80,8 +80,6 @@ pub struct PlanSlot {
     pub plan_id: PlanId,
     /// The slot, and what became of it.
     pub slot: Slot<RunId>,
-    /// By when its run should have begun.
-    pub late: Timestamp,
 }
 
 /// What became of the slots of the last 30 days, at one moment.
@@ -230,7 +228,7 @@ impl Facts {
                     *day.counts.entry(it.slot.standing).or_default() += 1;
                 }
                 if it.slot.standing == Standing::Missed {
-                    let known = self.known_at(host.id, it.late);
+                    let known = self.known_at(host.id, it.slot.late);
                     ledger.missed.entry(host.id).or_default().push(known);
                 }
                 if let Some(track) = ledger.tracks.get_mut(&(host.id, it.plan_id)) {
@@ -303,15 +301,7 @@ impl Facts {
                 all.partition_point(|time| version.until.is_none_or(|until| time.slot <= until));
             let own = all.get(from..until).unwrap_or_default();
             let found = known.slots_until(own, version.from, version.until, now);
-            let late = |slot: &Slot<RunId>| {
-                let time = own.get(own.partition_point(|time| time.slot < slot.at));
-                time.map_or(slot.at, |time| time.late)
-            };
-            slots.extend(found.into_iter().map(|slot| PlanSlot {
-                plan_id,
-                slot,
-                late: late(&slot),
-            }));
+            slots.extend(found.into_iter().map(|slot| PlanSlot { plan_id, slot }));
         }
         slots
     }

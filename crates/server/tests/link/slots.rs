@@ -250,6 +250,35 @@ async fn a_day_long_after_the_word_says_the_same_as_the_strip() {
 }
 
 #[tokio::test]
+async fn a_machine_that_comes_back_with_older_plans_gets_the_newest_again() {
+    let fleet = Fleet::start().await;
+    let (plan, _) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    timed(&fleet, &agent, plan, "0 14 * * *").await;
+    let (mut link, _) = agent.connect().await;
+    apply(&mut link, &mut agent, fleet.clock.now(), "UTC").await;
+    let host = fleet.until_host(agent.host(), |host| host.in_sync()).await;
+    let incarnation = fleet.manager().identity().manager().incarnation;
+    let has = |agent: &Agent, generation| Hello {
+        manager: Some(SeenManager { incarnation, command: 0, generation }),
+        ..agent.hello()
+    };
+    // Who says that it has the newest plans gets nothing but what it is asked to do.
+    let mut link = agent.dial().await;
+    let hello = has(&agent, host.generation);
+    agent.ticket = link.greet(hello).await.unwrap().ticket;
+    let run = fleet.request(agent.host(), None).await;
+    let ToAgent::CommandRun(command) = link.told().await else { panic!("plans came again") };
+    assert_eq!(command.job_id, run);
+    // Who has older ones than it had is set right, although it once acknowledged these.
+    let mut link = agent.dial().await;
+    let hello = has(&agent, host.generation - 1);
+    assert!(link.greet(hello).await.unwrap().hold.is_none());
+    let ToAgent::ConfigUpdate(config) = link.told().await else { panic!("no plans came") };
+    assert_eq!(config.generation.map(|generation| generation.n), Some(host.generation));
+}
+
+#[tokio::test]
 async fn an_agent_whose_clock_is_behind_ends_no_plan_before_its_edit_was_made() {
     let fleet = Fleet::start().await;
     let (plan, _) = fleet.plan().await;
@@ -314,33 +343,4 @@ async fn an_agent_that_runs_no_hooks_gets_its_plan_once_it_does() {
         told.push(set.schedules.len());
     }
     assert_eq!(told, [0, 1]);
-}
-
-#[tokio::test]
-async fn a_machine_that_comes_back_with_older_plans_gets_the_newest_again() {
-    let fleet = Fleet::start().await;
-    let (plan, _) = fleet.plan().await;
-    let mut agent = fleet.agent("box").await;
-    timed(&fleet, &agent, plan, "0 14 * * *").await;
-    let (mut link, _) = agent.connect().await;
-    apply(&mut link, &mut agent, fleet.clock.now(), "UTC").await;
-    let host = fleet.until_host(agent.host(), |host| host.in_sync()).await;
-    let incarnation = fleet.manager().identity().manager().incarnation;
-    let has = |agent: &Agent, generation| Hello {
-        manager: Some(SeenManager { incarnation, command: 0, generation }),
-        ..agent.hello()
-    };
-    // Who says that it has the newest plans gets nothing but what it is asked to do.
-    let mut link = agent.dial().await;
-    let hello = has(&agent, host.generation);
-    agent.ticket = link.greet(hello).await.unwrap().ticket;
-    let run = fleet.request(agent.host(), None).await;
-    let ToAgent::CommandRun(command) = link.told().await else { panic!("plans came again") };
-    assert_eq!(command.job_id, run);
-    // Who has older ones than it had is set right, although it once acknowledged these.
-    let mut link = agent.dial().await;
-    let hello = has(&agent, host.generation - 1);
-    assert!(link.greet(hello).await.unwrap().hold.is_none());
-    let ToAgent::ConfigUpdate(config) = link.told().await else { panic!("no plans came") };
-    assert_eq!(config.generation.map(|generation| generation.n), Some(host.generation));
 }
