@@ -97,6 +97,8 @@ pub struct Facts {
     pub boot_time: Option<Timestamp>,
     /// The time zone of the machine.
     pub zone: TimeZone,
+    /// Whether it has a battery of its own.
+    pub has_battery: bool,
     /// The version of the time zone data.
     pub time_zone_data: Option<String>,
     /// The restic that would be run, or why there is none.
@@ -372,6 +374,8 @@ pub struct Brain {
     reading: BTreeMap<RepositoryId, bool>,
     /// Repositories whose last reading failed.
     unread: BTreeMap<RepositoryId, Unread>,
+    /// Whether somebody else may have changed the repositories since they were read.
+    is_view_doubtful: bool,
     trees: Trees,
     desired: Option<Desired>,
     link: Link,
@@ -406,6 +410,7 @@ impl Brain {
             checks: BTreeMap::new(),
             reading: BTreeMap::new(),
             unread: BTreeMap::new(),
+            is_view_doubtful: false,
             trees: Trees::default(),
             desired,
             link: Link::Down,

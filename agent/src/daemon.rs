@@ -13,6 +13,7 @@ use crate::{
     connection::{self, Connection, random_bytes},
     core::{Agenda, Brain, Change, Effect, Memory, Next, Now, Redial, RunEvent, redial_after},
     desired::{self, Desired, Found},
+    gates,
     identity::{Enrolment, Identity, Settings},
     join::stamp,
     machine,
@@ -146,7 +147,8 @@ impl Daemon {
         if let Err(problem) = &tools {
             tracing::warn!(%problem, "No run can be done yet");
         }
-        let facts = machine::facts(enrolment.host_id, version_of(&tools));
+        let has_battery = gates::has_battery().await;
+        let facts = machine::facts(enrolment.host_id, version_of(&tools), has_battery);
         let brain = Brain::new(facts, memory, desired, epoch.highest());
         let config = tls::client_config(enrolment.manager_key, &identity, epoch.clone())
             .context("Failed to set up TLS")?;
@@ -557,8 +559,8 @@ impl Daemon {
     }
 
     fn refresh_facts(&mut self) {
-        let host_id = self.brain.facts().host_id;
-        self.brain.set_facts(machine::facts(host_id, version_of(&self.tools)));
+        let (host_id, has_battery) = (self.brain.facts().host_id, self.brain.facts().has_battery);
+        self.brain.set_facts(machine::facts(host_id, version_of(&self.tools), has_battery));
     }
 
     /// Writes the status file when it says something new. One that cannot be written is tried again later:

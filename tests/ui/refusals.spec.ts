@@ -639,6 +639,7 @@ const ELSEWHERE: Record<string, string[]> = {
     'lost',
     'on_battery',
     'metered',
+    'repository_busy',
     'timed_out',
     'stalled',
     'hook_failed',

@@ -212,7 +212,7 @@ impl Brain {
         let Some(run) = self.runs.get(&run_id).filter(|_| !is_over).cloned() else {
             return Vec::new();
         };
-        self.live.remove(&run_id);
+        let is_recovering = self.live.remove(&run_id).is_some_and(|live| live.is_recovering);
         let retry = self.plan_retry(&run, &outcome, now);
         let finished = fit(JobFinished {
             job_id: run_id,
@@ -233,6 +233,8 @@ impl Brain {
             self.put(Run { state: RunState::Finished, finished_at: Some(now.wall), ..run }),
             self.append(&FromAgent::JobFinished(Box::new(finished)), Some(run_id), None, now),
         ];
+        let is_elided = points::is_planted(Mistake::ElideOutcome) && is_recovering;
+        let ended = ended.into_iter().take(if is_elided { 1 } else { 2 });
         left_out.into_iter().chain(retry).chain(ended).collect()
     }
 }

@@ -44,6 +44,7 @@ fn facts() -> Facts {
         arch: HostArch::Amd64,
         boot_time: None,
         zone: TimeZone::UTC,
+        has_battery: true,
         time_zone_data: None,
         restic: Ok("0.18.0".to_owned()),
     }

@@ -103,6 +103,8 @@ codes! {
     OnBattery = "on_battery",
     /// The network is paid for by the byte, and the plan does not use it.
     Metered = "metered",
+    /// Another run of this machine uses the repository.
+    RepositoryBusy = "repository_busy",
     /// The run took longer than its plan allows.
     TimedOut = "timed_out",
     /// Neither bytes nor files moved for longer than the plan allows.

@@ -165,9 +165,9 @@ impl Intake {
         self.items.len()
     }
 
-    /// Takes in what waits, so many records at most, in one transaction. For who drives the intake by
-    /// hand instead of in a task.
-    pub async fn turn(&mut self, manager: &Manager, most: usize) {
+    /// Takes in what waits, so many records at most, in one transaction; or nothing, where there is no room
+    /// for it. For who drives the intake by hand instead of in a task.
+    pub async fn turn(&mut self, manager: &Manager, most: usize, has_room: bool) {
         let mut batch = Vec::new();
         while batch.len() < most.min(BATCH)
             && let Ok(item) = self.items.try_recv()
@@ -175,7 +175,7 @@ impl Intake {
             batch.push(item);
         }
         if !batch.is_empty() {
-            take_in(manager, &batch).await;
+            take_in_with_room(manager, &batch, has_room).await;
         }
     }
 
@@ -184,13 +184,18 @@ impl Intake {
         let mut disk = Disk::of(folder);
         let mut batch = Vec::with_capacity(BATCH);
         while self.items.recv_many(&mut batch, BATCH).await > 0 {
-            if disk.has_room(&manager).await {
-                take_in(&manager, &batch).await;
-            } else {
-                batch.iter().for_each(|item| stop(item, Stopped::Full));
-            }
+            let has_room = disk.has_room(&manager).await;
+            take_in_with_room(&manager, &batch, has_room).await;
             batch.clear();
         }
+    }
+}
+
+async fn take_in_with_room(manager: &Manager, batch: &[Item], has_room: bool) {
+    if has_room {
+        take_in(manager, batch).await;
+    } else {
+        batch.iter().for_each(|item| stop(item, Stopped::Full));
     }
 }
 

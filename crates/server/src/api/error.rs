@@ -229,6 +229,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::Lost
         | Code::OnBattery
         | Code::Metered
+        | Code::RepositoryBusy
         | Code::TimedOut
         | Code::Stalled
         | Code::HookFailed

@@ -16,11 +16,11 @@ use crate::{
     session::core::Record,
     text,
 };
-use jiff::tz::{TimeZone, TimeZoneDatabase};
 use protocol::{
     AwakeInterval, Code, Frame, FromAgent, HostId, JobFinished, JobKind, JobStarted, JobStatus,
     LogLine, RepositoryId, RunId, ScheduleAck, SlotDeferred, UnreadableFile, journal::is_durable,
 };
+use schedule::zone;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -353,10 +353,10 @@ async fn schedule_ack(
         let zone = ack.time_zone.as_deref().map(text::name).or(known.time_zone);
         let zone = zone.unwrap_or_else(|| "UTC".to_owned());
         // One spelling for each zone.
-        let known = TimeZoneDatabase::bundled().get(&zone).ok();
-        let zone = known.as_ref().and_then(TimeZone::iana_name).unwrap_or(&zone);
+        let known = zone::named(&zone).as_ref().and_then(zone::name);
+        let zone = known.unwrap_or(zone);
         let at = ack.applied_at.min(manager.now());
-        slots::apply(tx, host, generation, &times, zone, at).await?;
+        slots::apply(tx, host, generation, &times, &zone, at).await?;
     }
     applied.hosts.insert(host);
     Ok(())

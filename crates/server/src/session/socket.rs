@@ -129,6 +129,8 @@ pub(super) struct Live {
     noted: u64,
     /// Runs of this host that go on: whose progress is of interest.
     pub open_runs: BTreeSet<RunId>,
+    /// Whether the agent said at its hello that it has older plans than the manager knows it to have had.
+    pub has_older_plans: bool,
     /// The generation of the desired state that was sent over this connection.
     pub sent_generation: Option<u64>,
     pub reports: Reports,
@@ -350,6 +352,7 @@ impl<W: Wire> Connection<W> {
             begun: BTreeMap::new(),
             noted: 0,
             open_runs: BTreeSet::new(),
+            has_older_plans: greeting.has_older_plans,
             sent_generation: None,
             reports: Reports::default(),
             folders: Folders::default(),

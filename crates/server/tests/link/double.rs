@@ -519,6 +519,7 @@ impl Agent {
             ticket: self.ticket.clone(),
             open_runs: self.journal.open_runs(),
             awake_since: None,
+            has_battery: None,
         }
     }
 
