@@ -9,7 +9,7 @@ use crate::{
         Tx,
         error::DbError,
         hosts,
-        journals::{self, Place},
+        journals::{self, Place, Stretch},
         notices,
     },
     events::Topic,
@@ -82,7 +82,7 @@ struct Item {
 
 impl Item {
     fn is_outcome(&self) -> bool {
-        matches!(&self.content, Content::Record { record, .. } if record.kind == kind::JOB_FINISHED)
+        matches!(&self.content, Content::Record { record, .. } if record.frame.kind == kind::JOB_FINISHED)
     }
 }
 
@@ -225,10 +225,11 @@ struct Batch {
     before: BTreeMap<(HostId, JournalId), Position>,
     /// Where those stand that have moved on.
     positions: BTreeMap<(HostId, JournalId), Position>,
-    /// The records that were applied, whose hashes are to be kept.
-    marks: Vec<Place>,
-    /// By index into the batch: what to tell its session after the commit.
-    told: Vec<(usize, Result<u64, Stopped>)>,
+    /// The records that were applied, whose hashes are to be kept: the number of each journal's first,
+    /// and the hashes from there on.
+    marks: BTreeMap<(HostId, JournalId), (u64, Vec<ChainHash>)>,
+    /// What to tell each session after the commit, with the index of an item of it.
+    told: BTreeMap<usize, (usize, Progress)>,
     applied: Applied,
     forked: Vec<HostId>,
     /// Items after which nothing more is taken in from their session.
@@ -254,11 +255,11 @@ async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
                 if result.is_err() {
                     batch.stopped.push(index);
                 }
-                batch.told.push((index, result));
+                batch.note(index, item, result);
             }
         }
     }
-    apply::waiting_lines(&mut tx, &mut batch.applied).await?;
+    apply::rest(manager, &mut tx, &mut batch.applied).await?;
     batch.write(&mut tx).await?;
     if hooks::is_planted(Mistake::AcknowledgeBeforeCommit) {
         batch.tell(items);
@@ -303,13 +304,22 @@ async fn positions(
 }
 
 impl Batch {
-    /// Tells the sessions how far their records are.
+    fn note(&mut self, index: usize, item: &Item, result: Result<u64, Stopped>) {
+        let session = Arc::as_ptr(&item.progress).addr();
+        let (_, progress) = self.told.entry(session).or_insert((index, Progress::default()));
+        match result {
+            Ok(seq) => progress.acked = progress.acked.max(seq),
+            Err(why) => progress.stopped = Some(why),
+        }
+    }
+
+    /// Tells the sessions how far their records are, each once: it wakes the session.
     fn tell(&mut self, items: &[Item]) {
-        for (index, result) in self.told.drain(..) {
-            match result {
-                Ok(seq) => items[index].progress.send_modify(|it| it.acked = it.acked.max(seq)),
-                Err(why) => stop(&items[index], why),
-            }
+        for (index, news) in std::mem::take(&mut self.told).into_values() {
+            items[index].progress.send_modify(|progress| {
+                progress.acked = progress.acked.max(news.acked);
+                progress.stopped = progress.stopped.or(news.stopped);
+            });
         }
     }
 
@@ -324,7 +334,12 @@ impl Batch {
             .iter()
             .map(|(&(host, journal), position)| (host, journal, position.seq, position.hash))
             .collect();
-        journals::mark(tx, &self.marks).await?;
+        let stretches: Vec<Stretch> = self
+            .marks
+            .iter()
+            .map(|(&(host, journal), (first, hashes))| (host, journal, *first, hashes.clone()))
+            .collect();
+        journals::keep_marks(tx, &stretches).await?;
         journals::advance(tx, &places).await?;
         for (host, journal, seq, _) in places {
             let from = self.before.get(&(host, journal)).map_or(0, |before| before.seq);
@@ -337,13 +352,16 @@ impl Batch {
     async fn mark_of(
         &self,
         tx: &mut Tx,
-        (host, journal): (HostId, JournalId),
+        key: (HostId, JournalId),
         seq: u64,
     ) -> Result<Option<ChainHash>, DbError> {
-        let is_it = |mark: &&Place| (mark.0, mark.1, mark.2) == (host, journal, seq);
-        match self.marks.iter().find(is_it) {
-            Some((.., hash)) => Ok(Some(*hash)),
-            None => journals::mark_of(&mut **tx, host, journal, seq).await,
+        let here = self.marks.get(&key).and_then(|(first, hashes)| {
+            let at = usize::try_from(seq.checked_sub(*first)?).ok()?;
+            hashes.get(at).copied()
+        });
+        match here {
+            Some(hash) => Ok(Some(hash)),
+            None => journals::mark_of(&mut **tx, key.0, key.1, seq).await,
         }
     }
 }
@@ -360,12 +378,13 @@ async fn store_record(
     let Some(&(mut position)) = batch.positions.get(&key).or_else(|| batch.before.get(&key)) else {
         return Ok(Err(Stopped::Gap));
     };
-    let Record { seq, hash, kind, payload } = record;
-    let offered = Offered { seq: *seq, hash: *hash, kind, payload: payload.get() };
+    let Record { seq, hash, frame } = record;
+    let offered =
+        Offered { seq: *seq, hash: *hash, kind: &frame.kind, payload: frame.payload.get() };
     match position.offer(&offered) {
         Offer::Next => {
             apply::record(manager, tx, host, record, &mut batch.applied).await?;
-            batch.marks.push((host, journal, *seq, *hash));
+            batch.marks.entry(key).or_insert((*seq, Vec::new())).1.push(*hash);
             batch.positions.insert(key, position);
             Ok(Ok(position.seq))
         }

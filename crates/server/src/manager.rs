@@ -6,6 +6,7 @@ use crate::{
     events::{Events, Topic},
     identity::Identity,
     links::LinksHandle,
+    session::batches::Batches,
     store::Store,
     trees::Trees,
     vault::{Vault, VaultError},
@@ -42,6 +43,7 @@ struct Inner {
     announcements: Announcements,
     store: Store,
     random: Arc<dyn Random>,
+    batches: Batches,
     ids: AtomicU64,
 }
 
@@ -103,6 +105,7 @@ impl Manager {
             links: parts.links,
             trees: Trees::default(),
             random,
+            batches: Batches::default(),
             ids: AtomicU64::new(0),
         }))
     }
@@ -123,6 +126,12 @@ impl Manager {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.0.identity
+    }
+
+    /// Where connections meet others that ask the same.
+    #[must_use]
+    pub(crate) fn batches(&self) -> &Batches {
+        &self.0.batches
     }
 
     /// The time.

@@ -8,6 +8,7 @@ use super::{
 };
 use protocol::{HostId, LogLine, RunId};
 use sqlx::{SqliteExecutor, error::ErrorKind};
+use std::collections::BTreeSet;
 
 struct LineRow {
     run_id: String,
@@ -77,13 +78,15 @@ pub async fn insert(tx: &mut Tx, host: Option<HostId>, line: &LogLine) -> Result
     Ok(done.rows_affected() > 0)
 }
 
-/// Takes in lines of runs of hosts in one statement, all or none of them, and says whether it did. It
-/// takes none when one of them is there already, or is of a run that somebody else does or of none:
-/// [`insert`] takes those that can be taken.
+/// Takes in lines of runs of hosts and returns those that are new; a line of a run that somebody else
+/// does, or of none, is not taken.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert_all(tx: &mut Tx, lines: &[(HostId, LogLine)]) -> Result<bool, DbError> {
+pub async fn insert_all(
+    tx: &mut Tx,
+    lines: Vec<(HostId, LogLine)>,
+) -> Result<Vec<LogLine>, DbError> {
     let rows: Vec<_> = lines
         .iter()
         .map(|(host, line)| {
@@ -103,12 +106,36 @@ pub async fn insert_all(tx: &mut Tx, lines: &[(HostId, LogLine)]) -> Result<bool
     .execute(&mut **tx)
     .await;
     match done {
-        Ok(_) => Ok(true),
+        Ok(_) => Ok(lines.into_iter().map(|(_, line)| line).collect()),
         Err(sqlx::Error::Database(error))
             if matches!(error.kind(), ErrorKind::UniqueViolation | ErrorKind::NotNullViolation) =>
         {
-            Ok(false)
+            insert_some(tx, &rows, lines).await
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The same where not all of them can be taken.
+async fn insert_some(
+    tx: &mut Tx,
+    rows: &str,
+    lines: Vec<(HostId, LogLine)>,
+) -> Result<Vec<LogLine>, DbError> {
+    let taken = sqlx::query!(
+        "INSERT INTO log_lines (run_id, seq, ts, stream, text) \
+         SELECT runs.id, line.value ->> 2, line.value ->> 3, line.value ->> 4, line.value ->> 5 \
+         FROM json_each(?) AS line CROSS JOIN runs ON runs.id = line.value ->> 0 \
+         AND runs.dispatch <> 'manager' AND runs.host_id = line.value ->> 1 WHERE true \
+         ON CONFLICT (run_id, seq) DO NOTHING \
+         RETURNING run_id AS \"run_id!\", seq AS \"seq!\", text AS \"text!\"",
+        rows
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut taken: BTreeSet<(String, u64, String)> =
+        taken.into_iter().map(|line| (line.run_id, uncount(line.seq), line.text)).collect();
+    let mut lines: Vec<LogLine> = lines.into_iter().map(|(_, line)| line).collect();
+    lines.retain(|line| taken.remove(&(line.job_id.to_string(), line.seq, line.payload.clone())));
+    Ok(lines)
 }
