@@ -31,11 +31,18 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::{Instant, timeout_at},
+};
 
 /// Records in one transaction.
 const BATCH: usize = 500;
+/// How long a transaction waits for more of them. Nobody sees such a delay, and many small transactions
+/// would cost several times as much.
+const GATHER_FOR: Duration = Duration::from_millis(10);
 /// Records that may wait.
 const QUEUE: usize = 1_000;
 /// Bytes of records that may wait, over all sessions.
@@ -179,11 +186,24 @@ impl Intake {
         }
     }
 
+    /// Waits a moment for more: a transaction costs nearly the same for one record as for many.
+    async fn gather(&mut self, batch: &mut Vec<Item>) {
+        let end = Instant::now() + GATHER_FOR;
+        while batch.len() < BATCH {
+            let more = self.items.recv_many(batch, BATCH - batch.len());
+            match timeout_at(end, more).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return,
+            }
+        }
+    }
+
     /// Takes records in until the last session and handle are gone. The database lies in this folder.
     pub async fn run(mut self, manager: Manager, folder: PathBuf) {
         let mut disk = Disk::of(folder);
         let mut batch = Vec::with_capacity(BATCH);
         while self.items.recv_many(&mut batch, BATCH).await > 0 {
+            self.gather(&mut batch).await;
             if disk.has_room(&manager).await {
                 take_in(&manager, &batch).await;
             } else {

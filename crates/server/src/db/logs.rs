@@ -87,21 +87,27 @@ pub async fn insert_all(
     tx: &mut Tx,
     lines: Vec<(HostId, LogLine)>,
 ) -> Result<Vec<LogLine>, DbError> {
-    let rows: Vec<_> = lines
-        .iter()
-        .map(|(host, line)| {
-            let (stream, ts) = (line.stream.as_str(), millis(line.ts));
-            (line.job_id, host, count(line.seq), ts, stream, &line.payload)
+    let runs: Vec<_> = lines
+        .chunk_by(|(host, line), (same, next)| (host, line.job_id) == (same, next.job_id))
+        .map(|lines| {
+            let of_run: Vec<_> = lines
+                .iter()
+                .map(|(_, line)| {
+                    (count(line.seq), millis(line.ts), line.stream.as_str(), &line.payload)
+                })
+                .collect();
+            (lines.first().map(|(host, line)| (line.job_id, host)), of_run)
         })
         .collect();
-    let rows = to_json("log_lines", "text", "many", &rows)?;
+    let runs = to_json("log_lines", "text", "many", &runs)?;
     // A line that is not to be taken has no run here, and the table refuses the statement as a whole.
     let done = sqlx::query!(
         "INSERT INTO log_lines (run_id, seq, ts, stream, text) \
-         SELECT (SELECT id FROM runs WHERE id = value ->> 0 AND dispatch <> 'manager' \
-         AND host_id = value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
-         FROM json_each(?)",
-        rows
+         SELECT runs.id, line.value ->> 0, line.value ->> 1, line.value ->> 2, line.value ->> 3 \
+         FROM json_each(?) AS of_run LEFT JOIN runs ON runs.id = of_run.value ->> '$[0][0]' \
+         AND runs.dispatch <> 'manager' AND runs.host_id = of_run.value ->> '$[0][1]' \
+         JOIN json_each(of_run.value, '$[1]') AS line",
+        runs
     )
     .execute(&mut **tx)
     .await;
@@ -110,7 +116,7 @@ pub async fn insert_all(
         Err(sqlx::Error::Database(error))
             if matches!(error.kind(), ErrorKind::UniqueViolation | ErrorKind::NotNullViolation) =>
         {
-            insert_some(tx, &rows, lines).await
+            insert_some(tx, &runs, lines).await
         }
         Err(error) => Err(error.into()),
     }
@@ -119,17 +125,18 @@ pub async fn insert_all(
 /// The same where not all of them can be taken.
 async fn insert_some(
     tx: &mut Tx,
-    rows: &str,
+    runs: &str,
     lines: Vec<(HostId, LogLine)>,
 ) -> Result<Vec<LogLine>, DbError> {
     let taken = sqlx::query!(
         "INSERT INTO log_lines (run_id, seq, ts, stream, text) \
-         SELECT runs.id, line.value ->> 2, line.value ->> 3, line.value ->> 4, line.value ->> 5 \
-         FROM json_each(?) AS line CROSS JOIN runs ON runs.id = line.value ->> 0 \
-         AND runs.dispatch <> 'manager' AND runs.host_id = line.value ->> 1 WHERE true \
+         SELECT runs.id, line.value ->> 0, line.value ->> 1, line.value ->> 2, line.value ->> 3 \
+         FROM json_each(?) AS of_run CROSS JOIN runs ON runs.id = of_run.value ->> '$[0][0]' \
+         AND runs.dispatch <> 'manager' AND runs.host_id = of_run.value ->> '$[0][1]' \
+         CROSS JOIN json_each(of_run.value, '$[1]') AS line WHERE true \
          ON CONFLICT (run_id, seq) DO NOTHING \
          RETURNING run_id AS \"run_id!\", seq AS \"seq!\", text AS \"text!\"",
-        rows
+        runs
     )
     .fetch_all(&mut **tx)
     .await?;
