@@ -172,6 +172,9 @@ pub struct Settings {
     /// Where the hooks lie that plans may name; the system's own place for them when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hooks_folder: Option<PathBuf>,
+    /// What this machine allows; beside the system's own place for hooks when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_file: Option<PathBuf>,
     /// The restic to run; found in the search path when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restic: Option<PathBuf>,
@@ -226,6 +229,8 @@ pub fn set_aside(state: &StateDir, stamp: &str) -> Result<PathBuf> {
     wal.push("-wal");
     let mut shm = database.clone().into_os_string();
     shm.push("-shm");
+    let mut open = database.clone().into_os_string();
+    open.push("-open");
     // The enrolment goes first: without it the rest is no agent's state any more.
     let files = [
         state.enrolment(),
@@ -235,6 +240,7 @@ pub fn set_aside(state: &StateDir, stamp: &str) -> Result<PathBuf> {
         database,
         PathBuf::from(wal),
         PathBuf::from(shm),
+        PathBuf::from(open),
         state.status(),
     ];
     for file in files {

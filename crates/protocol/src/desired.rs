@@ -89,10 +89,10 @@ pub struct Schedule {
     /// A [`PlanOptions`]; kept raw so that a newer manager's fields survive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<Value>,
-    /// Version 1's inline hook text; never run by this agent.
+    /// Version 1's text of a hook before the backup.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pre_hook: String,
-    /// Version 1's inline hook text; never run by this agent.
+    /// Version 1's text of a hook at the end.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub post_hook: String,
     /// Whether it may run.
@@ -152,7 +152,7 @@ pub struct ScheduleAck {
     /// Its digest, as the manager gave it (since 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// The IANA time zone in which its plans run. When the machine's zone changes the same generation is
+    /// The time zone in which its plans run, as in `hello`. When the machine's zone changes the same generation is
     /// acknowledged once more (since 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,

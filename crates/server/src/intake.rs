@@ -172,9 +172,9 @@ impl Intake {
         self.items.len()
     }
 
-    /// Takes in what waits, so many records at most, in one transaction. For who drives the intake by
-    /// hand instead of in a task.
-    pub async fn turn(&mut self, manager: &Manager, most: usize) {
+    /// Takes in what waits, so many records at most, in one transaction; or nothing, where there is no room
+    /// for it. For who drives the intake by hand instead of in a task.
+    pub async fn turn(&mut self, manager: &Manager, most: usize, has_room: bool) {
         let mut batch = Vec::new();
         while batch.len() < most.min(BATCH)
             && let Ok(item) = self.items.try_recv()
@@ -182,7 +182,7 @@ impl Intake {
             batch.push(item);
         }
         if !batch.is_empty() {
-            take_in(manager, &batch).await;
+            take_in_with_room(manager, &batch, has_room).await;
         }
     }
 
@@ -204,13 +204,18 @@ impl Intake {
         let mut batch = Vec::with_capacity(BATCH);
         while self.items.recv_many(&mut batch, BATCH).await > 0 {
             self.gather(&mut batch).await;
-            if disk.has_room(&manager).await {
-                take_in(&manager, &batch).await;
-            } else {
-                batch.iter().for_each(|item| stop(item, Stopped::Full));
-            }
+            let has_room = disk.has_room(&manager).await;
+            take_in_with_room(&manager, &batch, has_room).await;
             batch.clear();
         }
+    }
+}
+
+async fn take_in_with_room(manager: &Manager, batch: &[Item], has_room: bool) {
+    if has_room {
+        take_in(manager, batch).await;
+    } else {
+        batch.iter().for_each(|item| stop(item, Stopped::Full));
     }
 }
 
@@ -245,9 +250,8 @@ struct Batch {
     before: BTreeMap<(HostId, JournalId), Position>,
     /// Where those stand that have moved on.
     positions: BTreeMap<(HostId, JournalId), Position>,
-    /// The records that were applied, whose hashes are to be kept: the number of each journal's first,
-    /// and the hashes from there on.
-    marks: BTreeMap<(HostId, JournalId), (u64, Vec<ChainHash>)>,
+    /// The hashes of the records that were applied: of those that follow each other, by the first.
+    marks: BTreeMap<(HostId, JournalId, u64), Vec<ChainHash>>,
     /// What to tell each session after the commit, with the index of an item of it.
     told: BTreeMap<usize, (usize, Progress)>,
     applied: Applied,
@@ -357,7 +361,7 @@ impl Batch {
         let stretches: Vec<Stretch> = self
             .marks
             .iter()
-            .map(|(&(host, journal), (first, hashes))| (host, journal, *first, hashes.clone()))
+            .map(|(&(host, journal, first), hashes)| (host, journal, first, hashes.clone()))
             .collect();
         journals::keep_marks(tx, &stretches).await?;
         journals::advance(tx, &places).await?;
@@ -368,6 +372,18 @@ impl Batch {
         Ok(())
     }
 
+    /// Notes the hash of a record that was applied. Where others were left out it does not follow the one
+    /// before it.
+    fn mark(&mut self, (host, journal): (HostId, JournalId), seq: u64, hash: ChainHash) {
+        let before = self.marks.range_mut((host, journal, 0)..=(host, journal, seq)).next_back();
+        match before {
+            Some(((.., first), hashes)) if usize::try_from(seq - first) == Ok(hashes.len()) => {
+                hashes.push(hash);
+            }
+            Some(_) | None => drop(self.marks.insert((host, journal, seq), vec![hash])),
+        }
+    }
+
     /// The hash of a record that lies behind, if it is kept.
     async fn mark_of(
         &self,
@@ -375,13 +391,14 @@ impl Batch {
         key: (HostId, JournalId),
         seq: u64,
     ) -> Result<Option<ChainHash>, DbError> {
-        let here = self.marks.get(&key).and_then(|(first, hashes)| {
-            let at = usize::try_from(seq.checked_sub(*first)?).ok()?;
-            hashes.get(at).copied()
+        let (host, journal) = key;
+        let before = self.marks.range((host, journal, 0)..=(host, journal, seq)).next_back();
+        let here = before.and_then(|((.., first), hashes)| {
+            hashes.get(usize::try_from(seq - first).ok()?).copied()
         });
         match here {
             Some(hash) => Ok(Some(hash)),
-            None => journals::mark_of(&mut **tx, key.0, key.1, seq).await,
+            None => journals::mark_of(&mut **tx, host, journal, seq).await,
         }
     }
 }
@@ -404,7 +421,7 @@ async fn store_record(
     match position.offer(&offered) {
         Offer::Next => {
             apply::record(manager, tx, host, record, &mut batch.applied).await?;
-            batch.marks.entry(key).or_insert((*seq, Vec::new())).1.push(*hash);
+            batch.mark(key, *seq, *hash);
             batch.positions.insert(key, position);
             Ok(Ok(position.seq))
         }

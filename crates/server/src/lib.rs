@@ -29,4 +29,5 @@ mod together;
 pub mod trees;
 pub mod ui_listener;
 pub mod vault;
+pub mod verdict;
 mod write_deadline;

@@ -12,6 +12,9 @@ use protocol::{
 };
 use sqlx::SqliteExecutor;
 
+mod mode;
+pub use mode::{HostMode, Nature, Patience, RunsHooks, nature, set_patience};
+
 /// Where a host stands with its manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostState {
@@ -75,7 +78,7 @@ pub struct Host {
     pub restic_version: String,
     /// The protocol that the agent speaks.
     pub protocol_version: ProtocolVersion,
-    /// Its IANA time zone.
+    /// Its time zone, as [`schedule::zone`] calls it.
     pub time_zone: Option<String>,
     /// When the machine was started.
     pub boot_time: Option<Timestamp>,
@@ -107,6 +110,10 @@ pub struct Host {
     pub awake_since: Option<Timestamp>,
     /// Up to when the machine has told everything.
     pub heard_until: Option<Timestamp>,
+    /// How long it may go without a backup.
+    pub patience: Patience,
+    /// Which hooks its agent runs, as far as it has said what it can do.
+    pub runs_hooks: RunsHooks,
     /// Grows with each change.
     pub revision: u64,
 }
@@ -116,6 +123,12 @@ impl Host {
     #[must_use]
     pub fn in_sync(&self) -> bool {
         self.generation == self.acked_generation && self.desired_digest == self.acked_digest
+    }
+
+    /// What its desired state depends on.
+    #[must_use]
+    pub fn nature(&self) -> Nature {
+        Nature { os: self.os, runs_hooks: self.runs_hooks }
     }
 }
 
@@ -146,6 +159,10 @@ struct HostRow {
     acked_at: Option<i64>,
     awake_since: Option<i64>,
     heard_until: Option<i64>,
+    mode: Option<String>,
+    has_battery: bool,
+    stale_after_days: i64,
+    runs_hooks: bool,
     revision: i64,
 }
 
@@ -185,6 +202,12 @@ impl TryFrom<HostRow> for Host {
             acked_at: row.maybe_time("acked_at", host.acked_at)?,
             awake_since: row.maybe_time("awake_since", host.awake_since)?,
             heard_until: row.maybe_time("heard_until", host.heard_until)?,
+            patience: Patience {
+                mode: HostMode::read(row, host.mode.as_deref(), host.has_battery)?,
+                stale_after_days: u32::try_from(host.stale_after_days)
+                    .map_err(|_| row.inconsistent("stale_after_days"))?,
+            },
+            runs_hooks: RunsHooks::read(host.runs_hooks, ProtocolVersion(version)),
             revision: uncount(host.revision),
             name: host.name,
             hostname: host.hostname,
@@ -206,7 +229,9 @@ macro_rules! select_host {
              protocol_version, time_zone, boot_time, key_fingerprint, state, hold_code, \
              hold_message, ticket_hash, pending_ticket_hash, enrolled_at, last_seen_at, \
              next_command, generation, desired_digest, acked_generation, acked_digest, \
-             acked_at, awake_since, heard_until, revision FROM hosts " + $tail
+             acked_at, awake_since, heard_until, mode, has_battery AS \"has_battery: bool\", \
+             stale_after_days, capabilities IS NULL OR EXISTS (SELECT 1 FROM json_each(capabilities) \
+             WHERE value = 'hooks') AS \"runs_hooks!: bool\", revision FROM hosts " + $tail
             $(, $argument)*
         )
     };
@@ -281,18 +306,6 @@ pub async fn find_by_key(
         .transpose()
 }
 
-/// The system of a host; of one that does not exist it is unknown.
-///
-/// # Errors
-/// When the database fails.
-pub async fn os(db: impl SqliteExecutor<'_>, host: HostId) -> Result<HostOs, DbError> {
-    let id = host.to_string();
-    let os =
-        sqlx::query_scalar!("SELECT os FROM hosts WHERE id = ?", id).fetch_optional(db).await?;
-    let os = os.map(|os| Row { table: "hosts", id: &id }.word("os", &os)).transpose()?;
-    Ok(os.unwrap_or(HostOs::Unknown))
-}
-
 /// A host that comes in by a token.
 #[derive(Clone, Debug)]
 pub struct NewHost<'a> {
@@ -359,7 +372,7 @@ pub async fn rename(tx: &mut Tx, host: HostId, name: &str) -> Result<bool, DbErr
     Ok(done.rows_affected() > 0)
 }
 
-/// Revokes or removes a host. A removed one leaves its plans and tags; its open runs are for
+/// Revokes or removes a host. Either leaves its tags, a removed one also its plans; its open runs are for
 /// [`super::runs::finish_lost`]. Says whether the state changed; no state is left for an earlier one.
 ///
 /// # Errors
@@ -374,10 +387,7 @@ pub async fn set_state(tx: &mut Tx, host: HostId, state: HostState) -> Result<bo
     )
     .execute(&mut **tx)
     .await?;
-    if state == HostState::Removed {
-        sqlx::query!("DELETE FROM plan_hosts WHERE host_id = ?", id).execute(&mut **tx).await?;
-        sqlx::query!("DELETE FROM host_tags WHERE host_id = ?", id).execute(&mut **tx).await?;
-    }
+    mode::leave_tags(tx, host, state).await?;
     Ok(done.rows_affected() > 0)
 }
 
@@ -511,6 +521,8 @@ pub async fn note_hellos(tx: &mut Tx, heard: &[Heard], now: Timestamp) -> Result
                 &hello.restic_version,
                 hello.protocol_version.0,
                 &hello.time_zone,
+                hello.has_battery,
+                &hello.capabilities,
             );
             let tickets = (tickets.is_some(), ticket(|it| it.confirmed), ticket(|it| it.pending));
             (host, machine, boot, awake, has_told_all, tickets)
@@ -522,6 +534,8 @@ pub async fn note_hellos(tx: &mut Tx, heard: &[Heard], now: Timestamp) -> Result
          arch = heard.value ->> '$[1][2]', agent_version = heard.value ->> '$[1][3]', \
          restic_version = heard.value ->> '$[1][4]', protocol_version = heard.value ->> '$[1][5]', \
          time_zone = coalesce(heard.value ->> '$[1][6]', time_zone), \
+         has_battery = coalesce(heard.value ->> '$[1][7]', has_battery), \
+         capabilities = heard.value ->> '$[1][8]', \
          boot_time = heard.value ->> 2, awake_since = coalesce(heard.value ->> 3, awake_since), \
          last_seen_at = ?2, heard_until = iif(heard.value ->> 4, ?2, heard_until), \
          ticket_hash = iif(heard.value ->> '$[5][0]', unhex(heard.value ->> '$[5][1]'), ticket_hash), \

@@ -11,8 +11,9 @@ use crate::{
         error::DbError,
         hosts::{self, Fingerprint, Heard, Host, HostState},
         journals::{self, Found, Records},
-        notices,
+        notices, snapshots,
     },
+    hooks::{self, Mistake},
     manager::Manager,
     text,
     vault::VaultError,
@@ -24,6 +25,9 @@ use std::{
     sync::Arc,
 };
 use thiserror::Error;
+
+/// Words about what an agent can do that are kept.
+const MAX_CAPABILITIES: usize = 50;
 
 /// Why a hello could not be met.
 #[derive(Debug, Error)]
@@ -60,6 +64,8 @@ pub(crate) struct Greeting {
     pub journal: Option<JournalId>,
     /// The newest record that the agent has.
     pub head: u64,
+    /// Whether the agent has older plans than it had acknowledged.
+    pub has_older_plans: bool,
     pub has_notices: bool,
     /// What the host needs now.
     pub needs: Option<Needs>,
@@ -204,6 +210,12 @@ fn cleaned(hello: &Hello) -> Hello {
         agent_version: text::name(&hello.agent_version),
         restic_version: text::name(&hello.restic_version),
         time_zone: hello.time_zone.as_deref().map(text::name),
+        capabilities: hello
+            .capabilities
+            .iter()
+            .take(MAX_CAPABILITIES)
+            .map(|it| text::name(it))
+            .collect(),
         ..hello.clone()
     }
 }
@@ -226,6 +238,7 @@ async fn known(
         hold: host.hold.clone(),
         next_command: host.next_command,
         generation: host.generation,
+        acked: host.acked_generation,
         has_history: journal.is_some() || journals::has_any(&mut **tx, host.id).await?,
         journal,
     })
@@ -251,6 +264,9 @@ async fn store(
             // Nothing has changed where a machine comes back as it was, which is what nearly all do.
             JournalStep::Continue { seq, hash } if known.is_current_at(seq, hash) => {}
             JournalStep::Continue { seq, hash } => {
+                if !known.journal.is_some_and(|ours| ours.cursor.is_current) {
+                    snapshots::forget_order(tx, id).await?;
+                }
                 journals::set(tx, id, state.id, seq, hash, now).await?;
             }
             JournalStep::Renew { reason, .. } => {
@@ -262,7 +278,8 @@ async fn store(
             JournalStep::None => {}
         }
     }
-    for notice in &meeting.notices {
+    let is_told = !hooks::is_planted(Mistake::KeepSilent);
+    for notice in meeting.notices.iter().filter(|_| is_told) {
         notices::open(tx, manager.new_id(), notice, now).await?;
     }
     Ok(())
@@ -309,6 +326,12 @@ fn answer(
         held,
         journal,
         head: hello.journal.as_ref().map_or(0, |state| state.head),
+        has_older_plans: hello.manager.is_some_and(|seen| {
+            // Under an earlier incarnation the number counts nothing.
+            seen.incarnation == known.manager.incarnation
+                && seen.generation < known.acked
+                && !hooks::is_planted(Mistake::TrustAcknowledged)
+        }),
         has_notices: !meeting.notices.is_empty(),
         needs: None,
     }

@@ -45,8 +45,8 @@ pub(super) async fn read(
     ids: &[HostId],
 ) -> Result<BTreeMap<HostId, Needs>, DbError> {
     let found = hosts::find_all(&mut *db, ids).await?;
-    let systems: BTreeMap<HostId, _> = found.iter().map(|host| (host.id, host.os)).collect();
-    let mut sources = Sources::of_hosts(db, &systems).await?;
+    let natures: BTreeMap<HostId, _> = found.iter().map(|host| (host.id, host.nature())).collect();
+    let mut sources = Sources::of_hosts(db, &natures).await?;
     let mut open: BTreeMap<HostId, Vec<Run>> = BTreeMap::new();
     for run in runs::open_of_hosts(&mut *db, ids).await? {
         open.entry(run.host_id).or_default().push(run);

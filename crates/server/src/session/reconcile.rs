@@ -67,7 +67,7 @@ impl<W: Wire> Connection<W> {
         let Some(live) = self.live.as_mut() else { return Ok(()) };
         let is_sent = live.sent_generation == Some(host.generation)
             || (live.sent_generation.is_some() && hooks::is_planted(Mistake::KeepStaleGeneration));
-        if host.in_sync() || is_sent {
+        if (host.in_sync() && !live.has_older_plans) || is_sent {
             return Ok(());
         }
         let generation = hosts::generation(&host, live.incarnation);

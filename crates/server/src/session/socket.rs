@@ -37,6 +37,8 @@ const WRITE_WITHIN: Duration = Duration::from_secs(20);
 /// Records after which the agent hears that they are safe, while more of them are on their way. Once they
 /// are not, it hears it at once.
 const ACKNOWLEDGE_EVERY: u64 = 64;
+/// Records that are taken in before anything else is looked at again.
+const RECORDS_IN_A_ROW: usize = 64;
 /// How often it is stored that a host is there.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
 
@@ -137,6 +139,8 @@ pub(super) struct Live {
     noted: u64,
     /// Runs of this host that go on: whose progress is of interest.
     pub open_runs: BTreeSet<RunId>,
+    /// Whether the agent said at its hello that it has older plans than the manager knows it to have had.
+    pub has_older_plans: bool,
     /// The generation of the desired state that was sent over this connection.
     pub sent_generation: Option<u64>,
     pub reports: Reports,
@@ -229,15 +233,28 @@ impl<W: Wire> Connection<W> {
     }
 
     async fn step(&mut self) -> Result<(), Ended> {
-        let tick = self.tick().await;
+        let mut tick = self.tick().await;
         // A connection waits nearly all of its life. What it needs while it acts is several times as
-        // large as all the rest of it, and is there only as long as it acts.
+        // large as all the rest of it, and is there only as long as it acts. Records in a row need little,
+        // and one does not look at everything else between any two of them.
+        for _ in 0..RECORDS_IN_A_ROW {
+            let Tick::Message(Some(Ok(message))) = tick else { break };
+            match self.read(message)? {
+                Some(Effect::Record(record)) => self.take_in(record).await?,
+                effect => return Box::pin(self.perform(effect)).await,
+            }
+            let Some(next) = self.wire.receive().now_or_never() else { return Ok(()) };
+            tick = Tick::Message(next);
+        }
         Box::pin(self.act(tick)).await
     }
 
     async fn act(&mut self, tick: Tick) -> Result<(), Ended> {
         match tick {
-            Tick::Message(Some(Ok(message))) => self.handle_message(message).await,
+            Tick::Message(Some(Ok(message))) => {
+                let effect = self.read(message)?;
+                self.perform(effect).await
+            }
             Tick::Message(Some(Err(error))) => {
                 let effect = self.session.handle_unreadable(is_too_large(&error));
                 if is_broken_off(&error) {
@@ -277,29 +294,31 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    async fn handle_message(&mut self, message: Message) -> Result<(), Ended> {
+    /// What is to be done about a message.
+    fn read(&mut self, message: Message) -> Result<Option<Effect>, Ended> {
         let now = self.now();
-        let effect = match message {
-            Message::Text(text) => self.session.handle_text(&text, now),
-            Message::Binary(_) => self.session.handle_binary(),
+        match message {
+            Message::Text(text) => Ok(self.session.handle_text(&text, now)),
+            Message::Binary(_) => Ok(self.session.handle_binary()),
             Message::Ping(_) | Message::Pong(_) => {
                 self.session.handle_sign_of_life(now);
-                None
+                Ok(None)
             }
-            Message::Close(_) => return Err(Ended::Gone),
-        };
-        self.perform(effect).await
+            Message::Close(_) => Err(Ended::Gone),
+        }
+    }
+
+    async fn take_in(&mut self, record: Record) -> Result<(), Ended> {
+        self.note_run(&record);
+        let Some(live) = &self.live else { return Ok(()) };
+        keep_going(live.lane.record(record).await)
     }
 
     async fn perform(&mut self, effect: Option<Effect>) -> Result<(), Ended> {
         let Some(effect) = effect else { return Ok(()) };
         match effect {
             Effect::Meet(hello) => self.meet(*hello).await,
-            Effect::Record(record) => {
-                self.note_run(&record);
-                let Some(live) = &self.live else { return Ok(()) };
-                keep_going(live.lane.record(record).await)
-            }
+            Effect::Record(record) => self.take_in(record).await,
             Effect::Direct(message, size) => {
                 let Some(live) = &self.live else { return Ok(()) };
                 keep_going(live.lane.direct(message, size).await)
@@ -359,6 +378,7 @@ impl<W: Wire> Connection<W> {
             begun: BTreeMap::new(),
             noted: 0,
             open_runs: BTreeSet::new(),
+            has_older_plans: greeting.has_older_plans,
             sent_generation: None,
             reports: Reports::default(),
             folders: Folders::default(),

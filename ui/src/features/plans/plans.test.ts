@@ -61,8 +61,10 @@ describe('how a plan stands', () => {
     expect(stand.outcome).toBe('1 failed, 1 succeeded');
     expect(stand.glyph).toBe('failed');
     expect(stand.on.map((it) => it.tags)).toEqual([['web'], []]);
-    expect(versionWords(nova)).toBe('has version 3 of 4');
-    expect(versionWords({ ...nova, acked_generation: 0 })).toBe('does not have it yet');
+    const version = (machine: typeof nova) =>
+      planStand(docs, [machine]).on.map((it) => versionWords(it))[0];
+    expect(version(nova)).toBe('has version 3 of 4');
+    expect(version({ ...nova, acked_generation: 0 })).toBe('does not have it yet');
     expect(knowWords(planStand(docs, [atlas]))).toBe('atlas has it');
     expect(knowWords(planStand(docs, [orion]))).toBe('no machine has it');
   });
@@ -74,6 +76,13 @@ describe('how a plan stands', () => {
     expect(planStand(docs, [fresh]).glyph).toBe('unknown');
     expect(planStand({ ...docs, enabled: false }, [atlas]).glyph).toBe('cancelled');
     expect(planStand(docs, [machine({ state: 'revoked' })]).on).toEqual([]);
+  });
+
+  it('does not call a machine one that has it where its agent cannot run it', () => {
+    const refused = machine({ verdict: 'refused' });
+    const stand = planStand(docs, [refused]);
+    expect([stand.glyph, stand.outcome, stand.know]).toEqual(['failed', 'did not get it', 0]);
+    expect(stand.on.map((it) => versionWords(it))).toEqual(['cannot run its hooks']);
   });
 
   it('tells first of machines without a plan', () => {
@@ -136,7 +145,7 @@ describe('the page of a plan', () => {
     transport.on('PUT', '/api/plans/p1', { ...docs, revision: 8 });
     await userEvent.click(screen.getByLabelText(/^Trash/));
     await fill(/^Upload at most/, '512');
-    await fill(/^Before/, 'dump');
+    await fill('Before', 'dump');
     await userEvent.click(screen.getByLabelText(/^Not while the machine runs on its battery/));
     await userEvent.click(screen.getByLabelText(/^orion/));
     await userEvent.type(screen.getByLabelText(/^All machines with one/), 'DB{Enter}');
@@ -196,6 +205,26 @@ describe('the page of a plan', () => {
     expect(screen.getByLabelText(/^Leave out/)).toHaveValue('*.iso');
   });
 
+  it('sends a script in the place of a name, and never both', async () => {
+    const options = { hooks: { after: { text: 'x' } } };
+    const { transport } = await open(server().on('GET', '/api/plans', [{ ...docs, options }]));
+    transport.on('PUT', '/api/plans/p1', { ...docs, revision: 8 });
+    expect(screen.getByLabelText(/^At the end.*script$/)).toHaveValue('x');
+    await fill(/^Before: script/, 'pg_dumpall > /srv/dump');
+    await fill('Before', 'dump');
+    await click('Save');
+    await waitFor(() =>
+      expect(screen.getByLabelText(/^Before: script/)).toHaveAccessibleDescription(/either a name/),
+    );
+    expect(transport.sent('PUT', '/api/plans/p1')).toEqual([]);
+    await fill('Before', '');
+    await click('Save');
+    const hooks = { before: { text: 'pg_dumpall > /srv/dump' }, after: { text: 'x' } };
+    await waitFor(() =>
+      expect(transport.sent('PUT', '/api/plans/p1')).toMatchObject([{ options: { hooks } }]),
+    );
+  });
+
   it('opens what is folded away when that is refused', async () => {
     const { transport } = await open();
     transport.on('PUT', '/api/plans/p1', () =>
@@ -203,9 +232,9 @@ describe('the page of a plan', () => {
     );
     const more = screen.getByText(/^More: limits/).closest('details');
     expect(more).not.toHaveAttribute('open');
-    await fill(/^At the end/, 'a/b');
+    await fill(/^At the end, in any case$/, 'a/b');
     await click('Save');
-    const field = screen.getByLabelText(/^At the end/);
+    const field = screen.getByLabelText(/^At the end, in any case$/);
     await waitFor(() => expect(field).toHaveAccessibleDescription('No such name.'));
     expect(more).toHaveAttribute('open');
     expect(field).toHaveValue('a/b');
