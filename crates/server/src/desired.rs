@@ -28,6 +28,7 @@ use protocol::{
 };
 use sha2::{Digest, Sha256};
 use sqlx::SqliteConnection;
+use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// Why a desired state could not be compiled.
@@ -63,19 +64,53 @@ impl Sources {
     /// When the database fails.
     pub async fn read(db: &mut SqliteConnection, host: HostId) -> Result<Self, DbError> {
         let nature = hosts::nature(&mut *db, host).await?;
-        let mut sources = Self {
-            nature,
-            plans: plans::of_host(&mut *db, host).await?,
-            repositories: repositories::of_host(&mut *db, host).await?,
-            addresses: identity_rows::addresses(&mut *db).await?,
-            channels: match nature.has_channels {
-                true => channels::of_host(&mut *db, host).await?,
-                false => Vec::new(),
-            },
-        };
-        sources.plans.sort_by_key(|plan| plan.id);
-        sources.repositories.sort_by_key(|repository| repository.id);
-        Ok(sources)
+        let mut sources = Self::of_hosts(db, &BTreeMap::from([(host, nature)])).await?;
+        sources.remove(&host).ok_or_else(|| DbError::inconsistent("hosts", "id", host))
+    }
+
+    /// Reads them for several hosts, which are like this: for each of them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn of_hosts(
+        db: &mut SqliteConnection,
+        hosts: &BTreeMap<HostId, Nature>,
+    ) -> Result<BTreeMap<HostId, Self>, DbError> {
+        let ids: Vec<HostId> = hosts.keys().copied().collect();
+        let targets = plans::targets(&mut *db, &ids).await?;
+        let plans = targets.iter().map(|(_, plan, _)| *plan).collect();
+        let plans = by_id(plans::find_all(&mut *db, &plans).await?, |plan| plan.id);
+        let used = targets.iter().filter_map(|(.., repository)| *repository).collect();
+        let used = by_id(repositories::find_all(&mut *db, &used).await?, |one| one.id);
+        let addresses = identity_rows::addresses(&mut *db).await?;
+        let mut all: BTreeMap<HostId, Self> = hosts
+            .iter()
+            .map(|(&host, &nature)| {
+                let addresses = addresses.clone();
+                let (plans, repositories, channels) = (Vec::new(), Vec::new(), Vec::new());
+                (host, Self { nature, plans, repositories, addresses, channels })
+            })
+            .collect();
+        for (host, plan, repository_id) in targets {
+            let (Some(sources), Some(plan)) = (all.get_mut(&host), plans.get(&plan)) else {
+                continue;
+            };
+            sources.plans.push(Plan { repository_id, ..plan.clone() });
+            sources.repositories.extend(repository_id.and_then(|id| used.get(&id)).cloned());
+        }
+        for (host, channel) in channels::of_hosts(&mut *db, &ids).await? {
+            if let Some(sources) = all.get_mut(&host) {
+                sources.channels.push(channel);
+            }
+        }
+        for sources in all.values_mut() {
+            sources.channels.sort_by_key(|channel| channel.id);
+            sources.channels.dedup_by_key(|channel| channel.id);
+            sources.plans.sort_by_key(|plan| plan.id);
+            sources.repositories.sort_by_key(|repository| repository.id);
+            sources.repositories.dedup_by_key(|repository| repository.id);
+        }
+        Ok(all)
     }
 
     /// The only repository that a version 1 agent knows: that of the first plan.
@@ -140,6 +175,10 @@ impl Sources {
         }
         data_encoding::HEXLOWER.encode(&Sha256::digest(whole.to_string().as_bytes()))
     }
+}
+
+fn by_id<I: Ord, T>(all: Vec<T>, id: impl Fn(&T) -> I) -> BTreeMap<I, T> {
+    all.into_iter().map(|one| (id(&one), one)).collect()
 }
 
 /// A compiled desired state.
@@ -434,7 +473,7 @@ mod tests {
     fn sources(vault: &Vault) -> Sources {
         let repositories = vec![repository(vault, 1), repository(vault, 2)];
         let plans = vec![plan(1, &repositories[0]), plan(2, &repositories[1])];
-        let nature = Nature { os: HostOs::Linux, runs_hooks: RunsHooks::All, has_channels: true };
+        let nature = Nature { os: HostOs::Linux, runs_hooks: RunsHooks::All };
         let addresses = vec!["box:9781".to_owned()];
         let channels = vec![channel(vault)];
         Sources { nature, plans, repositories, addresses, channels }
@@ -485,7 +524,7 @@ mod tests {
         sources.plans[0].presets = vec!["trash".to_owned(), "of a later version".to_owned()];
         sources.plans[1].options.hooks.before = Some(Hook::Named("dump".to_owned()));
         let excludes = |os| {
-            let nature = Nature { os, runs_hooks: RunsHooks::All, has_channels: false };
+            let nature = Nature { os, runs_hooks: RunsHooks::All };
             Sources { nature, ..sources.clone() }.schedules()[0].excludes.clone()
         };
         assert_eq!(excludes(HostOs::Windows), ["*.iso", "$RECYCLE.BIN", "$Recycle.Bin"]);

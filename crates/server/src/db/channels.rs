@@ -8,7 +8,7 @@ use super::{
 use jiff::Timestamp;
 use protocol::{ChannelId, HostId, SmtpSecurity};
 use serde::{Deserialize, Serialize};
-use sqlx::SqliteExecutor;
+use sqlx::{SqliteConnection, SqliteExecutor};
 
 /// A channel as it stands in the database; its secrets stay sealed.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,6 +160,40 @@ pub async fn find(db: impl SqliteExecutor<'_>, id: ChannelId) -> Result<Option<C
     .fetch_optional(db)
     .await?;
     row.map(Channel::try_from).transpose()
+}
+
+/// The channels of these hosts whose agents send alarms; a pair may come more than once.
+///
+/// # Errors
+/// When the database fails.
+pub async fn of_hosts(
+    db: &mut SqliteConnection,
+    hosts: &[HostId],
+) -> Result<Vec<(HostId, Channel)>, DbError> {
+    let wanted = to_json("alarm_channels", "host_id", "many", hosts)?;
+    let pairs = sqlx::query!(
+        r#"SELECT channel_id AS "channel_id!: String", host_id AS "host_id!: String"
+           FROM alarm_channel_assignments
+           WHERE host_id IN (SELECT hosts.id FROM hosts, json_each(hosts.capabilities)
+                             WHERE json_each.value = 'alarms')
+             AND host_id IN (SELECT value FROM json_each(?))"#,
+        wanted
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    if pairs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all = list(&mut *db).await?;
+    let mut found = Vec::new();
+    for pair in pairs {
+        let row = Row { table: "alarm_channel_assignments", id: &pair.channel_id };
+        let id: ChannelId = row.parse("channel_id", &pair.channel_id)?;
+        if let Some(channel) = all.iter().find(|channel| channel.id == id) {
+            found.push((row.parse("host_id", &pair.host_id)?, channel.clone()));
+        }
+    }
+    Ok(found)
 }
 
 /// The channels of a host.

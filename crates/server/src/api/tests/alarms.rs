@@ -2,7 +2,7 @@
 
 use super::{Fleet, id_of};
 use crate::{
-    db::hosts,
+    db::hosts::{self, Heard},
     desired::{Sources, compile},
     events::Topic,
 };
@@ -34,7 +34,8 @@ impl Fleet {
             has_battery: None,
         };
         let mut tx = self.manager.db().begin().await.unwrap();
-        hosts::note_hello(&mut tx, host, &hello, false, self.manager.now()).await.unwrap();
+        let heard = Heard { host, hello, has_told_all: false, tickets: None };
+        hosts::note_hellos(&mut tx, &[heard], self.manager.now()).await.unwrap();
         tx.commit().await.unwrap();
     }
 

@@ -109,8 +109,6 @@ pub struct Nature {
     pub os: HostOs,
     /// Which hooks its agent runs.
     pub runs_hooks: RunsHooks,
-    /// Whether its agent sends alarms, and there are channels that could be its.
-    pub has_channels: bool,
 }
 
 /// What a host is like; of one that does not exist the system is unknown.
@@ -121,22 +119,19 @@ pub async fn nature(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Nature,
     let id = host.to_string();
     let found = sqlx::query!(
         r#"SELECT os, protocol_version, capabilities IS NULL OR EXISTS (SELECT 1 FROM json_each(capabilities)
-           WHERE value = 'hooks') AS "runs_hooks!: bool",
-                  EXISTS (SELECT 1 FROM json_each(capabilities) WHERE value = 'alarms')
-                      AND EXISTS (SELECT 1 FROM alarm_channels) AS "has_channels!: bool"
-           FROM hosts WHERE id = ?"#,
+           WHERE value = 'hooks') AS "runs_hooks!: bool" FROM hosts WHERE id = ?"#,
         id
     )
     .fetch_optional(db)
     .await?;
     let Some(found) = found else {
-        return Ok(Nature { os: HostOs::Unknown, runs_hooks: RunsHooks::All, has_channels: false });
+        return Ok(Nature { os: HostOs::Unknown, runs_hooks: RunsHooks::All });
     };
     let row = Row { table: "hosts", id: &id };
     let version =
         u16::try_from(found.protocol_version).map_err(|_| row.inconsistent("protocol_version"))?;
     let runs_hooks = RunsHooks::read(found.runs_hooks, ProtocolVersion(version));
-    Ok(Nature { os: row.word("os", &found.os)?, runs_hooks, has_channels: found.has_channels })
+    Ok(Nature { os: row.word("os", &found.os)?, runs_hooks })
 }
 
 /// A revoked host keeps the plans that it had by its tags, so that its snapshots are found; a new plan for one
