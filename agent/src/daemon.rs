@@ -499,6 +499,13 @@ impl Daemon {
                 () = self.stop.cancelled() => {}
             }
         }
+        for change in &changes {
+            if let Change::Append(record, _) = change
+                && let Some(point) = Point::after_record(&record.kind)
+            {
+                points::reach(point);
+            }
+        }
         Ok(head)
     }
 

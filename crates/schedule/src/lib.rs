@@ -7,6 +7,6 @@ mod due;
 pub mod slots;
 mod wall;
 
-pub use clock::{Clock, ManualClock, SystemClock};
+pub use clock::{Clock, ManualClock, SystemClock, WrongClock};
 pub use cron::{Cron, CronError, Field};
 pub use due::{Due, Rhythm};
