@@ -7,6 +7,7 @@ use crate::{
     hooks::{
         self,
         folder::{Listed, list, look_at},
+        policy::Policy,
     },
     identity::{Enrolment, Identity, Settings},
     pass_through::PassThrough,
@@ -19,11 +20,11 @@ use outcome::{
     verdict,
     words::{self, count},
 };
-use protocol::{Code, Problem, RepositoryConfig};
+use protocol::{Code, Hook, Problem, RepositoryConfig};
 use restic::{CancelToken, Restic, SnapshotFilter, Timing, Version};
 use schedule::Clock;
 use serde::Serialize;
-use std::{fmt, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
 /// How long a repository may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -220,22 +221,37 @@ fn hooks(state: &StateDir, settings: &Settings) -> Vec<Finding> {
         }
         Err(problem) => findings.push(Finding::bad(about, problem)),
     }
+    let policy = hooks::policy::path(settings, state);
+    findings.push(match Policy::load(&policy) {
+        Err(problem) => Finding::bad("Policy", problem),
+        Ok(Policy { inline_hooks: true }) => {
+            Finding::well("Policy", format!("{} lets plans bring hooks along", policy.display()))
+        }
+        Ok(Policy { inline_hooks: false }) => {
+            Finding::well("Policy", "plans run hooks of this machine only")
+        }
+    });
     if let Ok(Some(Ok(desired))) = desired::peek(state) {
-        findings.extend(hooks_of_plans(&desired, &folder));
+        findings.extend(hooks_of_plans(&desired, &folder, &policy));
     }
     findings
 }
 
-fn hooks_of_plans(desired: &Desired, folder: &std::path::Path) -> Vec<Finding> {
+fn hooks_of_plans(desired: &Desired, folder: &Path, policy: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     for plan in &desired.schedules {
         let about = format!("Hooks of the plan {}", words::one_line(&plan.name));
         match hooks::of(plan) {
             Err(problem) => findings.push(Finding::bad(&about, problem)),
             Ok(named) => {
-                let named = [named.before, named.on_success, named.on_failure, named.after];
-                let refused = named.iter().flatten().filter_map(|name| look_at(folder, name).err());
-                findings.extend(refused.map(|problem| Finding::bad(&about, problem)));
+                let mut refused: Vec<Problem> =
+                    hooks::allowed(&named, policy).err().into_iter().collect();
+                for hook in [named.before, named.on_success, named.on_failure, named.after] {
+                    if let Some(Hook::Named(name)) = hook {
+                        refused.extend(look_at(folder, &name).err());
+                    }
+                }
+                findings.extend(refused.into_iter().map(|it| Finding::bad(&about, it)));
             }
         }
     }

@@ -1,4 +1,5 @@
-//! What runs around a backup: programs of this machine's own folder of hooks, by name.
+//! What runs around a backup: programs of this machine's own folder of hooks, by name, and the text of
+//! hooks where this machine's own policy allows it.
 //!
 //! ```text
 //!   before ──▶ backup ──snapshot──▶ on_success ──▶ after
@@ -19,6 +20,7 @@ mod platform;
 #[cfg(windows)]
 #[path = "hooks/windows.rs"]
 mod platform;
+pub mod policy;
 
 pub use call::{Call, run};
 
@@ -32,9 +34,9 @@ use outcome::{
     Outcome,
     words::{one_line, span},
 };
-use protocol::{Code, Hooks, JobStatus, LogStream, Problem, Schedule};
+use protocol::{Code, Hook, HookText, Hooks, JobStatus, LogStream, Problem, Schedule};
 use serde_json::Value;
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -69,12 +71,12 @@ impl Moment {
         }
     }
 
-    fn hook(self, hooks: &Hooks) -> Option<&str> {
+    fn hook(self, hooks: &Hooks) -> Option<&Hook> {
         match self {
-            Self::Before => hooks.before.as_deref(),
-            Self::OnSuccess => hooks.on_success.as_deref(),
-            Self::OnFailure => hooks.on_failure.as_deref(),
-            Self::After => hooks.after.as_deref(),
+            Self::Before => hooks.before.as_ref(),
+            Self::OnSuccess => hooks.on_success.as_ref(),
+            Self::OnFailure => hooks.on_failure.as_ref(),
+            Self::After => hooks.after.as_ref(),
         }
     }
 }
@@ -85,15 +87,21 @@ impl Moment {
 /// When it asks for something that this agent does not run. What is set and cannot be read is never
 /// passed over: a backup without its hook may look right and be useless.
 pub fn of(plan: &Schedule) -> Result<Hooks, Problem> {
-    if [&plan.pre_hook, &plan.post_hook].iter().any(|text| !text.trim().is_empty()) {
-        return Err(Problem::new(
-            Code::PolicyForbids,
-            "The plan carries the text of a hook, and this machine runs no text that comes from elsewhere; nothing was done.",
-        )
-        .guidance(
-            "Put it as a program into the machine's own hooks folder, and let the plan name it.",
-        ));
+    let mut hooks = named(plan)?;
+    for (moment, text) in [(&mut hooks.before, &plan.pre_hook), (&mut hooks.after, &plan.post_hook)]
+    {
+        if text.trim().is_empty() {
+            continue;
+        }
+        if moment.is_some() {
+            return Err(unreadable("there are two for the same moment"));
+        }
+        *moment = Some(Hook::Written(HookText { text: text.clone() }));
     }
+    Ok(hooks)
+}
+
+fn named(plan: &Schedule) -> Result<Hooks, Problem> {
     let told = match &plan.options {
         None | Some(Value::Null) => return Ok(Hooks::default()),
         Some(Value::Object(options)) => options.get("hooks").filter(|hooks| !hooks.is_null()),
@@ -106,7 +114,31 @@ pub fn of(plan: &Schedule) -> Result<Hooks, Problem> {
     if let Some((name, _)) = fields.iter().find(is_new) {
         return Err(unreadable(&format!("“{}” is not known here", shown(name))));
     }
+    // serde would take a list for the fields of a script in their order.
+    if fields.values().any(Value::is_array) {
+        return Err(unreadable("a value is of another kind"));
+    }
     serde_json::from_value(told.clone()).map_err(|_| unreadable("a value is of another kind"))
+}
+
+/// Whether everything in it may run here, as far as the machine's policy says.
+///
+/// # Errors
+/// When it carries text and the policy forbids that.
+pub fn allowed(hooks: &Hooks, policy: &Path) -> Result<(), Problem> {
+    let Hooks { before, on_success, on_failure, after, timeout_seconds: _ } = hooks;
+    let has_text = [before, on_success, on_failure, after]
+        .iter()
+        .any(|hook| matches!(hook, Some(Hook::Written(_))));
+    if has_text { policy::Policy::allow_text(policy) } else { Ok(()) }
+}
+
+/// A hook as it may stand in a sentence after "the hook".
+fn called(hook: &Hook) -> String {
+    match hook {
+        Hook::Named(name) => shown(name),
+        Hook::Written(_) => "that is written in the plan".to_owned(),
+    }
 }
 
 fn unreadable(why: &str) -> Problem {
@@ -125,6 +157,12 @@ pub async fn around(
     voice: &mut Voice,
     cancel: &CancellationToken,
 ) -> Outcome {
+    // What is forbidden is found before anything is done, and not by the hook that would come last.
+    if let Err(problem) = allowed(hooks, &policy::path(&tools.settings, &tools.state)) {
+        let problem =
+            Problem { message: format!("{} Nothing was done.", problem.message), ..problem };
+        return Outcome::plain(JobStatus::Failed, Some(problem));
+    }
     let round = Round { order, hooks, tools };
     let done = round.hook(Moment::Before, None, voice, cancel).await;
     let outcome = match done {
@@ -210,8 +248,8 @@ impl Round<'_> {
         voice: &mut Voice,
         cancel: &CancellationToken,
     ) -> Done {
-        let Some(name) = moment.hook(self.hooks) else { return Done::Nothing };
-        let (word, shown) = (moment.word(), shown(name));
+        let Some(hook) = moment.hook(self.hooks) else { return Done::Nothing };
+        let (word, shown) = (moment.word(), called(hook));
         if cancel.is_cancelled() {
             let words = format!("The hook {shown} was not run: the run was told to end.");
             say(voice, words.clone());
@@ -219,7 +257,7 @@ impl Round<'_> {
         }
         say(voice, format!("Running the hook {shown} ({word})."));
         let began = Instant::now();
-        let call = self.call(moment, name, so_far);
+        let call = self.call(moment, hook, so_far);
         let ended = helper::hook(call, self.tools, voice, cancel).await;
         voice.name_restic_again();
         let took = span(began.elapsed());
@@ -246,7 +284,7 @@ impl Round<'_> {
         }
     }
 
-    fn call(&self, moment: Moment, name: &str, so_far: Option<JobStatus>) -> Call {
+    fn call(&self, moment: Moment, hook: &Hook, so_far: Option<JobStatus>) -> Call {
         let mut variables = vec![
             ("RUN_ID", self.order.run_id.to_string()),
             ("REPOSITORY", one_line(&self.order.repository.name)),
@@ -260,8 +298,11 @@ impl Round<'_> {
             variables.push(("OUTCOME", status.as_str().to_owned()));
         }
         Call {
+            hook: hook.clone(),
+            run_id: self.order.run_id,
             folder: folder::folder(&self.tools.settings, &self.tools.state),
-            name: name.to_owned(),
+            policy: policy::path(&self.tools.settings, &self.tools.state),
+            temporary: self.tools.state.temporary(),
             timeout: timeout(self.hooks),
             variables: variables
                 .into_iter()
@@ -333,8 +374,8 @@ mod tests {
         });
         let hooks = of(&plan(Some(options))).unwrap();
         assert_eq!(
-            (hooks.before.as_deref(), hooks.after.as_deref()),
-            (Some("dump"), Some("clean"))
+            (hooks.before.clone(), hooks.after.clone()),
+            (Some(Hook::Named("dump".to_owned())), Some(Hook::Named("clean".to_owned())))
         );
         assert_eq!(timeout(&hooks), Duration::from_secs(5));
     }
@@ -345,6 +386,7 @@ mod tests {
             json!([]),
             json!({ "hooks": ["dump"] }),
             json!({ "hooks": { "before": ["dump"] } }),
+            json!({ "hooks": { "before": { "text": "dump", "as": "root" } } }),
             json!({ "hooks": { "timeout_seconds": "long" } }),
             json!({ "hooks": { "on_moon": "dump" } }),
         ] {
@@ -354,14 +396,31 @@ mod tests {
     }
 
     #[test]
-    fn the_text_of_a_hook_is_refused_and_not_passed_over() {
-        let before = Schedule { pre_hook: "pg_dumpall > /x".to_owned(), ..plan(None) };
-        let after = Schedule { post_hook: "rm /x".to_owned(), ..plan(None) };
-        for plan in [before, after] {
-            assert_eq!(of(&plan).unwrap_err().code, Code::PolicyForbids);
-        }
+    fn the_text_of_a_hook_is_read_wherever_it_stands_and_asks_for_leave() {
+        let written = |text: &str| Some(Hook::Written(HookText { text: text.to_owned() }));
+        let of_version_1 = Schedule {
+            pre_hook: "pg_dumpall > /x".to_owned(),
+            post_hook: "rm /x".to_owned(),
+            ..plan(None)
+        };
+        let hooks = of(&of_version_1).unwrap();
+        assert_eq!(
+            (hooks.before.clone(), hooks.after.clone()),
+            (written("pg_dumpall > /x"), written("rm /x"))
+        );
+        let nowhere = Path::new("/nowhere/policy.json");
+        assert_eq!(allowed(&hooks, nowhere).unwrap_err().code, Code::PolicyForbids);
+
+        let options = json!({ "hooks": { "before": "dump", "on_failure": { "text": "tell" } } });
+        let hooks = of(&plan(Some(options.clone()))).unwrap();
+        assert_eq!(hooks.on_failure, written("tell"));
+        assert_eq!(allowed(&hooks, nowhere).unwrap_err().code, Code::PolicyForbids);
+
+        let twice = Schedule { pre_hook: "x".to_owned(), ..plan(Some(options)) };
+        assert_eq!(of(&twice).unwrap_err().code, Code::HookFailed);
         let blank = Schedule { pre_hook: " \n".to_owned(), ..plan(None) };
         assert!(of(&blank).unwrap().is_empty());
+        assert!(allowed(&Hooks::default(), nowhere).is_ok());
     }
 
     #[test]

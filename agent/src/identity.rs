@@ -172,6 +172,9 @@ pub struct Settings {
     /// Where the hooks lie that plans may name; the system's own place for them when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hooks_folder: Option<PathBuf>,
+    /// What this machine allows; beside the system's own place for hooks when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_file: Option<PathBuf>,
     /// The restic to run; found in the search path when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restic: Option<PathBuf>,

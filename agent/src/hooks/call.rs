@@ -1,25 +1,27 @@
 //! One hook from its start to its end. This part runs in the helper.
 
-use super::{
-    folder::{self, shown},
-    platform,
-};
+use super::{called, folder, platform, policy::Policy};
 use crate::{
     core::{Process, RunEvent},
+    paths::create_private_dir,
     runner::process::start_of,
 };
 use outcome::{
     LogCap, Outcome, Verdict,
     words::{one_line, span},
 };
-use protocol::{Code, JobStatus, LogStream, MAX_LOG_LINE_BYTES, Problem, cut_text};
+use protocol::{Code, Hook, JobStatus, LogStream, MAX_LOG_LINE_BYTES, Problem, RunId, cut_text};
 use restic::{
     CancelToken,
     lines::{LineSplitter, clean},
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::VecDeque, io, path::PathBuf, process::ExitStatus, process::Stdio, time::Duration,
+    collections::VecDeque,
+    fs, io,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -82,14 +84,44 @@ const INHERITED_ON_WINDOWS: &[&str] = &[
 /// A hook to be run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Call {
+    /// The hook.
+    pub hook: Hook,
+    /// The run that it belongs to.
+    pub run_id: RunId,
     /// The folder of hooks.
     pub folder: PathBuf,
-    /// The hook.
-    pub name: String,
+    /// The file that says whether the text of a hook may run.
+    pub policy: PathBuf,
+    /// Where the text of a hook is written for as long as it runs.
+    pub temporary: PathBuf,
     /// How long it may take.
     pub timeout: Duration,
     /// What it is told by its environment.
     pub variables: Vec<(String, String)>,
+}
+
+/// The text of a hook, and a folder for it that nobody else may enter. Both go with this value; what a
+/// killed helper leaves is swept at the agent's next start.
+#[derive(Debug)]
+pub(super) struct Script {
+    pub text: String,
+    pub folder: PathBuf,
+}
+
+impl Script {
+    fn new(text: &str, temporary: &Path, run_id: RunId) -> io::Result<Self> {
+        let folder = temporary.join(format!("hook-{run_id}"));
+        create_private_dir(&folder)?;
+        Ok(Self { text: text.to_owned(), folder })
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            tracing::warn!(folder = %self.folder.display(), %error, "A hook's text stays behind");
+        }
+    }
 }
 
 /// Why it ended.
@@ -111,14 +143,14 @@ pub async fn run(
     if cancel.is_cancelled() {
         return Outcome::plain(JobStatus::Cancelled, None);
     }
-    let mut child = match start(call) {
-        Ok(child) => child,
+    let (mut child, _script) = match start(call) {
+        Ok(started) => started,
         Err(problem) => return Outcome::plain(JobStatus::Failed, Some(problem)),
     };
     if let Some(pid) = child.id() {
         tell(RunEvent::Spawned(Process { pid, start: start_of(pid).unwrap_or_default() }));
     }
-    let mut listener = Listener::new(&call.name, tell);
+    let mut listener = Listener::new(&call.hook, tell);
     let (sender, mut lines) = mpsc::channel(WAITING_LINES);
     // Whoever still writes when this is over is not listened to any more.
     let mut readers = JoinSet::new();
@@ -155,10 +187,10 @@ pub async fn run(
     outcome(call, end, &listener.last)
 }
 
-fn start(call: &Call) -> Result<Child, Problem> {
-    let opened = folder::open(&call.folder, &call.name)?;
-    let spawn = || -> io::Result<Child> {
-        let mut command = Command::from(platform::command(&opened)?);
+/// Starts it. The text of a hook lies in a folder for as long as the second value lives.
+fn start(call: &Call) -> Result<(Child, Option<Script>), Problem> {
+    let spawn = |command: io::Result<std::process::Command>| -> io::Result<Child> {
+        let mut command = Command::from(command?);
         command
             .env_clear()
             .envs(environment())
@@ -168,11 +200,26 @@ fn start(call: &Call) -> Result<Child, Problem> {
             .stderr(Stdio::piped());
         command.spawn()
     };
-    spawn().map_err(|error| {
+    let not_started = |what: &str, error: io::Error| {
         let guidance = "A script begins with a line that says what runs it, such as #!/bin/sh.";
-        let what = format!("The hook {}", call.folder.join(&call.name).display());
-        folder::refused(&what, &format!("could not be started: {error}"), guidance)
-    })
+        folder::refused(what, &format!("could not be started: {error}"), guidance)
+    };
+    match &call.hook {
+        Hook::Named(name) => {
+            let opened = folder::open(&call.folder, name)?;
+            let what = format!("The hook {}", call.folder.join(name).display());
+            let child = spawn(platform::command(&opened));
+            Ok((child.map_err(|error| not_started(&what, error))?, None))
+        }
+        Hook::Written(script) => {
+            // The agent looked before the backup began; this process is the one that answers for it.
+            Policy::allow_text(&call.policy)?;
+            let what = format!("The hook {}", called(&call.hook));
+            let started = Script::new(&script.text, &call.temporary, call.run_id)
+                .and_then(|script| Ok((spawn(platform::write_script(&script))?, Some(script))));
+            started.map_err(|error| not_started(&what, error))
+        }
+    }
 }
 
 fn environment() -> Vec<(String, std::ffi::OsString)> {
@@ -226,6 +273,7 @@ async fn read(
 
 /// Tells what the hook says, within the bounds of a run's log, and keeps its last words.
 struct Listener<'a> {
+    /// What stands before each line.
     name: &'a str,
     tell: &'a mut (dyn FnMut(RunEvent) + Send),
     cap: LogCap,
@@ -233,7 +281,11 @@ struct Listener<'a> {
 }
 
 impl<'a> Listener<'a> {
-    fn new(name: &'a str, tell: &'a mut (dyn FnMut(RunEvent) + Send)) -> Self {
+    fn new(hook: &'a Hook, tell: &'a mut (dyn FnMut(RunEvent) + Send)) -> Self {
+        let name = match hook {
+            Hook::Named(name) => name,
+            Hook::Written(_) => "hook",
+        };
         Self { name, tell, cap: LogCap::default(), last: VecDeque::new() }
     }
 
@@ -278,11 +330,12 @@ fn outcome(call: &Call, end: io::Result<End>, last: &VecDeque<String>) -> Outcom
             format!("Its last words: {}", last.iter().cloned().collect::<Vec<_>>().join(" / "))
         }
     };
+    let lies = match call.hook {
+        Hook::Named(_) => format!("lies on the machine in {}", call.folder.display()),
+        Hook::Written(_) => "stands in the plan".to_owned(),
+    };
     let problem =
-        Problem::new(Code::HookFailed, format!("The hook {} {how}. {said}", shown(&call.name)))
-            .guidance(format!(
-                "The run's log has what it said; the hook itself lies on the machine in {}.",
-                call.folder.display()
-            ));
+        Problem::new(Code::HookFailed, format!("The hook {} {how}. {said}", called(&call.hook)))
+            .guidance(format!("The run's log has what it said; the hook itself {lies}."));
     Outcome::plain(JobStatus::Failed, Some(problem))
 }

@@ -1,6 +1,9 @@
 //! The folder of hooks, and ending a hook, on Linux, macOS and their kin.
 
-use super::folder::{refused, unknown};
+use super::{
+    call::Script,
+    folder::{refused, unknown},
+};
 use crate::paths::StateDir;
 use protocol::Problem;
 use rustix::{
@@ -11,8 +14,12 @@ use rustix::{
 use std::{
     ffi::OsString,
     fmt::Display,
-    fs, io,
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    fs,
+    io::{self, Read},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
@@ -24,6 +31,9 @@ const STEP: Duration = Duration::from_millis(20);
 
 /// Who may write, beside the owner.
 const BY_OTHERS: u32 = 0o022;
+
+/// The most bytes of a policy file that are read; a longer one is damaged for its reader.
+const LONGEST_POLICY: u64 = 64 * 1024;
 
 /// In a folder with this bit only the owner of an entry may move it away.
 const STICKY: u32 = 0o1000;
@@ -59,7 +69,7 @@ pub(super) fn open(folder: &Path, name: &str) -> Result<Opened, Problem> {
     };
     let about = fstat(&opened).map_err(|error| unreadable(&what, folder, error))?;
     check_rights(&what, folder, about.st_uid, mode_of(&about), 0)?;
-    check_above(folder)?;
+    check_above(folder, "the hooks")?;
 
     let path = folder.join(name);
     let what = format!("The hook {}", path.display());
@@ -84,6 +94,28 @@ pub(super) fn open(folder: &Path, name: &str) -> Result<Opened, Problem> {
     let mut program = OsString::from("./");
     program.push(name);
     Ok(Opened { folder: opened, program })
+}
+
+/// Reads a file that nobody but root and the agent's own user can have written; `None` when it is not
+/// there.
+pub(super) fn read_own(path: &Path) -> Result<Option<Vec<u8>>, Problem> {
+    let what = format!("The policy file {}", path.display());
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match open_file(path, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(unreadable(&what, path, error)),
+    };
+    let about = fstat(&file).map_err(|error| unreadable(&what, path, error))?;
+    if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile {
+        return Err(refused(&what, "is not a file", "Put a file there, or nothing."));
+    }
+    check_rights(&what, path, about.st_uid, mode_of(&about), 0)?;
+    check_above(path, "the policy file")?;
+    let mut text = Vec::new();
+    let read = fs::File::from(file).take(LONGEST_POLICY).read_to_end(&mut text);
+    read.map_err(|error| unreadable(&what, path, error))?;
+    Ok(Some(text))
 }
 
 fn unreadable(what: &str, path: &Path, error: impl Display) -> Problem {
@@ -121,13 +153,13 @@ fn check_rights(
     Ok(())
 }
 
-/// Whoever may change a folder above could put another in this one's place.
-fn check_above(folder: &Path) -> Result<(), Problem> {
-    let unreadable = |error| unreadable("The hooks folder", folder, error);
-    let real = fs::canonicalize(folder).map_err(unreadable)?;
+/// Whoever may change a folder above could put something else in this one's place.
+fn check_above(path: &Path, called: &str) -> Result<(), Problem> {
+    let unreadable = |error| unreadable(&format!("The folder of {called}"), path, error);
+    let real = fs::canonicalize(path).map_err(unreadable)?;
     for above in real.ancestors().skip(1) {
         let about = fs::metadata(above).map_err(unreadable)?;
-        let what = format!("The folder {} above the hooks", above.display());
+        let what = format!("The folder {} above {called}", above.display());
         check_rights(&what, above, about.uid(), about.mode(), STICKY)?;
     }
     Ok(())
@@ -145,6 +177,25 @@ pub(super) fn command(opened: &Opened) -> io::Result<Command> {
     fchdir(&opened.folder)?;
     let mut command = Command::new(&opened.program);
     command.process_group(0);
+    Ok(command)
+}
+
+/// Writes the text of a hook into a folder of its own, and says how to start it.
+pub(super) fn write_script(script: &Script) -> io::Result<Command> {
+    use std::{io::Write, os::unix::process::CommandExt};
+    let path = script.folder.join("hook");
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path)?;
+    // A form on a page may end its lines as Windows does, and no shell reads that.
+    file.write_all(script.text.replace("\r\n", "\n").as_bytes())?;
+    drop(file);
+    let mut command = if script.text.starts_with("#!") {
+        Command::new(&path)
+    } else {
+        let mut command = Command::new("/bin/sh");
+        command.arg(&path);
+        command
+    };
+    command.current_dir(&script.folder).process_group(0);
     Ok(command)
 }
 

@@ -3,7 +3,10 @@
 //! Who may write there is not read back from access lists. So the folder lies in the state folder, which
 //! the agent itself has closed to all but the system and the administrators, and no other is taken.
 
-use super::folder::{refused, unknown};
+use super::{
+    call::Script,
+    folder::{refused, unknown},
+};
 use crate::paths::StateDir;
 use protocol::Problem;
 use std::{
@@ -68,18 +71,47 @@ pub(super) fn open(folder: &Path, name: &str) -> Result<Opened, Problem> {
 #[expect(clippy::unnecessary_wraps, reason = "on Unix it can fail")]
 pub(super) fn command(opened: &Opened) -> io::Result<Command> {
     let is_powershell = opened.program.extension().is_some_and(|it| it.eq_ignore_ascii_case("ps1"));
-    let mut command = if is_powershell {
-        let shell = system().join(r"WindowsPowerShell\v1.0\powershell.exe");
-        let mut command = Command::new(shell);
-        command
-            .args(["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass", "-File"])
-            .arg(&opened.program);
-        command
-    } else {
-        Command::new(&opened.program)
-    };
+    let mut command =
+        if is_powershell { powershell(&opened.program) } else { Command::new(&opened.program) };
     command.current_dir(&opened.folder);
     Ok(command)
+}
+
+fn powershell(script: &Path) -> Command {
+    let mut command = Command::new(system().join(r"WindowsPowerShell\v1.0\powershell.exe"));
+    command
+        .args(["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass", "-File"])
+        .arg(script);
+    command
+}
+
+/// Writes the text of a hook into a folder of its own, and says how to start it: by PowerShell.
+pub(super) fn write_script(script: &Script) -> io::Result<Command> {
+    let path = script.folder.join("hook.ps1");
+    // Without this mark PowerShell 5 takes the file for one of the machine's own code page.
+    fs::write(&path, format!("\u{feff}{}", script.text))?;
+    let mut command = powershell(&path);
+    command.current_dir(&script.folder);
+    Ok(command)
+}
+
+/// Reads a file that the administrators of this machine alone can have written; `None` when it is not
+/// there.
+pub(super) fn read_own(path: &Path) -> Result<Option<Vec<u8>>, Problem> {
+    let what = format!("The policy file {}", path.display());
+    let closed = StateDir::default_path();
+    if path.parent() != Some(closed.as_path()) {
+        let guidance = format!("Use policy.json in {}.", closed.display());
+        return Err(refused(&what, "lies in a folder that may be open to others", guidance));
+    }
+    match fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let guidance = "Check what it is, and its rights.";
+            Err(refused(&what, &format!("cannot be read: {error}"), guidance))
+        }
+    }
 }
 
 fn system() -> PathBuf {

@@ -410,6 +410,70 @@ async fn an_agent_that_is_stopped_ends_a_hook_and_the_last_one_still_runs() {
     drop(manager);
 }
 
+fn allow_text(bench: &Bench) {
+    fs::write(bench.base.path().join("policy.json"), r#"{"inline_hooks": true}"#).unwrap();
+}
+
+#[tokio::test]
+async fn the_text_of_a_hook_runs_where_the_machine_allows_it_and_leaves_nothing_behind() {
+    let hooks = json!({
+        "before": { "text": "echo \"first $RESTIC_MANAGER_HOOK\"; pwd; cat; exec 1>&2; echo oops\r\n" },
+        "on_success": { "text": "#!/usr/bin/env -S sh -e\necho \"$0\" > ../../../script\nls -l \"$0\"" },
+        "after": "t",
+    });
+    let mut scene = Scene::new(&[("t", TRACE)], hooks).await;
+    allow_text(&scene.bench);
+    let (finished, lines) = scene.run().await;
+    assert_eq!((finished.status, finished.code), (JobStatus::Succeeded, None), "{lines:?}");
+    let said = |stream, line: &str| lines.iter().any(|it| *it == (stream, line.to_owned()));
+    assert!(said(LogStream::Stdout, "hook: first before"), "{lines:?}");
+    assert!(said(LogStream::Stderr, "hook: oops"), "{lines:?}");
+    assert!(
+        said(LogStream::Event, "Running the hook that is written in the plan (before)."),
+        "{lines:?}"
+    );
+    // Nobody else may read or run it.
+    assert!(lines.iter().any(|(_, line)| line.starts_with("hook: -rwx------")), "{lines:?}");
+    let script = scene.read("script");
+    assert!(Path::new(script.trim()).starts_with(scene.bench.state.temporary()), "{script}");
+    assert_eq!(scene.trace(), ["after 1 succeeded"]);
+    assert_eq!(fs::read_dir(scene.bench.state.temporary()).unwrap().count(), 0);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn text_that_the_machine_does_not_allow_stops_everything_before_it_begins() {
+    let text = json!({ "text": "touch ../ran" });
+    for hooks in [json!({ "before": text }), json!({ "before": "t", "after": text })] {
+        let mut scene = Scene::new(&[("t", TRACE)], hooks).await;
+        let (finished, lines) = scene.run().await;
+        assert_eq!(
+            (finished.status, finished.code),
+            (JobStatus::Failed, Some(Code::PolicyForbids)),
+            "{lines:?}"
+        );
+        assert!(finished.error.unwrap().contains("Nothing was done."));
+        assert!(scene.trace().is_empty());
+        assert!(!scene.bench.base.path().join("ran").exists());
+        assert!(!scene.bench.restic.read("calls").contains(" backup "));
+        scene.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn text_that_fails_is_a_hook_that_fails() {
+    let hooks = json!({ "before": { "text": "echo the database is away; exit 4" } });
+    let mut scene = Scene::new(&[], hooks).await;
+    allow_text(&scene.bench);
+    let (finished, lines) = scene.run().await;
+    assert_eq!((finished.status, finished.code), (JobStatus::Failed, Some(Code::HookFailed)));
+    let words = finished.error.unwrap();
+    assert!(words.contains("written in the plan failed with exit code 4"), "{words} {lines:?}");
+    assert!(words.contains("the database is away"), "{words}");
+    assert_eq!(fs::read_dir(scene.bench.state.temporary()).unwrap().count(), 0);
+    scene.stop().await;
+}
+
 #[tokio::test]
 async fn a_hook_that_says_too_much_is_cut_like_the_rest_of_the_log() {
     let flood =
@@ -509,14 +573,19 @@ async fn a_hook_whose_helper_was_killed_is_ended_and_the_run_fails() {
 }
 
 #[tokio::test]
-async fn the_text_of_a_hook_never_runs() {
+async fn the_text_of_version_1_is_under_the_same_policy() {
     let mut scene = Scene::new(&[], json!({})).await;
-    let plan = Schedule { pre_hook: "touch ../it-ran".to_owned(), ..plan(&scene.bench.source()) };
+    let plan =
+        Schedule { pre_hook: "touch ../../../it-ran".to_owned(), ..plan(&scene.bench.source()) };
     scene.session.desire_plan(&scene.manager, 2, &scene.bench.repository(), plan, Vec::new()).await;
-    scene.session.command(run_id(1), scene.manager.number(1), backup()).await;
-    let answer = scene.session.until_answered(run_id(1)).await;
-    assert_eq!((answer.accepted, answer.code), (false, Some(Code::PolicyForbids)));
+    let (finished, _) = scene.run().await;
+    assert_eq!((finished.status, finished.code), (JobStatus::Failed, Some(Code::PolicyForbids)));
     assert_eq!(scene.bench.restic.calls("backup"), 0);
+    assert!(!scene.bench.base.path().join("it-ran").exists());
+    allow_text(&scene.bench);
+    scene.session.run(run_id(2), scene.manager.number(2), backup()).await;
+    assert_eq!(scene.session.until_finished(run_id(2)).await.status, JobStatus::Succeeded);
+    assert!(scene.bench.base.path().join("it-ran").exists());
     scene.stop().await;
 }
 
@@ -535,6 +604,7 @@ async fn the_doctor_names_the_folder_and_what_would_be_refused_and_why() {
     for part in [
         format!("ok   Hooks: 2 files in {}", folder.display()),
         "ok   Hooks: good can run".to_owned(),
+        "ok   Policy: plans run hooks of this machine only".to_owned(),
         format!("look Hooks: refused: The hook {}", folder.join("open").display()),
         "BAD  Hooks of the plan home: This machine has no hook missing".to_owned(),
     ] {

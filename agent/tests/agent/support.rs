@@ -527,6 +527,7 @@ impl Bench {
         let settings = Settings {
             restic: Some(restic.path()),
             hooks_folder: Some(base.path().join("hooks.d")),
+            policy_file: Some(base.path().join("policy.json")),
             ..Settings::default()
         };
         settings.save(&state).unwrap();

@@ -89,10 +89,10 @@ pub struct Schedule {
     /// A [`PlanOptions`]; kept raw so that a newer manager's fields survive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<Value>,
-    /// Version 1's inline hook text; never run by this agent.
+    /// Version 1's text of a hook before the backup.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pre_hook: String,
-    /// Version 1's inline hook text; never run by this agent.
+    /// Version 1's text of a hook at the end.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub post_hook: String,
     /// Whether it may run.

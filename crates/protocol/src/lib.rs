@@ -55,7 +55,7 @@ pub use hello::{
     SeenManager, Welcome,
 };
 pub use ids::{HostId, Incarnation, JournalId, PlanId, RepositoryId, RunId, is_reserved_tag};
-pub use options::{Hooks, PlanOptions};
+pub use options::{Hook, HookText, Hooks, PlanOptions};
 pub use patch::Patch;
 pub use presence::{AwakeInterval, SlotDeferred};
 pub use run::{

@@ -42,22 +42,40 @@ pub struct PlanOptions {
     pub hooks: Hooks,
 }
 
-/// What runs around a backup: names of programs in the endpoint's own folder of hooks.
+/// One hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Hook {
+    /// A program in the endpoint's own folder of hooks.
+    Named(String),
+    /// Text that the plan itself carries.
+    Written(HookText),
+}
+
+/// The text of a hook. It runs only where the endpoint's own policy allows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HookText {
+    /// A script of the system's shell, or of the program that its first line names after `#!`.
+    pub text: String,
+}
+
+/// What runs around a backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Hooks {
     /// Before it. When this fails there is no backup.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub before: Option<String>,
+    pub before: Option<Hook>,
     /// After it when it wrote its snapshot, complete or not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub on_success: Option<String>,
+    pub on_success: Option<Hook>,
     /// After it when it failed, or when the hook before it did. Not when it was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub on_failure: Option<String>,
+    pub on_failure: Option<Hook>,
     /// After it in any case, and last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
+    pub after: Option<Hook>,
     /// How long each may take, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u32>,

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected should stop")]
 
-use protocol::{Frame, FromAgent, ToAgent};
+use protocol::{Frame, FromAgent, Hook, HookText, ToAgent};
 use std::{fs, path::PathBuf};
 
 fn files() -> Vec<PathBuf> {
@@ -61,7 +61,9 @@ fn options_are_read_as_they_were_written() {
     let schedule = &set.schedules[0];
     let options = schedule.options().unwrap();
     assert_eq!(serde_json::to_value(&options).unwrap(), schedule.options.clone().unwrap());
-    assert_eq!(options.hooks.before.as_deref(), Some("dump-database"));
+    assert_eq!(options.hooks.before, Some(Hook::Named("dump-database".to_owned())));
+    let text = "echo it failed".to_owned();
+    assert_eq!(options.hooks.on_failure, Some(Hook::Written(HookText { text })));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::{
     vault::{Vault, VaultError},
 };
 use protocol::{
-    ConfigUpdate, Generation, HostId, HostOs, JobKind, Patch, PlanOptions, RepositoryConfig,
+    ConfigUpdate, Generation, Hook, HostId, HostOs, JobKind, Patch, PlanOptions, RepositoryConfig,
     RepositoryId, Schedule, ScheduleSet,
 };
 use sha2::{Digest, Sha256};
@@ -174,16 +174,26 @@ pub fn compile_version_1(
         config.repo_username = opened.username.map_or(Patch::Clear, Patch::Set);
         config.repo_credential = opened.credential.map_or(Patch::Clear, Patch::Set);
         let of_it = sources.plans.iter().filter(|plan| plan.repository_id == Some(repository.id));
-        schedules = of_it.map(|plan| schedule(plan, sources.os)).collect();
-        for schedule in &mut schedules {
-            schedule.repository_id = None;
-            // Version 1 has a document of its own in this place.
-            schedule.options = None;
-        }
+        let of_version_1 = |plan: &Plan| Schedule {
+            repository_id: None,
+            // Version 1 has a document of its own in this place, and hooks as text alone.
+            options: None,
+            pre_hook: hook_text(plan.options.hooks.before.as_ref()),
+            post_hook: hook_text(plan.options.hooks.after.as_ref()),
+            ..schedule(plan, sources.os)
+        };
+        schedules = of_it.map(of_version_1).collect();
     }
     let version = wire_version(generation);
     let schedules = ScheduleSet { version, schedules, generation: None, digest: None };
     Ok(DesiredState { config, schedules })
+}
+
+fn hook_text(hook: Option<&Hook>) -> String {
+    match hook {
+        Some(Hook::Written(written)) => written.text.clone(),
+        Some(Hook::Named(_)) | None => String::new(),
+    }
 }
 
 fn wire_version(generation: Generation) -> i64 {
@@ -267,7 +277,7 @@ mod tests {
     use super::*;
     use crate::vault::FileKeyStore;
     use jiff::Timestamp;
-    use protocol::{Incarnation, PlanId};
+    use protocol::{HookText, Incarnation, PlanId};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -363,7 +373,7 @@ mod tests {
         let mut sources = sources(&vault(dir.path()));
         sources.plans[0].excludes = vec!["*.iso".to_owned()];
         sources.plans[0].presets = vec!["trash".to_owned(), "of a later version".to_owned()];
-        sources.plans[1].options.hooks.before = Some("dump".to_owned());
+        sources.plans[1].options.hooks.before = Some(Hook::Named("dump".to_owned()));
         let excludes = |os| Sources { os, ..sources.clone() }.schedules()[0].excludes.clone();
         assert_eq!(excludes(HostOs::Windows), ["*.iso", "$RECYCLE.BIN", "$Recycle.Bin"]);
         assert_eq!(excludes(HostOs::Darwin), ["*.iso", "/Users/*/.Trash/*", ".Trashes"]);
@@ -379,6 +389,8 @@ mod tests {
         let vault = vault(dir.path());
         let mut sources = sources(&vault);
         sources.plans[0].options.one_file_system = true;
+        let text = HookText { text: "dump > /x".to_owned() };
+        sources.plans[0].options.hooks.before = Some(Hook::Written(text));
         let generation = generation(Incarnation::new(1, &[1; 10]));
         let state = compile_version_1(&sources, &vault, generation).unwrap();
         assert_eq!(
@@ -390,6 +402,7 @@ mod tests {
         );
         assert_eq!(state.schedules.schedules.len(), 1);
         assert_eq!(state.schedules.schedules[0].options, None);
+        assert_eq!(state.schedules.schedules[0].pre_hook, "dump > /x");
         let nothing = Sources { plans: Vec::new(), repositories: Vec::new(), ..sources };
         let state = compile_version_1(&nothing, &vault, generation).unwrap();
         assert_eq!(state.config.repo_password, Patch::Clear);

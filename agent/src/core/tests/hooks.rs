@@ -23,30 +23,6 @@ fn last_end(world: &World) -> JobFinished {
 }
 
 #[test]
-fn a_plan_with_the_text_of_a_hook_is_refused_by_policy() {
-    let mut world = with_plan(|plan| plan.pre_hook = "pg_dumpall > /srv/dump".to_owned());
-    world.command(1);
-    assert_eq!((answer(&world).accepted, answer(&world).code), (false, Some(Code::PolicyForbids)));
-}
-
-#[test]
-fn a_run_of_the_schedule_with_the_text_of_a_hook_fails_by_policy() {
-    let mut world = with_plan(|plan| {
-        plan.post_hook = "rm /srv/dump".to_owned();
-        plan.cron_expr = "0 * * * *".to_owned();
-    });
-    world.now.wall += jiff::SignedDuration::from_hours(2);
-    let effects =
-        world.brain.handle_timeout(Now { mono: world.brain.poll_timeout().unwrap(), ..world.now });
-    world.execute(effects);
-    let effects = world.brain.handle_probed(RepositoryId::new(2, &[2; 10]), true, world.now);
-    world.execute(effects);
-    assert!(world.running.is_empty());
-    let end = last_end(&world);
-    assert_eq!((end.status, end.code), (JobStatus::Failed, Some(Code::PolicyForbids)));
-}
-
-#[test]
 fn a_hook_that_cannot_be_read_is_never_passed_over() {
     let mut world = with_plan(|plan| plan.options = Some(json!({ "hooks": { "on_moon": "x" } })));
     world.command(1);

@@ -136,7 +136,7 @@ describe('the page of a plan', () => {
     transport.on('PUT', '/api/plans/p1', { ...docs, revision: 8 });
     await userEvent.click(screen.getByLabelText(/^Trash/));
     await fill(/^Upload at most/, '512');
-    await fill(/^Before/, 'dump');
+    await fill('Before', 'dump');
     await userEvent.click(screen.getByLabelText(/^Not while the machine runs on its battery/));
     await userEvent.click(screen.getByLabelText(/^orion/));
     await userEvent.type(screen.getByLabelText(/^All machines with one/), 'DB{Enter}');
@@ -196,6 +196,26 @@ describe('the page of a plan', () => {
     expect(screen.getByLabelText(/^Leave out/)).toHaveValue('*.iso');
   });
 
+  it('sends a script in the place of a name, and never both', async () => {
+    const options = { hooks: { after: { text: 'x' } } };
+    const { transport } = await open(server().on('GET', '/api/plans', [{ ...docs, options }]));
+    transport.on('PUT', '/api/plans/p1', { ...docs, revision: 8 });
+    expect(screen.getByLabelText(/^At the end.*script$/)).toHaveValue('x');
+    await fill(/^Before: script/, 'pg_dumpall > /srv/dump');
+    await fill('Before', 'dump');
+    await click('Save');
+    await waitFor(() =>
+      expect(screen.getByLabelText(/^Before: script/)).toHaveAccessibleDescription(/either a name/),
+    );
+    expect(transport.sent('PUT', '/api/plans/p1')).toEqual([]);
+    await fill('Before', '');
+    await click('Save');
+    const hooks = { before: { text: 'pg_dumpall > /srv/dump' }, after: { text: 'x' } };
+    await waitFor(() =>
+      expect(transport.sent('PUT', '/api/plans/p1')).toMatchObject([{ options: { hooks } }]),
+    );
+  });
+
   it('opens what is folded away when that is refused', async () => {
     const { transport } = await open();
     transport.on('PUT', '/api/plans/p1', () =>
@@ -203,9 +223,9 @@ describe('the page of a plan', () => {
     );
     const more = screen.getByText(/^More: limits/).closest('details');
     expect(more).not.toHaveAttribute('open');
-    await fill(/^At the end/, 'a/b');
+    await fill(/^At the end, in any case$/, 'a/b');
     await click('Save');
-    const field = screen.getByLabelText(/^At the end/);
+    const field = screen.getByLabelText(/^At the end, in any case$/);
     await waitFor(() => expect(field).toHaveAccessibleDescription('No such name.'));
     expect(more).toHaveAttribute('open');
     expect(field).toHaveValue('a/b');

@@ -1201,16 +1201,22 @@ export interface components {
             /** @description The reason in words. */
             message: string;
         };
-        /** @description What runs around a backup: names of programs in the endpoint's own folder of hooks. */
+        /** @description The text of a hook. */
+        HookTextView: {
+            /**
+             * @description A script of the system's shell, or of the program that its first line names after `#!`. Whoever
+             *     may read plans reads it: it is no place for a password.
+             */
+            text: string;
+        };
+        /** @description One hook: the name of a program in the endpoint's own folder of hooks, or text. */
+        HookView: string | components["schemas"]["HookTextView"];
+        /** @description What runs around a backup. */
         HooksView: {
-            /** @description After it in any case, and last. */
-            after?: string | null;
-            /** @description Before it. When this fails there is no backup. */
-            before?: string | null;
-            /** @description After it when it did not. */
-            on_failure?: string | null;
-            /** @description After it when it wrote its snapshot, complete or not. */
-            on_success?: string | null;
+            after?: components["schemas"]["HookView"] | null;
+            before?: components["schemas"]["HookView"] | null;
+            on_failure?: components["schemas"]["HookView"] | null;
+            on_success?: components["schemas"]["HookView"] | null;
             /**
              * Format: int32
              * @description How long each may take, in seconds.

@@ -22,6 +22,7 @@ export type Notice = Schemas['NoticeView'];
 export type PlanForMachineForm = Schemas['PlanForMachineForm'];
 export type Plan = Schemas['PlanView'];
 export type PlanOptions = Schemas['PlanOptionsView'];
+export type Hook = Schemas['HookView'];
 export type Preset = Schemas['PresetView'];
 export type PlanTimes = Schemas['TimesView'];
 export type Progress = Schemas['ProgressView'];

@@ -1,5 +1,5 @@
 // How the backups of a plan run, as a form types it. Pure.
-import type { PlanOptions } from '$lib/api/types';
+import type { Hook as HookOfPlan, PlanOptions } from '$lib/api/types';
 
 /** Whole numbers of the options, by the server's names: what they are called, and in what unit. */
 export const COUNTS = [
@@ -51,7 +51,10 @@ export type Hook = (typeof HOOKS)[number][0];
 export interface TypedOptions {
   counts: Record<Count, string>;
   switches: Record<Switch, boolean>;
+  /** Names of programs on the machine. */
   hooks: Record<Hook, string>;
+  /** Scripts that the plan itself brings along. */
+  scripts: Record<Hook, string>;
   hookSeconds: string;
 }
 
@@ -63,7 +66,10 @@ export const OPTION_FIELDS: readonly string[] = [
 ];
 
 /** What a field says when it holds no number. */
-export const NUMBER_ERROR = 'It is a whole number, or empty.';
+const NUMBER_ERROR = 'It is a whole number, or empty.';
+
+/** What a hook says when it is two. */
+const BOTH_ERROR = 'It is either a name or a script; take one of them away.';
 
 /** Options as a form shows them. */
 export function typedOptions(options: PlanOptions | undefined): TypedOptions {
@@ -75,7 +81,14 @@ export function typedOptions(options: PlanOptions | undefined): TypedOptions {
   return {
     counts: from(COUNTS, (key) => text(options?.[key])),
     switches: from(SWITCHES, (key) => options?.[key] ?? false),
-    hooks: from(HOOKS, (key) => text(options?.hooks?.[key])),
+    hooks: from(HOOKS, (key) => {
+      const hook = options?.hooks?.[key];
+      return typeof hook === 'string' ? hook : '';
+    }),
+    scripts: from(HOOKS, (key) => {
+      const hook = options?.hooks?.[key];
+      return hook && typeof hook !== 'string' ? hook.text : '';
+    }),
     hookSeconds: text(options?.hooks?.timeout_seconds),
   };
 }
@@ -84,26 +97,29 @@ export function typedOptions(options: PlanOptions | undefined): TypedOptions {
 export function typedOption(typed: TypedOptions, field: string): string | undefined {
   if (field === 'options.hooks.timeout_seconds') return typed.hookSeconds;
   const hook = HOOKS.find(([name]) => field === `options.hooks.${name}`);
-  if (hook) return typed.hooks[hook[0]];
+  if (hook) return typed.hooks[hook[0]] + typed.scripts[hook[0]];
   const count = COUNTS.find(([name]) => field === `options.${name}`);
   return count && typed.counts[count[0]];
 }
 
 /** How many of them are set. */
 export function optionsSet(typed: TypedOptions): number {
-  const texts = [...Object.values(typed.counts), ...Object.values(typed.hooks)];
+  const texts = [typed.counts, typed.hooks, typed.scripts].flatMap((all) => Object.values(all));
   const set = texts.filter((text) => text.trim() !== '').length;
   return set + Object.values(typed.switches).filter(Boolean).length;
 }
 
-/** The options as the server takes them, and the fields that hold no number. */
-export function readOptions(typed: TypedOptions): { options: PlanOptions; wrong: string[] } {
-  const wrong: string[] = [];
+/** The options as the server takes them, and the fields that cannot be read, with what is wrong. */
+export function readOptions(typed: TypedOptions): {
+  options: PlanOptions;
+  wrong: [field: string, message: string][];
+} {
+  const wrong: [string, string][] = [];
   const number = (field: string, text: string): number | undefined => {
     const trimmed = text.trim();
     if (trimmed === '') return undefined;
     if (/^\d{1,9}$/.test(trimmed)) return Number(trimmed);
-    wrong.push(field);
+    wrong.push([field, NUMBER_ERROR]);
     return undefined;
   };
   const options: PlanOptions = { ...typed.switches, hooks: {} };
@@ -113,10 +129,17 @@ export function readOptions(typed: TypedOptions): { options: PlanOptions; wrong:
   }
   const hooks = options.hooks ?? {};
   for (const [name] of HOOKS) {
-    const hook = typed.hooks[name].trim();
-    if (hook !== '') hooks[name] = hook;
+    const hook = hookOf(typed.hooks[name].trim(), typed.scripts[name]);
+    if (hook === 'both') wrong.push([`options.hooks.${name}`, BOTH_ERROR]);
+    else if (hook) hooks[name] = hook.is;
   }
   const seconds = number('options.hooks.timeout_seconds', typed.hookSeconds);
   if (seconds !== undefined) hooks.timeout_seconds = seconds;
   return { options, wrong };
+}
+
+/** A hook by its name or with its script. */
+function hookOf(name: string, script: string): { is: HookOfPlan } | 'both' | undefined {
+  if (script.trim() === '') return name === '' ? undefined : { is: name };
+  return name === '' ? { is: { text: script } } : 'both';
 }

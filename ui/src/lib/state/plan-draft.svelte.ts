@@ -1,12 +1,6 @@
 // A plan as it is typed: several paths or patterns one a line, counts as text.
 import type { Plan, PlanOptions, Retention } from '$lib/api/types';
-import {
-  NUMBER_ERROR,
-  OPTION_FIELDS,
-  readOptions,
-  typedOption,
-  typedOptions,
-} from '$lib/domain/plan-options';
+import { OPTION_FIELDS, readOptions, typedOption, typedOptions } from '$lib/domain/plan-options';
 import { KEEPS, lines, readRetention, type Keep } from '$lib/domain/retention';
 import { USUAL_TIMES } from '$lib/domain/times';
 
@@ -153,8 +147,7 @@ export class PlanDraft {
   /** What is typed as the server takes it, or the fields that cannot be read, with what is wrong. */
   read(): { fields: PlanFields } | { wrong: [field: string, message: string][] } {
     const retention = readRetention(this.keep);
-    const { options, wrong } = readOptions(this.options);
-    const errors = wrong.map((field): [string, string] => [field, NUMBER_ERROR]);
+    const { options, wrong: errors } = readOptions(this.options);
     if (typeof retention === 'string') errors.unshift(['retention', COUNT_ERROR]);
     if (typeof retention === 'string' || errors.length > 0) return { wrong: errors };
     const within = this.#keepWithin ? { keep_within: this.#keepWithin } : undefined;

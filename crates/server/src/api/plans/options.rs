@@ -1,7 +1,7 @@
 //! How the backups of a plan run, as the API has it, and what that must be like.
 
 use crate::api::error::{ApiError, ApiResult};
-use protocol::{Hooks, PlanOptions};
+use protocol::{Hook, HookText, Hooks, PlanOptions};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use utoipa::ToSchema;
@@ -46,32 +46,69 @@ pub struct PlanOptionsView {
     pub hooks: HooksView,
 }
 
-/// What runs around a backup: names of programs in the endpoint's own folder of hooks.
+/// One hook: the name of a program in the endpoint's own folder of hooks, or text.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum HookView {
+    /// The name.
+    Named(String),
+    /// Text, which runs only where the endpoint's own policy allows it.
+    Written(HookTextView),
+}
+
+/// The text of a hook.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HookTextView {
+    /// A script of the system's shell, or of the program that its first line names after `#!`. Whoever
+    /// may read plans reads it: it is no place for a password.
+    pub text: String,
+}
+
+impl From<Hook> for HookView {
+    fn from(hook: Hook) -> Self {
+        match hook {
+            Hook::Named(name) => Self::Named(name),
+            Hook::Written(HookText { text }) => Self::Written(HookTextView { text }),
+        }
+    }
+}
+
+impl From<HookView> for Hook {
+    fn from(hook: HookView) -> Self {
+        match hook {
+            HookView::Named(name) => Self::Named(name),
+            HookView::Written(HookTextView { text }) => Self::Written(HookText { text }),
+        }
+    }
+}
+
+/// What runs around a backup.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HooksView {
     /// Before it. When this fails there is no backup.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub before: Option<String>,
+    pub before: Option<HookView>,
     /// After it when it wrote its snapshot, complete or not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub on_success: Option<String>,
+    pub on_success: Option<HookView>,
     /// After it when it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub on_failure: Option<String>,
+    pub on_failure: Option<HookView>,
     /// After it in any case, and last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
+    pub after: Option<HookView>,
     /// How long each may take, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u32>,
 }
 
 macro_rules! same_fields {
-    ($from:ty => $to:ident { $($field:ident),* } $(, $part:ident)?) => {
+    ($from:ty => $to:ident { $($field:ident),* }, $part:ident) => {
         impl From<$from> for $to {
             fn from(it: $from) -> Self {
-                Self { $($field: it.$field,)* $($part: it.$part.into())? }
+                Self { $($field: it.$field,)* $part: it.$part.into() }
             }
         }
     };
@@ -86,7 +123,17 @@ macro_rules! option_fields {
 }
 macro_rules! hook_fields {
     ($from:ty => $to:ident) => {
-        same_fields!($from => $to { before, on_success, on_failure, after, timeout_seconds });
+        impl From<$from> for $to {
+            fn from(it: $from) -> Self {
+                Self {
+                    before: it.before.map(Into::into),
+                    on_success: it.on_success.map(Into::into),
+                    on_failure: it.on_failure.map(Into::into),
+                    after: it.after.map(Into::into),
+                    timeout_seconds: it.timeout_seconds,
+                }
+            }
+        }
     };
 }
 option_fields!(PlanOptions => PlanOptionsView);
@@ -106,6 +153,8 @@ const MAX_STALL_MINUTES: u32 = 24 * 60;
 /// A day.
 const MAX_HOOK_SECONDS: u32 = 24 * 60 * 60;
 const MAX_HOOK_NAME: usize = 64;
+/// A script that is longer belongs into the machine's folder of hooks.
+const MAX_HOOK_TEXT: usize = 16 * 1024;
 
 /// Reads the options of a form.
 ///
@@ -127,15 +176,13 @@ pub fn read(form: PlanOptionsView) -> ApiResult<PlanOptions> {
     within("stall_minutes", "minutes", options.stall_minutes, 1..=MAX_STALL_MINUTES)?;
     let hooks = &options.hooks;
     within("hooks.timeout_seconds", "seconds", hooks.timeout_seconds, 1..=MAX_HOOK_SECONDS)?;
-    for (field, name) in [
+    for (field, hook) in [
         ("before", &hooks.before),
         ("on_success", &hooks.on_success),
         ("on_failure", &hooks.on_failure),
         ("after", &hooks.after),
     ] {
-        if name.as_deref().is_some_and(|name| !is_hook_name(name)) {
-            let message = "The name of a hook has 1 to 64 letters, digits, dots, dashes and \
-                           underscores, and does not begin with a dot or a dash.";
+        if let Some(message) = hook.as_ref().and_then(wrong) {
             return Err(ApiError::invalid(&format!("options.hooks.{field}"), message));
         }
     }
@@ -162,6 +209,23 @@ fn within(
     }
 }
 
+/// Why this cannot be a hook.
+fn wrong(hook: &Hook) -> Option<&'static str> {
+    match hook {
+        Hook::Named(name) if !is_hook_name(name) => Some(
+            "The name of a hook has 1 to 64 letters, digits, dots, dashes and underscores, and does \
+             not begin with a dot or a dash.",
+        ),
+        Hook::Written(HookText { text }) if text.trim().is_empty() || text.contains('\0') => {
+            Some("The text of a hook is a script, and not empty.")
+        }
+        Hook::Written(HookText { text }) if text.len() > MAX_HOOK_TEXT => Some(
+            "The text of a hook has at most 16 KiB. Put a longer one into the machine's folder of hooks.",
+        ),
+        Hook::Named(_) | Hook::Written(_) => None,
+    }
+}
+
 /// Whether a hook may have this name: it is a plain file in one folder, and never an option or hidden.
 fn is_hook_name(name: &str) -> bool {
     (1..=MAX_HOOK_NAME).contains(&name.len())
@@ -180,6 +244,16 @@ mod tests {
         }
         for bad in ["", ".hidden", "-x", "..", "a/b", "a\\b", "a b", "ä", "a;b", &"x".repeat(65)] {
             assert!(!is_hook_name(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_hook_is_a_script_of_bounded_length() {
+        let text = |text: String| Hook::Written(HookText { text });
+        assert_eq!(wrong(&text("echo hello\n".to_owned())), None);
+        assert_eq!(wrong(&text("x".repeat(16 * 1024))), None);
+        for bad in [String::new(), " \n".to_owned(), "a\0".to_owned(), "x".repeat(16 * 1024 + 1)] {
+            assert!(wrong(&text(bad.clone())).is_some(), "{bad:?}");
         }
     }
 

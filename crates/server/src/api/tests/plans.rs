@@ -206,6 +206,7 @@ async fn options_that_make_no_sense_are_refused_at_their_field() {
         (json!({"hooks": {"on_success": "-x"}}), "options.hooks.on_success"),
         (json!({"hooks": {"on_failure": ".x"}}), "options.hooks.on_failure"),
         (json!({"hooks": {"after": ""}}), "options.hooks.after"),
+        (json!({"hooks": {"after": {"text": " "}}}), "options.hooks.after"),
         (json!({"hooks": {"after": "x", "timeout_seconds": 0}}), "options.hooks.timeout_seconds"),
     ] {
         let form = json!({"name": "etc", "repository_id": repository, "paths": ["/etc"],
