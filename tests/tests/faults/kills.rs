@@ -44,7 +44,7 @@ async fn fifty_kills_at_any_moment_lose_nothing_and_do_nothing_twice() {
         rounds.play().await;
     }
     rounds.come_to_rest().await;
-    rounds.judge().await;
+    println!("{}", rounds.judge().await);
 }
 
 /// Who dies in a round.
@@ -218,7 +218,8 @@ impl Rounds {
         self.look().await;
     }
 
-    async fn judge(&mut self) {
+    /// Holds what must hold in the end, and tells how the runs ended.
+    async fn judge(&mut self) -> String {
         let written = told::written(&self.fleet.agent).await.unwrap();
         let runs = runs(&self.fleet.api).await;
         let known: BTreeSet<String> = runs.iter().map(|run| text(run, "id").unwrap()).collect();
@@ -245,13 +246,13 @@ impl Rounds {
                 assert!(slots.insert(slot.to_owned()), "{slot} was served twice");
             }
         }
-        println!("{ends:?}, {} by the clock", slots.len());
         one_at_a_time(&runs);
         let notices = self.fleet.api.get("/api/notices").await.unwrap();
         assert_eq!(notices, json!([]), "nothing of this is for a person to decide");
         // Rounds in which nobody died in the middle of anything would show nothing.
         assert!(ends["succeeded"] > 5 && ends["interrupted"] > 3, "{ends:?}");
         self.judge_repository(&runs).await;
+        format!("{ends:?}, {} by the clock", slots.len())
     }
 
     async fn judge_repository(&mut self, runs: &[Value]) {
