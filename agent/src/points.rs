@@ -95,6 +95,10 @@ pub enum Mistake {
     ForgetSlots,
     /// After a restart nobody reads what the agent before it did last.
     ForgetToRead,
+    /// Nobody knows which commands were carried out.
+    ForgetExecuted,
+    /// The end of a run that an earlier agent began is not told.
+    ElideOutcome,
 }
 
 // Simulated agents live in one thread, so that worlds in several threads know nothing of each other.

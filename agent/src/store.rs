@@ -4,39 +4,48 @@
 //! on macOS, where a plain sync stops at the drive's cache), because what was committed is told to
 //! the manager as done.
 
+mod bound;
+mod damage;
 mod error;
 mod plans;
+mod transaction;
 
+pub use bound::BOUND;
+pub use damage::{Begin, Damage, Opened};
 pub use error::StoreError;
 
 use crate::{
     core::{Change, Memory, Process, Run, RunState, Series, View},
-    journal::{Journal, Record, Room},
+    journal::{Journal, Kept, Record, Room},
     paths::close_file,
 };
-use error::{Result, chain_hash, inconsistent, json, parse, signed, time, unsigned};
+use bound::Bound;
+use damage::OpenMark;
+use error::{Result, chain_hash, inconsistent, json, parse, record, signed, time, unsigned};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
     Code, CommandNumber, FromAgent, Incarnation, JournalId, JournalState, RepoStats, RepositoryId,
-    RunId, RunSpec, Secret, Snapshot,
-    journal::{ChainHash, JournalGap},
+    RunId, RunSpec, Secret, Snapshot, journal::JournalGap,
 };
 use sqlx::{
     Connection, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use std::path::Path;
+use transaction::within;
 
 /// How long acknowledged records and ended runs stay, so that a rebuilt manager gets them back.
 pub const HISTORY: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// The most acknowledged records that stay, whatever their age.
-pub const HISTORY_RECORDS: u64 = 300_000;
+/// No record has a higher number: SQLite's integers are signed.
+const MAX_SEQ: u64 = u64::MAX >> 1;
 
 /// The agent's database.
 #[derive(Debug)]
 pub struct Store {
     connection: SqliteConnection,
+    bound: Bound,
+    _open: Option<OpenMark>,
 }
 
 impl Store {
@@ -55,6 +64,8 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .pragma("fullfsync", "ON")
+            // 512 KiB: the less waits beside the database, the less it has to grow by when the disk is full.
+            .pragma("wal_autocheckpoint", "128")
             .busy_timeout(std::time::Duration::from_secs(5));
         let mut connection = SqliteConnection::connect_with(&options).await?;
         sqlx::migrate!("../migrations/agent").run(&mut connection).await?;
@@ -68,7 +79,7 @@ impl Store {
         )
         .execute(&mut connection)
         .await?;
-        Ok(Self { connection })
+        Ok(Self { connection, bound: Bound::default(), _open: Some(OpenMark::set(path)?) })
     }
 
     /// Opens the database only to look at it, beside a running agent.
@@ -77,7 +88,12 @@ impl Store {
     /// When it is missing or SQLite says so.
     pub async fn open_to_read(path: &Path) -> Result<Self> {
         let options = SqliteConnectOptions::new().filename(path).read_only(true);
-        Ok(Self { connection: SqliteConnection::connect_with(&options).await? })
+        Self::unmarked(&options).await
+    }
+
+    async fn unmarked(options: &SqliteConnectOptions) -> Result<Self> {
+        let connection = SqliteConnection::connect_with(options).await?;
+        Ok(Self { connection, bound: Bound::default(), _open: None })
     }
 
     /// Everything the agent remembers.
@@ -206,11 +222,14 @@ impl Store {
     /// # Errors
     /// When SQLite says so; then none of them is written.
     pub async fn commit(&mut self, changes: &[Change]) -> Result<()> {
-        let mut transaction = self.connection.begin().await?;
-        for change in changes {
-            apply(&mut transaction, change).await?;
-        }
-        transaction.commit().await?;
+        within(&mut self.connection, async |connection| {
+            for change in changes {
+                apply(connection, change).await?;
+            }
+            Ok(())
+        })
+        .await?;
+        self.bound.note(changes);
         Ok(())
     }
 
@@ -242,16 +261,18 @@ impl Store {
         Ok(records)
     }
 
-    /// The hash after a record; none when the record is not there.
+    /// What is left of a record.
     ///
     /// # Errors
     /// When SQLite says so, or something makes no sense.
-    pub async fn hash_at(&mut self, seq: u64) -> Result<Option<ChainHash>> {
-        let seq = signed(seq);
-        let hash = sqlx::query_scalar!("SELECT hash FROM record WHERE seq = ?", seq)
-            .fetch_optional(&mut self.connection)
-            .await?;
-        hash.map(|bytes| chain_hash("record", &bytes)).transpose()
+    pub async fn kept_at(&mut self, seq: u64) -> Result<Kept> {
+        let room = Room { after: seq.saturating_sub(1), up_to: MAX_SEQ, records: 1, bytes: 0 };
+        let next = self.fetch(room).await?.pop();
+        Ok(match next {
+            Some(record) if record.seq == seq => Kept::Hash(record.hash),
+            Some(record) if record.elided().is_some_and(|it| it.first_seq <= seq) => Kept::LeftOut,
+            Some(_) | None => Kept::Nothing,
+        })
     }
 
     /// Starts a new journal: a gap that names what the old one may have lost, then everything of
@@ -280,29 +301,30 @@ impl Store {
         let gap = gap.encode().map_err(|error| inconsistent("record", "payload", "gap", error))?;
         let mut records = vec![journal.append(&gap.kind, gap.payload.get().to_owned(), None, now)];
         for record in kept {
-            records.push(journal.append(&record.kind, record.payload, record.run_id, record.at));
+            records.push(journal.adopt(record));
         }
         let state = journal.state();
         let (id, base) = (state.id.to_string(), state.base_hash.as_bytes().to_vec());
-        let mut transaction = self.connection.begin().await?;
-        sqlx::query!("DELETE FROM record").execute(&mut *transaction).await?;
-        sqlx::query!(
+        within(&mut self.connection, async |connection| {
+            sqlx::query!("DELETE FROM record").execute(&mut *connection).await?;
+            sqlx::query!(
             "UPDATE agent_state SET journal_id = ?, base_hash = ?, first_seq = 1, acked_seq = 0 \
              WHERE id = 1",
             id,
             base
         )
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await?;
-        for record in &records {
-            insert_record(&mut transaction, record).await?;
-        }
-        transaction.commit().await?;
+            for record in &records {
+                insert_record(connection, record).await?;
+            }
+            Ok(())
+        })
+        .await?;
         Ok(state)
     }
 
-    /// Lets go of acknowledged records and ended runs that are older than the history, or more than
-    /// it holds. Gives back where the journal stands and which runs are gone.
+    /// Lets go of acknowledged records and ended runs that are older than the history. Gives back where the journal stands and which runs are gone.
     ///
     /// # Errors
     /// When SQLite says so, or something makes no sense.
@@ -315,34 +337,39 @@ impl Store {
             sqlx::query_scalar!("SELECT MIN(seq) FROM record WHERE at_ms >= ?", since)
                 .fetch_one(&mut self.connection)
                 .await?;
-        let by_age = first_young.map_or(acked, |seq| seq - 1);
-        let by_count = signed(state.head.saturating_sub(HISTORY_RECORDS));
-        let last = by_age.max(by_count).min(acked);
-        let mut transaction = self.connection.begin().await?;
-        let hash = sqlx::query_scalar!("SELECT hash FROM record WHERE seq = ?", last)
-            .fetch_optional(&mut *transaction)
-            .await?;
-        if let Some(hash) = hash {
-            sqlx::query!("DELETE FROM record WHERE seq <= ?", last)
-                .execute(&mut *transaction)
-                .await?;
-            let first = last + 1;
-            sqlx::query!(
-                "UPDATE agent_state SET first_seq = ?, base_hash = ? WHERE id = 1",
-                first,
-                hash
+        let last = first_young.map_or(acked, |seq| seq - 1).min(acked);
+        let gone = within(&mut self.connection, async |connection| {
+            // One that stands for many goes with the last of them.
+            let newest = sqlx::query!(
+                "SELECT seq, hash FROM record WHERE seq <= ? ORDER BY seq DESC LIMIT 1",
+                last
             )
-            .execute(&mut *transaction)
+            .fetch_optional(&mut *connection)
             .await?;
-        }
-        let gone = sqlx::query_scalar!(
-            "DELETE FROM run WHERE finished_ms < ? \
+            if let Some(newest) = newest {
+                let (last, hash) = (newest.seq, newest.hash);
+                sqlx::query!("DELETE FROM record WHERE seq <= ?", last)
+                    .execute(&mut *connection)
+                    .await?;
+                let first = last + 1;
+                sqlx::query!(
+                    "UPDATE agent_state SET first_seq = ?, base_hash = ? WHERE id = 1",
+                    first,
+                    hash
+                )
+                .execute(&mut *connection)
+                .await?;
+            }
+            let gone = sqlx::query_scalar!(
+                "DELETE FROM run WHERE finished_ms < ? \
              AND id NOT IN (SELECT run_id FROM record WHERE run_id IS NOT NULL) RETURNING id",
-            since
-        )
-        .fetch_all(&mut *transaction)
+                since
+            )
+            .fetch_all(&mut *connection)
+            .await?;
+            Ok(gone)
+        })
         .await?;
-        transaction.commit().await?;
         let gone: Result<Vec<RunId>> = gone.iter().map(|id| parse("run", "id", id, id)).collect();
         Ok((self.journal().await?, gone?))
     }
@@ -587,25 +614,6 @@ impl RunRow {
             attempt: u32::try_from(unsigned(self.attempt)).unwrap_or(u32::MAX),
         })
     }
-}
-
-fn record(
-    seq: i64,
-    kind: String,
-    payload: String,
-    hash: &[u8],
-    run_id: Option<String>,
-    at_ms: i64,
-) -> Result<Record> {
-    let row = seq.to_string();
-    Ok(Record {
-        seq: unsigned(seq),
-        kind,
-        payload,
-        hash: chain_hash("record", hash)?,
-        run_id: run_id.map(|text| parse("record", "run_id", &row, &text)).transpose()?,
-        at: time("record", "at_ms", &row, at_ms)?,
-    })
 }
 
 fn state_word(state: RunState) -> &'static str {

@@ -17,6 +17,7 @@
 //! `invariants`. [`simulate()`] runs many worlds.
 
 mod admin;
+mod copies;
 pub mod disk;
 mod faults;
 mod invariants;
@@ -24,9 +25,11 @@ mod machine;
 mod manager;
 mod network;
 mod office;
+mod pauses;
 mod process;
 mod restic;
 pub mod simulate;
+mod slots;
 mod template;
 
 pub use faults::Met;
@@ -34,6 +37,7 @@ pub use simulate::{Mistake, Report, simulate};
 
 use crate::dice::Dice;
 use anyhow::Result;
+use copies::{Act, Copied, Tale};
 use disk::Disk;
 use invariants::Seen;
 use jiff::{SignedDuration, Timestamp};
@@ -42,6 +46,7 @@ use network::Line;
 use office::{Office, Up};
 use protocol::RepositoryId;
 use restic::{Process, Repository};
+use slots::Story;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 use template::Template;
 
@@ -80,6 +85,8 @@ enum Event {
     Boot(usize),
     /// A machine wakes up.
     Resume(usize),
+    /// There is room on a machine's disk again.
+    Room(usize),
     /// A process does what comes next.
     Step(u32),
     /// Something comes of what an agent of this life began beside its runs.
@@ -88,6 +95,8 @@ enum Event {
     Admin,
     /// Something goes wrong.
     Fault,
+    /// The tale of the world goes on.
+    Act(Act),
     /// It is looked whether all has come to rest.
     Look,
 }
@@ -111,6 +120,8 @@ pub struct World {
     up: Option<Up>,
     /// How far the manager's clock is ahead.
     office_skew: SignedDuration,
+    /// Until when there is no room on the manager's disk.
+    office_full_until: Duration,
     /// When records are taken in next.
     intake: Option<(Duration, u64)>,
     lines: BTreeMap<u64, Line>,
@@ -120,6 +131,15 @@ pub struct World {
     network_away_until: Duration,
     /// Things that agents began beside their runs and that have not ended.
     beside: usize,
+    tale: Tale,
+    copied: Option<Copied>,
+    /// Whether nobody moves a clock.
+    has_right_clocks: bool,
+    /// Whether plans run seldom and fail often, so that they are tried again.
+    is_patient: bool,
+    /// Whether the admin has made their plans seldom.
+    is_settled: bool,
+    stories: BTreeMap<usize, Story>,
     faults_until: Duration,
     is_calm: bool,
     met: Met,
@@ -168,7 +188,16 @@ impl World {
             3..=4 => 2,
             _ => template::MACHINES,
         };
+        let tale = Tale::draw(dice.below(10));
+        let is_patient = dice.below(10) == 0;
+        let faults_for = if is_patient { 1_300 } else { 240 };
         let mut world = Self {
+            tale,
+            copied: None,
+            has_right_clocks: dice.below(3) == 0,
+            is_patient,
+            is_settled: false,
+            stories: BTreeMap::new(),
             now: Duration::ZERO,
             began,
             queue: BTreeMap::new(),
@@ -177,13 +206,14 @@ impl World {
             office,
             up: None,
             office_skew: SignedDuration::ZERO,
+            office_full_until: Duration::ZERO,
             intake: None,
             lines: BTreeMap::new(),
             processes: BTreeMap::new(),
             repositories: BTreeMap::new(),
             network_away_until: Duration::ZERO,
             beside: 0,
-            faults_until: Duration::from_secs(240 + dice.below(700)),
+            faults_until: Duration::from_secs(faults_for + dice.below(700)),
             is_calm: false,
             met: Met::default(),
             seen: Seen::default(),
@@ -200,6 +230,8 @@ impl World {
         world.after(Duration::from_secs(10), Event::Admin);
         world.after(Duration::from_secs(20), Event::Fault);
         world.after(Duration::from_secs(30), Event::Sweep);
+        let wait = world.millis(15_000, 200_000);
+        world.after(wait, Event::Act(Act::Copy));
         Ok(world)
     }
 
@@ -246,10 +278,12 @@ impl World {
             Event::Dial(machine, life) => self.dial(machine, life),
             Event::Boot(machine) => self.boot(machine).await?,
             Event::Resume(machine) => self.resume(machine),
+            Event::Room(machine) => self.make_room(machine),
             Event::Step(process) => self.step(process),
             Event::Beside(machine, life, side) => self.came_beside(machine, life, *side),
             Event::Admin => self.administer().await?,
             Event::Fault => self.go_wrong()?,
+            Event::Act(act) => self.play(act).await?,
             Event::Look => {}
         }
         Ok(())
@@ -276,6 +310,7 @@ impl World {
         self.is_calm = true;
         say!(self, "world", "from now on nothing goes wrong");
         self.end_faults();
+        self.end_tale().await?;
         if self.up.is_none() {
             self.open_office().await?;
         }

@@ -1,6 +1,7 @@
 //! Commands: written down, answered, begun on their `go`, and never twice.
 
 use super::{Brain, Change, Effect, Now, Outcome, Run, RunState, order::resolve, send};
+use crate::points::{self, Mistake};
 use protocol::{
     CancelReason, Code, CommandCancel, CommandNumber, CommandResult, CommandRun, FromAgent,
     JobStatus, Problem, RunId, RunSpec,
@@ -19,16 +20,24 @@ impl Brain {
             return send(&FromAgent::CommandResult(answer)).into_iter().collect();
         };
         let mut effects = self.see(number);
-        effects.extend(match self.runs.get(&command.job_id) {
-            Some(run) => {
-                let answer =
-                    run.refusal.clone().unwrap_or_else(|| CommandResult::accepted(command.job_id));
-                self.answer(answer)
-            }
-            // Struck off before it was seen: its end is in the journal already.
-            None if self.is_struck(number) => self.answer(CommandResult::accepted(command.job_id)),
-            None => self.take(command, number, now),
-        });
+        let is_forgotten = points::is_planted(Mistake::ForgetExecuted);
+        let known = self.runs.get(&command.job_id);
+        effects.extend(
+            match known.filter(|run| run.state == RunState::Accepted || !is_forgotten) {
+                Some(run) => {
+                    let answer = run
+                        .refusal
+                        .clone()
+                        .unwrap_or_else(|| CommandResult::accepted(command.job_id));
+                    self.answer(answer)
+                }
+                // Struck off before it was seen: its end is in the journal already.
+                None if self.is_struck(number) && !is_forgotten => {
+                    self.answer(CommandResult::accepted(command.job_id))
+                }
+                None => self.take(command, number, now),
+            },
+        );
         effects
     }
 
@@ -162,8 +171,12 @@ impl Brain {
         now: Now,
     ) -> Vec<Effect> {
         self.queue.retain(|queued| *queued != run_id);
-        let number = self.runs.get(&run_id).and_then(|run| run.number);
+        let run = self.runs.get(&run_id);
+        let number = run.and_then(|run| run.number);
+        // What kept it waiting was told for its slot, which has its end now.
+        let plan = run.filter(|run| run.slot.is_some()).and_then(|run| run.spec.plan_id());
         let mut effects = number.map_or_else(Vec::new, |number| self.strike(number));
+        effects.extend(self.end_deferral(plan));
         effects.extend(self.finish(run_id, Outcome::plain(status, Some(problem)), now));
         effects
     }

@@ -99,11 +99,10 @@ impl Brain {
         told.into_iter().chain([begun]).collect()
     }
 
-    /// Looks at the clocks if it is time to.
+    /// Looks at the clocks. That the machine was away is noticed whenever somebody looks, such as before a
+    /// hello; the rest is done when it is time to.
     pub(super) fn look_at_clock(&mut self, now: Now) -> Vec<Effect> {
-        if self.presence.due().is_none_or(|due| due > now.mono) {
-            return Vec::new();
-        }
+        let Some(due) = self.presence.due() else { return Vec::new() };
         if self.presence.was_away(now) {
             let mut effects = self.wake_up(now);
             // What a connection was before the sleep it hardly is after it, and the manager is to hear
@@ -112,6 +111,9 @@ impl Brain {
                 effects.push(Effect::Disconnect { redial: Redial::Now, problem: None });
             }
             return effects;
+        }
+        if due > now.mono {
+            return Vec::new();
         }
         self.presence.looked = Some(Look { now, slept: self.presence.slept });
         let Some(awake) = &mut self.presence.awake else { return Vec::new() };

@@ -150,6 +150,17 @@ impl Brain {
         used.into_iter().filter_map(|id| self.read(id)).collect()
     }
 
+    /// After a hold, or in a new journal, this state or a copy of it was somewhere else meanwhile: what
+    /// the repositories hold is looked at anew.
+    pub(super) fn read_what_is_doubtful(&mut self) -> Vec<Effect> {
+        if !std::mem::take(&mut self.is_view_doubtful) {
+            return Vec::new();
+        }
+        let all = self.desired.as_ref().map_or(&[][..], |desired| &desired.repositories);
+        let all: Vec<RepositoryId> = all.iter().map(|repository| repository.id).collect();
+        all.into_iter().filter_map(|id| self.read(id)).collect()
+    }
+
     fn take_reading(&mut self, id: RepositoryId, reading: Reading) -> Vec<Effect> {
         let before = self.views.get(&id);
         // The manager takes no reading that is older than the one it has. This one is newer, whatever the

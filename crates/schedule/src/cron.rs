@@ -151,7 +151,7 @@ impl Cron {
     /// The last time up to this moment, itself included; `None` where the calendar begins.
     #[must_use]
     pub fn last_until(&self, until: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        let wall = Wall::at(until, zone);
+        let wall = Wall::latest_shown(until, zone)?;
         self.pattern.find_previous_occurrence(&wall, true).ok()?.first_shown(zone)
     }
 

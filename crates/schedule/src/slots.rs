@@ -133,6 +133,8 @@ pub struct Known<Id> {
 pub struct Slot<Id> {
     /// The slot.
     pub at: Timestamp,
+    /// By when its run should have begun.
+    pub late: Timestamp,
     /// What became of it.
     pub standing: Standing,
     /// The run that served it or made up for it.
@@ -182,10 +184,43 @@ impl<Id: Copy> Known<Id> {
     /// the way before says nothing of them.
     #[must_use]
     pub fn slots(&self, times: &[Time], since: Timestamp, now: Timestamp) -> Vec<Slot<Id>> {
-        times.iter().map(|time| self.slot(*time, since, now)).collect()
+        self.slots_until(times, since, None, now)
     }
 
-    fn slot(&self, time: Time, since: Timestamp, now: Timestamp) -> Slot<Id> {
+    /// As [`Known::slots`], of a plan that had these times until it had others. What the machine had not
+    /// begun by then it never will; where that was before it was late, no slot is left.
+    #[must_use]
+    pub fn slots_until(
+        &self,
+        times: &[Time],
+        since: Timestamp,
+        ended: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Vec<Slot<Id>> {
+        let ended = ended.unwrap_or(Timestamp::MAX);
+        let is_left = |slot: &Slot<Id>, time: &Time| match slot.standing {
+            Standing::Asleep | Standing::Missed => time.late <= ended,
+            Standing::Due
+            | Standing::Running
+            | Standing::Ran
+            | Standing::Covered
+            | Standing::Skipped
+            | Standing::Waiting
+            | Standing::Unknown
+            | Standing::Cancelled
+            | Standing::Partial
+            | Standing::Interrupted
+            | Standing::Failed => true,
+        };
+        times
+            .iter()
+            .map(|time| (self.slot(*time, since, ended, now), time))
+            .filter(|(slot, time)| is_left(slot, time))
+            .map(|(slot, _)| slot)
+            .collect()
+    }
+
+    fn slot(&self, time: Time, since: Timestamp, ended: Timestamp, now: Timestamp) -> Slot<Id> {
         let Time { slot: at, late } = time;
         // The runs of this slot, and after them those of later ones.
         let from = self.runs.partition_point(|run| run.slot < at);
@@ -194,16 +229,16 @@ impl<Id: Copy> Known<Id> {
             // Of a machine that was not heard of since, nobody knows whether it still runs.
             let is_silent = run.outcome == Outcome::Going && self.is_silent(now);
             let standing = if is_silent { Standing::Unknown } else { run.outcome.standing() };
-            return Slot { at, standing, run: Some(run.id) };
+            return Slot { at, late, standing, run: Some(run.id) };
         }
         let next = later.first();
         let makes_up = next.and_then(|next| telling(of_first_slot(later, next.slot).0));
         match makes_up.map(|run| (run.outcome, run.id)) {
             Some((Outcome::Succeeded, id)) => {
-                return Slot { at, standing: Standing::Covered, run: Some(id) };
+                return Slot { at, late, standing: Standing::Covered, run: Some(id) };
             }
             Some((Outcome::Partial, id)) => {
-                return Slot { at, standing: Standing::Partial, run: Some(id) };
+                return Slot { at, late, standing: Standing::Partial, run: Some(id) };
             }
             Some((
                 Outcome::Going | Outcome::Failed | Outcome::Cancelled | Outcome::Interrupted,
@@ -216,7 +251,7 @@ impl<Id: Copy> Known<Id> {
             |run: Option<&Served<Id>>| run.is_some_and(|it| it.outcome == Outcome::Going);
         let standing = if (is_going(busy) || is_going(makes_up)) && !self.is_silent(now) {
             Standing::Due
-        } else if let Some(obstacle) = self.obstacle(time, since, next) {
+        } else if let Some(obstacle) = self.obstacle(time, (since, ended), next) {
             match obstacle {
                 Obstacle::Repository => Standing::Waiting,
                 Obstacle::Gate => Standing::Skipped,
@@ -228,10 +263,11 @@ impl<Id: Copy> Known<Id> {
         } else {
             let free = busy.and_then(|run| run.finished).map_or(at, |finished| finished.max(at));
             let needs = late.duration_since(at);
-            let until = next.map_or(self.heard_until, |next| next.started.min(self.heard_until));
+            let until = ended.min(self.heard_until);
+            let until = next.map_or(until, |next| next.started.min(until));
             if self.was_awake_for(needs, free, until) { Standing::Missed } else { Standing::Asleep }
         };
-        Slot { at, standing, run: None }
+        Slot { at, late, standing, run: None }
     }
 
     /// What stood in the way of this slot when last something did: after the run before it, and before a
@@ -239,13 +275,15 @@ impl<Id: Copy> Known<Id> {
     fn obstacle(
         &self,
         time: Time,
-        since: Timestamp,
+        (since, ended): (Timestamp, Timestamp),
         next: Option<&Served<Id>>,
     ) -> Option<Obstacle> {
         let served = self.runs[..self.runs.partition_point(|run| run.slot < time.slot)].last();
         let after = served.map_or(since, |run| run.slot.max(since));
         let found = self.deferrals.iter().rfind(|deferral| {
-            deferral.slot > after && next.is_none_or(|next| deferral.at < next.started)
+            deferral.slot > after
+                && deferral.at <= ended
+                && next.is_none_or(|next| deferral.at < next.started)
         })?;
         // What was found for an earlier slot holds on, as far as the machine has told.
         let holds = found.slot >= time.slot || self.heard_until >= time.late;

@@ -21,6 +21,18 @@ impl Wall {
         Self(zone.to_datetime(moment))
     }
 
+    /// The latest time that the clock in this zone has shown up to this moment. In the second of two equal
+    /// hours that is the end of the first one. `None` where the calendar begins.
+    pub(crate) fn latest_shown(moment: Timestamp, zone: &TimeZone) -> Option<Self> {
+        let wall = Self::at(moment, zone);
+        if wall.first_shown(zone)? >= moment {
+            return Some(wall);
+        }
+        let instant = SignedDuration::from_nanos(1);
+        let put_back = zone.preceding(moment.checked_add(instant).ok()?).next()?.timestamp();
+        Some(Self::at(put_back.checked_sub(instant).ok()?, zone))
+    }
+
     /// The first moment at which the clock in this zone shows this time or a later one: a time that is
     /// shown twice counts when it is shown first, one that is left out when the clock has jumped over it.
     /// `None` where the calendar ends.

@@ -130,8 +130,26 @@ fn agree(text: &str, zone: &TimeZone, after: Timestamp, until: Timestamp) {
         "{text} in {name} after {after}"
     );
     for pair in slots.windows(2) {
+        // In between as well: there the clock may show an hour for the second time.
+        for quarter in 1..4 {
+            let moment = pair[0] + pair[1].duration_since(pair[0]) / 4 * quarter;
+            assert_eq!(
+                cron.last_until(moment, zone),
+                Some(pair[0]),
+                "{text} in {name} at {moment}"
+            );
+        }
         assert_eq!(cron.last_until(pair[1] - SignedDuration::from_nanos(1), zone), Some(pair[0]));
         assert_eq!(cron.last_until(pair[1], zone), Some(pair[1]), "{text} in {name}");
+    }
+    // Also where no slot begins: in the second of two equal hours the first one's have counted.
+    let mut at = after;
+    let step = (until.duration_since(after) / 40).max(MINUTE * 7);
+    while at < until {
+        if let Some(last) = slots.iter().rfind(|slot| **slot <= at) {
+            assert_eq!(cron.last_until(at, zone), Some(*last), "{text} in {name} until {at}");
+        }
+        at += step;
     }
     if let Some(last) = slots.last() {
         assert_eq!(cron.last_until(until, zone), Some(*last), "{text} in {name} until {until}");
@@ -179,6 +197,17 @@ fn every_zone_has_its_day_everywhere_in_these_years() {
         // Sixteen years, four of them with a 29 February; one day may begin before or end after them.
         assert!((5_843..=5_845).contains(&slots.len()), "{zone:?}: {}", slots.len());
         assert_eq!(days.len(), slots.len(), "{zone:?}");
+    }
+}
+
+#[test]
+fn in_the_second_of_two_equal_hours_the_slots_of_the_first_have_come() {
+    let zone = TimeZone::get("Europe/Berlin").unwrap();
+    let cron: Cron = "30 * * * *".parse().unwrap();
+    // The clock shows 02:30 at 00:30 UTC, and goes back from 03:00 to 02:00 at 01:00 UTC.
+    let first: Timestamp = "2026-10-25T00:30:00Z".parse().unwrap();
+    for second in ["2026-10-25T01:00:00Z", "2026-10-25T01:10:00Z", "2026-10-25T01:59:59Z"] {
+        assert_eq!(cron.last_until(second.parse().unwrap(), &zone), Some(first), "{second}");
     }
 }
 
@@ -289,4 +318,18 @@ fn words_and_names_mean_what_they_say() {
         assert_eq!(five(word), five(spelt), "{word}");
         assert_eq!(five(word).len(), 5);
     }
+}
+
+#[test]
+fn in_the_second_of_two_equal_hours_the_last_time_is_one_of_the_first() {
+    let zone = TimeZone::get("Europe/Berlin").unwrap();
+    let cron: Cron = "*/5 * * * *".parse().unwrap();
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    // Six minutes past two, again: what ran at five to three has not been and gone an hour ago.
+    let last = cron.last_until(at("2026-10-25T01:06:00Z"), &zone);
+    assert_eq!(last, Some(at("2026-10-25T00:55:00Z")));
+    assert_eq!(
+        cron.last_until(at("2026-10-25T00:06:00Z"), &zone),
+        Some(at("2026-10-25T00:05:00Z"))
+    );
 }

@@ -143,6 +143,29 @@ fn awake_and_idle_is_missed_and_asleep_is_not() {
 }
 
 #[test]
+fn what_was_still_to_come_when_the_plan_got_other_times_is_no_slot_any_more() {
+    use Standing::{Asleep, Missed};
+    let six = hourly(0, 6);
+    let standings = |known: &Known<u32>, ended| -> Vec<Standing> {
+        let slots = known.slots_until(&six, hour(0), ended, hour(9));
+        slots.iter().map(|slot| slot.standing).collect()
+    };
+    // It slept until shortly before the edit: nothing ran afterwards because nothing was to run.
+    let edit = hour(6) + SignedDuration::from_mins(4);
+    let awake = vec![Span { from: edit - SignedDuration::from_mins(2), until: hour(9) }];
+    let known = Known { awake, ..nothing(9) };
+    assert_eq!(standings(&known, None), [Missed; 6]);
+    assert_eq!(standings(&known, Some(edit)), [Asleep; 5], "the sixth had time until six past");
+    // Nor does what stands in the way of other times say anything of these.
+    let found = Deferral { slot: hour(7), at: hour(7), obstacle: Obstacle::Repository };
+    let known = Known { deferrals: vec![found], ..known };
+    assert_eq!(standings(&known, Some(edit)), [Asleep; 5]);
+    // What ran tells, whenever it was.
+    let known = Known { runs: vec![run(1, 6, 6, Outcome::Failed)], ..known };
+    assert_eq!(standings(&known, Some(edit)).last(), Some(&Standing::Failed));
+}
+
+#[test]
 fn what_stands_in_the_way_holds_until_the_next_run_or_the_next_word() {
     let deferrals = vec![Deferral { slot: hour(1), at: hour(1), obstacle: Obstacle::Repository }];
     let known = Known { deferrals: deferrals.clone(), ..nothing(3) };

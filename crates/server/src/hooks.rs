@@ -64,6 +64,14 @@ pub enum Mistake {
     LoseBeforeCaughtUp,
     /// A connection that has sent a desired state sends no newer one.
     KeepStaleGeneration,
+    /// A ticket that is not the last one is as good as one that is.
+    IgnoreTicket,
+    /// Nobody is told what both sides remember differently.
+    KeepSilent,
+    /// A machine has the plans that it once acknowledged, whatever it says.
+    TrustAcknowledged,
+    /// A slot whose run failed is green.
+    PaintGreen,
 }
 
 /// What a manager that is killed in a simulation leaves behind in place of its process.

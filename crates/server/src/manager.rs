@@ -2,10 +2,15 @@
 
 use crate::{
     announcements::Announcements,
-    db::{Db, error::DbError, hosts, manager as identity_rows, notices, store as store_rows},
+    db::{
+        Db, error::DbError, hosts, manager as identity_rows, notices, snapshots,
+        store as store_rows,
+    },
     events::{Events, Topic},
     identity::Identity,
     links::LinksHandle,
+    session::batches::Batches,
+    slots,
     store::Store,
     trees::Trees,
     vault::{Vault, VaultError},
@@ -40,8 +45,10 @@ struct Inner {
     links: LinksHandle,
     trees: Trees,
     announcements: Announcements,
+    slots: slots::Shared,
     store: Store,
     random: Arc<dyn Random>,
+    batches: Batches,
     ids: AtomicU64,
 }
 
@@ -102,7 +109,9 @@ impl Manager {
             events: parts.events,
             links: parts.links,
             trees: Trees::default(),
+            slots: slots::Shared::default(),
             random,
+            batches: Batches::default(),
             ids: AtomicU64::new(0),
         }))
     }
@@ -123,6 +132,12 @@ impl Manager {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.0.identity
+    }
+
+    /// Where connections meet others that ask the same.
+    #[must_use]
+    pub(crate) fn batches(&self) -> &Batches {
+        &self.0.batches
     }
 
     /// The time.
@@ -153,6 +168,12 @@ impl Manager {
     #[must_use]
     pub fn trees(&self) -> &Trees {
         &self.0.trees
+    }
+
+    /// What became of the fleet's slots, computed once for all who ask.
+    #[must_use]
+    pub fn slots(&self) -> &slots::Shared {
+        &self.0.slots
     }
 
     /// The machines that ask to join.
@@ -202,6 +223,7 @@ impl Manager {
     pub async fn adopt(&self, host: HostId) -> Result<bool, DbError> {
         let mut tx = self.db().begin().await?;
         let Some(adopted) = hosts::adopt(&mut tx, host).await? else { return Ok(false) };
+        snapshots::forget_order(&mut tx, host).await?;
         let ours = self.identity().manager().incarnation;
         // The second host that is adopted finds the new life already begun.
         let next: Option<Incarnation> = (adopted.incarnation == Some(ours)).then(|| self.new_id());
@@ -227,6 +249,7 @@ impl Manager {
         let held = hosts::find(&mut *tx, host).await?.and_then(|host| host.hold);
         let Some(hold) = held else { return Ok(false) };
         hosts::clear_hold(&mut tx, host).await?;
+        snapshots::forget_order(&mut tx, host).await?;
         notices::resolve_code(&mut tx, Some(host), hold.code, self.now()).await?;
         tx.commit().await?;
         self.announce(host).await;

@@ -26,6 +26,9 @@ use server::{
 /// The times of plans.
 const CRONS: [&str; 4] = ["*/2 * * * *", "*/3 * * * *", "*/7 * * * *", "30 * * * *"];
 
+/// The times of plans that run seldom.
+const PATIENT_CRONS: [&str; 4] = ["*/15 * * * *", "*/20 * * * *", "5,35 * * * *", "*/20 * * * *"];
+
 impl World {
     pub(super) async fn administer(&mut self) -> Result<()> {
         if self.is_calm {
@@ -36,12 +39,38 @@ impl World {
         let Some(manager) = self.up.as_ref().map(|up| up.manager.clone()) else { return Ok(()) };
         let machine = usize::try_from(self.dice.below(self.machines.len() as u64))?;
         let enrolled = self.machines[machine].enrolled.clone();
-        match self.dice.below(10) {
+        if self.is_patient {
+            if !self.is_settled {
+                self.is_settled = true;
+                for machine in 0..self.machines.len() {
+                    let enrolled = self.machines[machine].enrolled.clone();
+                    self.change_plan(&manager, &enrolled, json!({"cron": PATIENT_CRONS[1]}))
+                        .await?;
+                }
+                self.poke_all();
+            }
+            if !self.once_in(4) {
+                // It is seldom that somebody meddles.
+                return Ok(());
+            }
+        }
+        match self.dice.below(11) {
             0..=4 => self.ask_for_run(&manager, &enrolled).await?,
             5..=6 => self.cancel_one(&manager).await?,
             7..=8 => {
-                let at = usize::try_from(self.dice.below(CRONS.len() as u64))?;
-                self.change_plan(&manager, &enrolled, json!({"cron": CRONS[at]})).await?;
+                let crons = if self.is_patient { PATIENT_CRONS } else { CRONS };
+                let at = usize::try_from(self.dice.below(crons.len() as u64))?;
+                self.change_plan(&manager, &enrolled, json!({"cron": crons[at]})).await?;
+            }
+            9 => {
+                let hooks = match self.dice.below(3) {
+                    0 => json!({}),
+                    1 => json!({"before": "stop-database"}),
+                    _ => json!({"after": "start-database"}),
+                };
+                let options = json!({"not_on_battery": self.once_in(2),
+                    "not_metered": self.once_in(2), "hooks": hooks});
+                self.change_plan(&manager, &enrolled, json!({"options": options})).await?;
             }
             _ => {
                 let is_enabled = self.once_in(2);

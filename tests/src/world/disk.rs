@@ -5,14 +5,23 @@
 use agent::{
     core::{Awake, Change, Mark, Memory, Retry, Run, Series, View},
     desired::Desired,
-    journal::{Journal, Record, Room},
+    journal::{Journal, Kept, Record, Room},
 };
 use jiff::Timestamp;
 use protocol::{
     Code, FromAgent, Incarnation, JournalId, JournalState, PlanId, RepositoryId, RunId, Secret,
-    journal::{ChainHash, JournalGap},
+    journal::JournalGap,
 };
 use std::collections::BTreeMap;
+
+/// One thing that was written, all of it or nothing.
+#[derive(Clone, Debug)]
+pub enum Written {
+    /// Changes.
+    Changes(Vec<Change>),
+    /// A new journal.
+    Renewed(JournalId, Code, u64, Timestamp),
+}
 
 /// What is on the disk.
 #[derive(Clone, Debug)]
@@ -29,7 +38,7 @@ pub struct Disk {
     told_zone: Option<String>,
     epoch: u64,
     /// Everything that was ever committed, if somebody wants to compare.
-    history: Option<Vec<Vec<Change>>>,
+    history: Option<Vec<Written>>,
     /// The file of the desired state, which is replaced as a whole.
     pub desired: Option<Desired>,
 }
@@ -83,6 +92,12 @@ impl Disk {
         &self.journal
     }
 
+    /// The ticket of the last session.
+    #[must_use]
+    pub fn ticket(&self) -> Option<&Secret<String>> {
+        self.ticket.as_ref()
+    }
+
     /// The records, oldest first.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.records.values()
@@ -95,7 +110,7 @@ impl Disk {
 
     /// Everything that was ever committed, one commit after the other; nothing where nobody asked for it.
     #[must_use]
-    pub fn history(&self) -> &[Vec<Change>] {
+    pub fn history(&self) -> &[Written] {
         self.history.as_deref().unwrap_or_default()
     }
 
@@ -105,7 +120,7 @@ impl Disk {
             self.apply(change.clone());
         }
         if let Some(history) = &mut self.history {
-            history.push(changes.to_vec());
+            history.push(Written::Changes(changes.to_vec()));
         }
     }
 
@@ -182,14 +197,17 @@ impl Disk {
             .collect()
     }
 
-    /// The hash after a record.
+    /// What is left of a record.
     #[must_use]
-    pub fn hash_at(&self, seq: u64) -> Option<ChainHash> {
-        self.records.get(&seq).map(|record| record.hash)
+    pub fn kept_at(&self, seq: u64) -> Kept {
+        self.records.get(&seq).map_or(Kept::Nothing, |record| Kept::Hash(record.hash))
     }
 
     /// Starts a new journal, as [`agent::store::Store::renew`] does.
     pub fn renew(&mut self, id: JournalId, reason: Code, after_seq: u64, now: Timestamp) {
+        if let Some(history) = &mut self.history {
+            history.push(Written::Renewed(id, reason, after_seq, now));
+        }
         let old = self.journal.clone();
         let kept: Vec<Record> = self
             .records
@@ -205,7 +223,7 @@ impl Disk {
             self.append(journal.append(&gap.kind, payload, None, stored(now)));
         }
         for record in kept {
-            self.append(journal.append(&record.kind, record.payload, record.run_id, record.at));
+            self.append(journal.adopt(record));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What goes wrong, and how often it really did.
 
 use super::{Event, World, say};
+use agent::core::Gates;
 use anyhow::Result;
 use jiff::SignedDuration;
 use server::hooks;
@@ -9,6 +10,8 @@ use std::{collections::BTreeMap, time::Duration};
 /// Everything that a world may meet. One that no world meets is a hole in the simulation.
 pub const KINDS: &[&str] = &[
     "agent killed",
+    "agent killed while it waited for room",
+    "agent waited for room on its disk",
     "cancel asked for",
     "clock put back",
     "clock put forward",
@@ -16,20 +19,30 @@ pub const KINDS: &[&str] = &[
     "connection cut",
     "connection cut and its last messages late",
     "connection cut without a word",
+    "disk of a machine full",
+    "gate closed when a slot came",
+    "hook after a run failed",
+    "hook before a run failed",
     "killed between two effects",
     "killed while it committed",
     "left-over restic ended",
+    "machine adopted by a manager with an older database",
     "machine lost its power",
+    "machine released whose journal told another history",
+    "machine released whose ticket was not the last",
     "machine slept",
     "manager killed",
     "manager killed at a named point",
     "manager stopped",
     "manager's clock moved",
+    "manager's database put back",
     "message of an older connection came after a newer one",
     "network away",
+    "new journal begun",
     "plan changed",
     "reading failed",
     "record sent again",
+    "records came while the manager's disk was full",
     "repository away",
     "repository away when a slot came",
     "repository went away under a run",
@@ -44,9 +57,23 @@ pub const KINDS: &[&str] = &[
     "run was partial",
     "run went well",
     "run withdrawn before it began",
+    "second manager with a copied identity",
+    "slot asleep",
+    "slot cancelled",
+    "slot covered",
+    "slot failed",
+    "slot interrupted",
+    "slot partial",
+    "slot ran",
     "slot served",
     "slot served once more after the clock was put back",
+    "slot skipped",
+    "slot tried again",
+    "slot waiting",
     "snapshot of a killed run found",
+    "state folder copied to a second machine",
+    "state folder put back",
+    "two machines with one identity held",
 ];
 
 /// How often each thing was met.
@@ -86,7 +113,7 @@ impl World {
         let wait = self.millis(500, 40_000);
         self.after(wait, Event::Fault);
         let machine = usize::try_from(self.dice.below(self.machines.len() as u64))?;
-        match self.dice.below(24) {
+        match self.dice.below(28) {
             0..=4 => self.cut(machine),
             5..=6 if self.machines[machine].shell.is_some() && !self.is_asleep(machine) => {
                 self.met.count("agent killed");
@@ -113,6 +140,7 @@ impl World {
                 }
             }
             17 => self.sleep(machine),
+            18..=20 if self.has_right_clocks => {}
             18..=19 => self.move_clock(machine),
             20 => {
                 self.met.count("manager's clock moved");
@@ -125,6 +153,22 @@ impl World {
                 for machine in 0..self.machines.len() {
                     self.cut(machine);
                 }
+            }
+            22 => {
+                self.met.count("disk of a machine full");
+                self.machines[machine].is_full = true;
+                let wait = self.millis(500, 90_000);
+                say!(self, self.machines[machine].name(), "has no room on its disk for {wait:?}");
+                self.after(wait, Event::Room(machine));
+            }
+            23 => {
+                self.office_full_until = self.now + self.millis(500, 60_000);
+                say!(self, "manager", "has no room on its disk");
+            }
+            24..=25 => {
+                let closed = Gates { on_battery: self.once_in(2), metered: self.once_in(2) };
+                self.machines[machine].closed = closed;
+                say!(self, self.machines[machine].name(), "its gates: {closed:?}");
             }
             _ => {
                 let until = self.now + self.millis(1_000, 400_000);
@@ -185,7 +229,8 @@ impl World {
     }
 
     fn lose_power(&mut self, machine: usize) {
-        if self.is_asleep(machine) || self.machines[machine].shell.is_none() {
+        let it = &self.machines[machine];
+        if it.asleep_since.is_some() || it.shell.is_none() {
             return;
         }
         self.met.count("machine lost its power");
@@ -197,31 +242,6 @@ impl World {
         }
         self.kill_agent(machine);
         self.end_processes(machine);
-    }
-
-    fn sleep(&mut self, machine: usize) {
-        if self.is_asleep(machine) {
-            return;
-        }
-        self.met.count("machine slept");
-        self.machines[machine].asleep_since = Some(self.now);
-        let most = if self.once_in(4) { 28_800_000 } else { 900_000 };
-        let wait = self.millis(2_000, most);
-        say!(self, self.machines[machine].name(), "falls asleep for {wait:?}");
-        self.after(wait, Event::Resume(machine));
-    }
-
-    pub(super) fn resume(&mut self, machine: usize) {
-        let now = self.now;
-        let it = &mut self.machines[machine];
-        let Some(since) = it.asleep_since.take() else { return };
-        it.slept += now - since;
-        let missed = std::mem::take(&mut it.missed);
-        say!(self, self.machines[machine].name(), "wakes up");
-        for event in missed {
-            self.after(Duration::ZERO, event);
-        }
-        self.after(Duration::ZERO, Event::Wake(machine));
     }
 
     fn move_clock(&mut self, machine: usize) {
@@ -248,12 +268,15 @@ impl World {
     pub(super) fn end_faults(&mut self) {
         hooks::kill_at(None);
         self.network_away_until = self.now;
+        self.office_full_until = self.now;
         let now = self.now;
         for repository in self.repositories.values_mut() {
             repository.away_until = now;
         }
         for machine in 0..self.machines.len() {
             self.resume(machine);
+            self.make_room(machine);
+            self.machines[machine].closed = Gates::default();
             if let Some(shell) = &mut self.machines[machine].shell {
                 shell.dies_in = None;
             }

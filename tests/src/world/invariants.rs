@@ -2,13 +2,16 @@
 
 use super::{
     World,
+    copies::{Tale, may_differ},
     machine::{Machine, short},
+    network::Line,
 };
-use agent::core::{Change, Order, Task};
+use agent::core::{Change, Order, RunState, Task};
 use anyhow::Result;
 use jiff::Timestamp;
 use protocol::{
-    CommandRun, Frame, JobFinished, JobKind, JobStatus, LogLine, PlanId, RunId, journal::kind,
+    Code, CommandRun, Frame, HostId, JobFinished, JobKind, JobStatus, LogLine, PlanId, RunId,
+    journal::kind,
 };
 use server::db::{hosts, journals, logs, notices, runs, snapshots};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,12 +23,18 @@ pub struct Seen {
     pub violations: Vec<String>,
     /// Runs whose snapshot was really written.
     pub written: BTreeSet<RunId>,
-    /// Runs that really began.
-    started: BTreeSet<RunId>,
+    /// Machines whose state folder is or was there twice: each of the two tells what it knows.
+    pub retold: BTreeSet<HostId>,
+    /// Whether the manager's database is or was an older copy.
+    pub rewound: bool,
+    /// Machines of which it must be told that something of theirs is an older copy.
+    pub tells: BTreeSet<HostId>,
+    /// Runs that really began, and who began them.
+    started: BTreeSet<(RunId, Teller)>,
     /// How runs ended, by what their agents committed.
-    ended: BTreeMap<RunId, JobStatus>,
+    ended: BTreeMap<RunId, Vec<(Teller, JobStatus)>>,
     /// How many lines runs have written, by what their agents committed.
-    lines: BTreeMap<RunId, u64>,
+    lines: BTreeMap<(RunId, Teller), u64>,
     /// The newest record that each machine has sent.
     sent: BTreeMap<usize, u64>,
     /// The newest record that each machine was told to be taken in.
@@ -33,24 +42,54 @@ pub struct Seen {
     /// Commands that came to their machines.
     commands: BTreeSet<RunId>,
     /// Slots that were served, and how often the machine's clock had been put back by then.
-    slots: BTreeMap<(PlanId, Timestamp, u32), u64>,
+    slots: BTreeMap<(Teller, PlanId, Timestamp, u32), u64>,
+}
+
+/// An agent with one memory: which machine, and how often its state folder was put back.
+pub type Teller = (usize, u64);
+
+impl Seen {
+    /// What this machine has told and heard of is another journal from now on.
+    pub(super) fn forget_machine(&mut self, machine: usize) {
+        self.sent.remove(&machine);
+        self.acked.remove(&machine);
+    }
+
+    /// The manager does not have what it had.
+    pub(super) fn forget_acknowledged(&mut self) {
+        self.acked.clear();
+    }
+
+    /// How a run ended, by each agent that told of it.
+    pub(super) fn ends_of(&self, run: RunId) -> impl Iterator<Item = (Teller, JobStatus)> {
+        self.ended.get(&run).into_iter().flatten().copied()
+    }
+
+    fn has_begun(&self, run: RunId) -> bool {
+        self.started.range((run, (0, 0))..).next().is_some_and(|(it, _)| *it == run)
+    }
 }
 
 impl World {
     /// An agent has committed these changes.
     pub(super) fn saw_committed(&mut self, machine: usize, changes: &[Change]) {
+        self.saw_told(machine, changes);
         for change in changes {
             let Change::Append(record, _) = change else { continue };
             if record.kind == kind::JOB_FINISHED
                 && let Ok(finished) = serde_json::from_str::<JobFinished>(&record.payload)
             {
-                self.saw_end(finished.job_id, finished.status);
+                self.saw_end(machine, finished.job_id, finished.status);
             }
             if record.kind == kind::LOG_STREAM
                 && let Ok(line) = serde_json::from_str::<LogLine>(&record.payload)
             {
-                let before = self.seen.lines.insert(line.job_id, line.seq).unwrap_or(0);
-                if line.seq != before + 1 {
+                let teller = self.teller(machine);
+                let before = self.seen.lines.insert((line.job_id, teller), line.seq);
+                // Whoever has the memory of another goes on where that one was.
+                let is_first = before.is_none() && self.is_copy(machine);
+                let before = before.unwrap_or(0);
+                if line.seq != before + 1 && !is_first {
                     let (run, name) = (short(line.job_id), self.machines[machine].name());
                     self.violated(format!(
                         "{name} wrote line {} of run {run} after line {before}",
@@ -61,15 +100,28 @@ impl World {
         }
     }
 
-    fn saw_end(&mut self, run: RunId, status: JobStatus) {
-        if let Some(before) = self.seen.ended.insert(run, status) {
+    fn teller(&self, machine: usize) -> Teller {
+        (machine, self.machines[machine].restored)
+    }
+
+    fn is_copy(&self, machine: usize) -> bool {
+        let it = &self.machines[machine];
+        it.restored > 0 || it.twin_of.is_some()
+    }
+
+    fn saw_end(&mut self, machine: usize, run: RunId, status: JobStatus) {
+        let teller = self.teller(machine);
+        let ends = self.seen.ended.entry(run).or_default();
+        let before = ends.iter().find(|(it, _)| *it == teller).map(|(_, status)| *status);
+        ends.push((teller, status));
+        if let Some(before) = before {
             let (run, before, status) = (short(run), before.as_str(), status.as_str());
             self.violated(format!("run {run} ended twice: {before}, then {status}"));
         }
         match status {
             JobStatus::Interrupted => self.met.count("run interrupted"),
             JobStatus::Expired => self.met.count("run expired"),
-            JobStatus::Cancelled if !self.seen.started.contains(&run) => {
+            JobStatus::Cancelled if !self.seen.has_begun(run) => {
                 self.met.count("run withdrawn before it began");
             }
             JobStatus::Cancelled
@@ -86,7 +138,8 @@ impl World {
     /// A run begins.
     pub(super) fn saw_started(&mut self, machine: usize, order: &Order) {
         let run = order.run_id;
-        if !self.seen.started.insert(run) {
+        let teller = self.teller(machine);
+        if !self.seen.started.insert((run, teller)) {
             self.violated(format!("run {} began twice", short(run)));
         }
         let it = &self.machines[machine];
@@ -98,7 +151,7 @@ impl World {
             return;
         };
         let put_back = it.put_back;
-        match self.seen.slots.insert((*plan, slot, attempt), put_back) {
+        match self.seen.slots.insert((teller, *plan, slot, attempt), put_back) {
             None if attempt > 1 => self.met.count("slot tried again"),
             None => self.met.count("slot served"),
             Some(before) if before < put_back => {
@@ -139,6 +192,10 @@ impl World {
 
     /// Whether the manager has all that it has acknowledged.
     pub(super) async fn check_acknowledged(&mut self) -> Result<()> {
+        if self.seen.rewound {
+            // What the database had that is gone still comes over lines of that time.
+            return Ok(());
+        }
         for machine in 0..self.machines.len() {
             let acked = self.seen.acked.get(&machine).copied().unwrap_or(0);
             let it = &self.machines[machine];
@@ -157,13 +214,21 @@ impl World {
 
     /// What is not at rest yet.
     pub(super) async fn unrest(&self) -> Result<Option<String>> {
-        for (index, machine) in self.machines.iter().enumerate() {
+        if self.has_twins() {
+            return Ok(Some("two machines have one identity, and are not both held".to_owned()));
+        }
+        let there = self.machines.iter().enumerate().filter(|(_, machine)| !machine.is_gone);
+        for (index, machine) in there {
             let name = machine.name();
             let Some(shell) = &machine.shell else {
                 return Ok(Some(format!("{name} is off")));
             };
             if !shell.brain.is_open() {
                 return Ok(Some(format!("{name} is not connected: {:?}", shell.brain.hold())));
+            }
+            let is_served = |line: &u64| self.lines.get(line).is_some_and(Line::is_served);
+            if !shell.line.as_ref().is_some_and(is_served) {
+                return Ok(Some(format!("{name} speaks to nobody")));
             }
             let journal = shell.brain.journal();
             if journal.acked() != journal.head() || shell.agenda.has_pending() {
@@ -185,10 +250,16 @@ impl World {
             let (run, status, dispatch) = (short(run.id), run.status, run.dispatch);
             return Ok(Some(format!("run {run} is {status:?} to the manager, {dispatch:?}")));
         }
-        for machine in &self.machines {
+        for machine in self.machines.iter().filter(|machine| !machine.is_gone) {
             let host = hosts::find(db, machine.enrolled.host).await?;
             if host.is_none_or(|host| !host.in_sync()) {
                 return Ok(Some(format!("{} is not in sync", machine.name())));
+            }
+            // Where nothing that either side has tells of it, the next run does.
+            let host = machine.enrolled.host;
+            let is_unknown = self.seen.retold.contains(&host) && !self.seen.tells.contains(&host);
+            if is_unknown && self.tale == Tale::StateBack {
+                continue;
             }
             if let Some(unread) = self.unread(machine).await? {
                 return Ok(Some(unread));
@@ -226,10 +297,24 @@ impl World {
             self.violated(what);
         }
         for notice in notices::list_open(&db).await? {
-            self.violated(format!("a notice: {} {}", notice.code, notice.message));
+            let is_retold = notice.host_id.is_some_and(|host| self.seen.retold.contains(&host));
+            let is_of_copy = matches!(
+                notice.code,
+                Code::AgentBehind
+                    | Code::ManagerBehind
+                    | Code::JournalForked
+                    | Code::CloneSuspected
+            );
+            if !(is_of_copy && (is_retold || self.seen.rewound)) {
+                self.violated(format!("a notice: {} {}", notice.code, notice.message));
+            }
         }
+        self.check_told().await?;
+        self.check_slots().await?;
         for machine in 0..self.machines.len() {
-            self.check_machine(machine).await?;
+            if !self.machines[machine].is_gone {
+                self.check_machine(machine).await?;
+            }
         }
         self.check_runs().await
     }
@@ -240,6 +325,13 @@ impl World {
         let (name, enrolled) = (it.name(), it.enrolled.clone());
         let has = it.disk.desired.as_ref().map(|it| (it.generation.n, it.digest.clone()));
         let Some(host) = hosts::find(&db, enrolled.host).await? else { return Ok(()) };
+        let journal = it.disk.journal().clone();
+        let cursor = journals::cursor(&db, enrolled.host, journal.id, [0; 2]).await?;
+        let taken = cursor.map(|(cursor, _)| (cursor.seq, cursor.hash));
+        if taken != Some((journal.head, journal.head_hash)) {
+            let (taken, head) = (taken.map(|taken| taken.0), journal.head);
+            self.violated(format!("of the journal of {name} up to {head} {taken:?} is taken in"));
+        }
         if has != Some((host.generation, host.desired_digest.clone())) {
             let has = has.map(|has| has.0);
             self.violated(format!("{name} has generation {has:?} of {}", host.generation));
@@ -262,8 +354,24 @@ impl World {
                 self.check_run(&run, &numbers);
             }
         }
-        let missing: Vec<RunId> =
-            self.seen.ended.keys().filter(|run| !known.contains(run)).copied().collect();
+        // What an agent told before its state folder was put back is gone with it, and so is what the one
+        // of two knew that was taken away.
+        let remembered: BTreeSet<RunId> = self
+            .machines
+            .iter()
+            .filter(|machine| !machine.is_gone)
+            .flat_map(|machine| machine.disk.runs())
+            .filter(|run| run.state == RunState::Finished)
+            .map(|run| run.id)
+            .collect();
+        let is_retold = !self.seen.retold.is_empty();
+        let missing: Vec<RunId> = self
+            .seen
+            .ended
+            .keys()
+            .filter(|run| !known.contains(run) && (!is_retold || remembered.contains(run)))
+            .copied()
+            .collect();
         for run in missing {
             self.violated(format!("the manager does not know of run {}", short(run)));
         }
@@ -271,8 +379,8 @@ impl World {
             .seen
             .started
             .iter()
-            .filter(|run| !self.seen.ended.contains_key(run))
-            .copied()
+            .map(|(run, _)| *run)
+            .filter(|run| !self.seen.ended.contains_key(run) && !is_retold)
             .collect();
         for run in open {
             self.violated(format!("run {} began and never ended", short(run)));
@@ -282,22 +390,30 @@ impl World {
 
     fn check_run(&mut self, run: &runs::Run, numbers: &[u64]) {
         let (id, status) = (short(run.id), run.status);
-        let ended = self.seen.ended.get(&run.id).copied();
-        let is_started = self.seen.started.contains(&run.id);
-        match ended {
-            Some(ended) if ended != status => self.violated(format!(
+        let is_retold = self.seen.retold.contains(&run.host_id);
+        let may_differ = may_differ(status, is_retold, self.seen.rewound);
+        let ends: Vec<JobStatus> =
+            self.seen.ended.get(&run.id).into_iter().flatten().map(|(_, status)| *status).collect();
+        let is_started = self.seen.has_begun(run.id);
+        match ends.first() {
+            Some(ended) if !ends.contains(&status) && !may_differ => self.violated(format!(
                 "run {id} is {} to the manager and {} to its agent",
                 status.as_str(),
                 ended.as_str()
             )),
             // Its machine never heard of it, or refused it.
-            None if is_started || status == JobStatus::Lost || !status.is_terminal() => {
+            None if (is_started || status == JobStatus::Lost || !status.is_terminal())
+                && !may_differ =>
+            {
                 self.violated(format!("run {id} is {} to the manager alone", status.as_str()));
             }
             None if status == JobStatus::Expired => self.met.count("run expired"),
             Some(_) | None => {}
         }
-        let lines = self.seen.lines.get(&run.id).copied().unwrap_or(0);
+        let written = self.seen.lines.range((run.id, (0, 0))..=(run.id, (usize::MAX, u64::MAX)));
+        let lines = written.map(|(_, lines)| *lines).max().unwrap_or(0);
+        // Of what was forgotten on one side the end is missing, and never anything in between.
+        let lines = if is_retold { lines.min(numbers.len() as u64) } else { lines };
         if !numbers.iter().copied().eq(1..=lines) {
             self.violated(format!("run {id} has lines {numbers:?}, and its agent wrote {lines}"));
         }

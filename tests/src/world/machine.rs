@@ -10,7 +10,7 @@ use super::{
 };
 use crate::dice::Dice;
 use agent::{
-    core::{Agenda, Brain, Effect, Facts, Next, Now, Reading, Recovered, Redial, RunEvent},
+    core::{Agenda, Brain, Effect, Facts, Gates, Next, Now, Reading, Recovered, Redial, RunEvent},
     desired::Desired,
 };
 use anyhow::Result;
@@ -48,9 +48,24 @@ pub struct Machine {
     pub asleep_since: Option<Duration>,
     /// What happens when it wakes up.
     pub missed: Vec<Event>,
+    /// The machine of which this one is a copy.
+    pub twin_of: Option<usize>,
+    /// Whether it was held when its manager last answered it.
+    pub is_held: bool,
+    /// Whether it was taken away for good.
+    pub is_gone: bool,
+    /// How often its state folder was put back.
+    pub restored: u64,
+    /// Whether there is no room on its disk.
+    pub is_full: bool,
+    /// Whether its agent waits for room.
+    pub is_stuck: bool,
+    /// The gates that are closed.
+    pub closed: Gates,
     /// How often its clock was put back.
     pub put_back: u64,
-    zone: TimeZone,
+    /// Its time zone.
+    pub zone: TimeZone,
 }
 
 /// A running agent.
@@ -78,6 +93,7 @@ pub enum Side {
     Read(RepositoryId, Option<Reading>),
     Recovered(RunId, Recovered),
     Probed(RepositoryId, bool),
+    Gates(Gates),
 }
 
 impl Machine {
@@ -97,6 +113,13 @@ impl Machine {
             asleep_since: None,
             missed: Vec::new(),
             put_back: 0,
+            is_full: false,
+            is_stuck: false,
+            closed: Gates::default(),
+            twin_of: None,
+            is_held: false,
+            is_gone: false,
+            restored: 0,
             zone: TimeZone::get(ZONES[zone]).unwrap_or(TimeZone::UTC),
         }
     }
@@ -111,6 +134,7 @@ impl Machine {
             arch: HostArch::Amd64,
             boot_time: None,
             zone: self.zone.clone(),
+            has_battery: false,
             time_zone_data: None,
             restic: Ok("0.18.1".to_owned()),
         }
@@ -139,7 +163,11 @@ impl World {
 
     /// Starts the agent.
     pub(super) async fn boot(&mut self, machine: usize) -> Result<()> {
-        if self.machines[machine].shell.is_some() {
+        if self.machines[machine].shell.is_some() || self.machines[machine].is_gone {
+            return Ok(());
+        }
+        if self.is_asleep(machine) {
+            self.machines[machine].missed.push(Event::Boot(machine));
             return Ok(());
         }
         let it = &self.machines[machine];
@@ -148,6 +176,7 @@ impl World {
         let known = journals::cursor(db, it.enrolled.host, journal.id, [0; 2]).await?;
         if let Some((cursor, _)) = known
             && cursor.seq > journal.head
+            && !self.seen.retold.contains(&it.enrolled.host)
         {
             let (name, head) = (it.name(), journal.head);
             self.violated(format!(
@@ -175,6 +204,7 @@ impl World {
             wakes: None,
         });
         let life = it.life;
+        self.saw_presence(machine);
         self.ask(machine, |brain, now| brain.handle_start(now));
         let wait = self.millis(0, 2_000);
         self.after(wait, Event::Dial(machine, life));
@@ -190,13 +220,18 @@ impl World {
     }
 
     /// As the daemon: effects in order, and on the disk what must be there before.
-    fn execute(&mut self, machine: usize, effects: Vec<Effect>) {
+    pub(super) fn execute(&mut self, machine: usize, effects: Vec<Effect>) {
         if let Some(shell) = &mut self.machines[machine].shell {
             shell.agenda.add(effects);
         }
         loop {
             let Some(shell) = &mut self.machines[machine].shell else { return };
             let Some(next) = shell.agenda.poll_next() else { break };
+            if matches!(next, Next::Commit) && self.machines[machine].is_full {
+                // It is asked for again once there is room, and until then nothing goes on.
+                return self.get_stuck(machine);
+            }
+            let Some(shell) = &mut self.machines[machine].shell else { return };
             if let Some(left) = &mut shell.dies_in {
                 *left = left.saturating_sub(1);
                 if *left == 0 {
@@ -259,9 +294,9 @@ impl World {
             }
             Effect::LookUpHash(seq) => {
                 let it = &mut self.machines[machine];
-                let hash = it.disk.hash_at(seq);
+                let kept = it.disk.kept_at(seq);
                 if let Some(shell) = &mut it.shell {
-                    return shell.brain.handle_hash(hash, now);
+                    return shell.brain.handle_hash(kept, now);
                 }
             }
             Effect::Renew { reason, after_seq } => return self.renew(machine, reason, after_seq),
@@ -302,12 +337,25 @@ impl World {
             Effect::Probe(repository, _) => {
                 let answers = !self.is_away(repository);
                 if !answers {
+                    self.saw_refused(machine);
                     self.met.count("repository away when a slot came");
                 }
                 self.begin_beside(machine, Side::Probed(repository, answers));
             }
-            // Nobody browses in this world, and its plans heed no gates.
-            Effect::List(..) | Effect::LookAtGates(_) => {}
+            Effect::LookAtGates(asked) => {
+                let closed = self.machines[machine].closed;
+                let closed = Gates {
+                    on_battery: asked.on_battery && closed.on_battery,
+                    metered: asked.metered && closed.metered,
+                };
+                if closed != Gates::default() {
+                    self.met.count("gate closed when a slot came");
+                    self.saw_closed(machine);
+                }
+                self.begin_beside(machine, Side::Gates(closed));
+            }
+            // Nobody browses in this world.
+            Effect::List(..) => {}
         }
         Vec::new()
     }
@@ -356,6 +404,9 @@ impl World {
             Side::Probed(id, answers) => {
                 self.ask(machine, |brain, now| brain.handle_probed(id, answers, now));
             }
+            Side::Gates(closed) => {
+                self.ask(machine, |brain, now| brain.handle_gates(closed, now));
+            }
         }
     }
 
@@ -366,8 +417,17 @@ impl World {
         let it = &mut self.machines[machine];
         it.disk.renew(id, reason, after_seq, wall);
         let (journal, name) = (it.disk.journal().clone(), it.name());
-        // Nobody has restored or copied anything in this world.
-        self.violated(format!("{name} begins a new journal after record {after_seq}: {reason}"));
+        let host = self.machines[machine].enrolled.host;
+        let is_copied = self.seen.rewound || self.seen.retold.contains(&host);
+        if is_copied {
+            self.met.count("new journal begun");
+            say!(self, name, "begins a new journal after record {after_seq}: {reason}");
+            self.seen.forget_machine(machine);
+        } else {
+            self.violated(format!(
+                "{name} begins a new journal after record {after_seq}: {reason}"
+            ));
+        }
         let shell = self.machines[machine].shell.as_mut();
         shell.map_or_else(Vec::new, |shell| shell.brain.handle_renewed(&journal))
     }
@@ -376,8 +436,12 @@ impl World {
         let now = self.agent_now(machine);
         let it = &mut self.machines[machine];
         let (n, name) = (desired.generation.n, it.name());
-        let before = it.disk.desired.as_ref().map_or(0, |it| it.generation.n);
+        // In another life of the manager, which only the admin begins, the number says nothing.
+        let before = it.disk.desired.as_ref().map(|it| it.generation);
+        let before = before.filter(|it| it.incarnation == desired.generation.incarnation);
+        let before = before.map_or(0, |it| it.n);
         it.disk.desired = Some(desired.clone());
+        self.saw_plans(machine, &desired);
         say!(self, name, "takes generation {n} of its plans");
         if n < before {
             self.violated(format!("{name} went back from generation {before} to {n}"));
@@ -431,15 +495,21 @@ impl World {
                     );
                     self.ask(machine, |brain, now| brain.handle_frame(&frame, now));
                     self.saw_acknowledged(machine);
-                    if let Some(shell) = &mut self.machines[machine].shell
-                        && shell.brain.is_open()
-                    {
-                        shell.failures = 0;
-                    }
+                    self.note_session(machine);
                 }
                 Err(error) => self.violated(format!("the manager's frame is none: {error}")),
             },
             None => self.line_ended(machine),
+        }
+    }
+
+    fn note_session(&mut self, machine: usize) {
+        let it = &mut self.machines[machine];
+        let Some(shell) = &mut it.shell else { return };
+        let is_held = shell.brain.hold().is_some();
+        if is_held || shell.brain.is_open() {
+            shell.failures = 0;
+            it.is_held = is_held;
         }
     }
 
@@ -492,6 +562,8 @@ impl World {
             shell.heard_at = now;
         }
         say!(self, self.machines[machine].name(), "is connected by line {line}");
+        // As the daemon: a machine that just woke up says so before it says hello.
+        self.ask(machine, |brain, now| brain.handle_timeout(now));
         self.ask(machine, |brain, _| brain.handle_connected());
     }
 
@@ -531,14 +603,13 @@ impl World {
             return self.line_ended(machine);
         }
         if shell.commit_at.is_some_and(|at| at <= now) {
+            if self.machines[machine].is_full {
+                return self.get_stuck(machine);
+            }
             let follows = self.commit_and_tell(machine);
             self.execute(machine, follows);
         }
         self.ask(machine, |brain, now| brain.handle_timeout(now));
-    }
-
-    pub(super) fn is_asleep(&self, machine: usize) -> bool {
-        self.machines[machine].asleep_since.is_some()
     }
 
     pub(super) fn is_away(&self, repository: RepositoryId) -> bool {
@@ -551,6 +622,18 @@ impl World {
         let name = it.name();
         let Some(shell) = it.shell.take() else { return };
         it.life += 1;
+        if std::mem::take(&mut it.is_stuck) {
+            self.met.count("agent killed while it waited for room");
+            let missed = std::mem::take(&mut self.machines[machine].missed);
+            if self.machines[machine].asleep_since.is_some() {
+                self.machines[machine].missed = missed;
+            } else {
+                for event in missed {
+                    self.after(Duration::ZERO, event);
+                }
+            }
+        }
+        self.saw_presence(machine);
         say!(self, name, "the agent is killed");
         if let Some(wakes) = shell.wakes {
             self.queue.remove(&wakes);

@@ -236,7 +236,12 @@ impl World {
         let Some(up) = self.up.as_mut() else { return Ok(()) };
         let most = usize::try_from(most)?;
         let waiting = up.intake.waiting();
-        let taken = AssertUnwindSafe(up.intake.turn(&up.manager, most)).catch_unwind().await;
+        let has_room = self.now >= self.office_full_until;
+        if !has_room && waiting > 0 {
+            self.met.count("records came while the manager's disk was full");
+        }
+        let turn = up.intake.turn(&up.manager, most, has_room);
+        let taken = AssertUnwindSafe(turn).catch_unwind().await;
         match taken {
             Ok(()) => {
                 let left = self.up.as_ref().map_or(0, |up| up.intake.waiting());
@@ -289,6 +294,7 @@ impl World {
             expire(&up.manager).await?;
             self.poke_all();
         }
+        self.decide().await?;
         Ok(())
     }
 

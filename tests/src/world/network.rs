@@ -101,3 +101,10 @@ pub struct Line {
     /// As `last_up`, to the agent.
     pub last_down: Duration,
 }
+
+impl Line {
+    /// Whether what is said over it is heard.
+    pub fn is_served(&self) -> bool {
+        self.connection.is_some() && !self.is_cut
+    }
+}

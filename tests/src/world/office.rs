@@ -18,6 +18,7 @@ use server::{
 };
 use std::{
     collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -61,10 +62,15 @@ impl Random for Numbers {
 #[derive(Debug)]
 pub struct Office {
     db: Db,
+    file: PathBuf,
     folder: PathBuf,
     clock: Arc<ManualClock>,
     random: Arc<Numbers>,
 }
+
+/// The files of a database, as they were at one moment.
+#[derive(Debug)]
+pub struct Files(Vec<(PathBuf, Vec<u8>)>);
 
 /// A manager that runs.
 #[derive(Debug)]
@@ -87,6 +93,7 @@ impl Office {
     pub async fn open(file: &Path, seed: u64) -> Result<Self> {
         Ok(Self {
             db: Db::open(file).await?,
+            file: file.to_owned(),
             folder: file.parent().context("a database without a folder")?.to_owned(),
             clock: Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)),
             random: Arc::new(Numbers(Mutex::new(Dice::new(seed)))),
@@ -138,8 +145,48 @@ impl Office {
         })
     }
 
+    /// Copies the database. Nobody is writing to it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn copy(&self) -> Result<Files> {
+        let files = [self.file.clone(), beside(&self.file, "-wal")];
+        let there = files.into_iter().filter(|file| file.exists());
+        let read = there.map(|file| Ok((file.clone(), fs::read(&file)?)));
+        read.collect::<Result<_>>().map(Files)
+    }
+
+    /// Puts a copy in the place of the database.
+    ///
+    /// # Errors
+    /// When it cannot be written or opened.
+    pub async fn replace(&mut self, files: &Files) -> Result<()> {
+        self.db.close().await;
+        clear(&self.file);
+        for (file, content) in &files.0 {
+            fs::write(file, content)?;
+        }
+        self.db = Db::open(&self.file).await?;
+        Ok(())
+    }
+
     /// Closes the database.
     pub async fn close(&self) {
         self.db.close().await;
+    }
+}
+
+/// The file of this ending beside a database.
+fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// Removes what belongs to a database that is about to be put there anew.
+pub fn clear(file: &Path) {
+    for ending in ["-wal", "-shm"] {
+        // It need not be there.
+        let _ = fs::remove_file(beside(file, ending));
     }
 }

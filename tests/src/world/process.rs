@@ -17,9 +17,13 @@ impl World {
         let it = &self.machines[machine];
         let (life, name) = (it.life, it.name());
         say!(self, name, "run {} begins: {:?}", short(run), kind(&order.task));
+        let has_hooks = matches!(&order.task, Task::Backup { hooks, .. } if !hooks.is_empty());
         let ending = match self.dice.below(10) {
             0 => Ending::Badly,
             1 => Ending::Partly,
+            2 if has_hooks => Ending::HookBefore,
+            3 if has_hooks => Ending::HookAfter,
+            2..=5 if self.is_patient => Ending::Badly,
             _ => Ending::Well,
         };
         let process = Process {
@@ -60,7 +64,7 @@ impl World {
         if ending == Ending::Partly {
             steps.push((self.millis(0, 2_000), Step::Miss));
         }
-        if ending != Ending::Badly {
+        if !matches!(ending, Ending::Badly | Ending::HookBefore) {
             steps.push((self.millis(100, most), Step::Write));
         }
         steps.push((self.millis(0, 500), Step::End));
@@ -69,12 +73,13 @@ impl World {
     }
 
     pub(super) fn step(&mut self, pid: u32) {
-        let Some(process) = self.processes.get_mut(&pid) else { return };
+        let Some(process) = self.processes.get(&pid) else { return };
         let machine = process.machine;
-        if self.machines[machine].asleep_since.is_some() {
+        if self.is_asleep(machine) {
             self.machines[machine].missed.push(Event::Step(pid));
             return;
         }
+        let Some(process) = self.processes.get_mut(&pid) else { return };
         let Some((_, step)) = process.steps.pop() else { return };
         let next = process.steps.last().map(|step| step.0);
         let process = process.clone();
@@ -98,6 +103,8 @@ impl World {
                     (false, Ending::Well) => "run went well",
                     (false, Ending::Partly) => "run was partial",
                     (false, Ending::Badly) => "run failed",
+                    (false, Ending::HookBefore) => "hook before a run failed",
+                    (false, Ending::HookAfter) => "hook after a run failed",
                 });
                 self.tell(&process, RunEvent::Finished(Box::new(process.outcome())));
             }

@@ -44,6 +44,10 @@ pub enum Ending {
     Partly,
     /// It fails.
     Badly,
+    /// What was to run before it fails, so it does not run.
+    HookBefore,
+    /// What was to run after it fails.
+    HookAfter,
 }
 
 /// What a process does.
@@ -132,6 +136,12 @@ impl Process {
                 JobStatus::Partial,
                 failed(Code::FilesUnreadable, "A file could not be read."),
             ),
+            (false, Ending::HookBefore) => {
+                Outcome::plain(JobStatus::Failed, failed(Code::HookFailed, "A hook failed."))
+            }
+            (false, Ending::HookAfter) => {
+                Outcome::plain(JobStatus::Partial, failed(Code::HookFailed, "A hook failed."))
+            }
             (false, Ending::Badly) => {
                 Outcome::plain(JobStatus::Failed, failed(Code::ResticFailed, "restic failed."))
             }

@@ -27,7 +27,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// All there are, by the names under which they can be asked for.
-    pub const ALL: [(&str, Self); 8] = [
+    pub const ALL: [(&str, Self); 14] = [
         ("acknowledge-before-commit", Self::Manager(InManager::AcknowledgeBeforeCommit)),
         ("lose-before-caught-up", Self::Manager(InManager::LoseBeforeCaughtUp)),
         ("keep-stale-generation", Self::Manager(InManager::KeepStaleGeneration)),
@@ -36,6 +36,12 @@ impl Mistake {
         ("ignore-busy", Self::Agent(InAgent::IgnoreBusy)),
         ("forget-slots", Self::Agent(InAgent::ForgetSlots)),
         ("forget-to-read", Self::Agent(InAgent::ForgetToRead)),
+        ("forget-executed", Self::Agent(InAgent::ForgetExecuted)),
+        ("elide-outcome", Self::Agent(InAgent::ElideOutcome)),
+        ("ignore-ticket", Self::Manager(InManager::IgnoreTicket)),
+        ("keep-silent", Self::Manager(InManager::KeepSilent)),
+        ("trust-acknowledged", Self::Manager(InManager::TrustAcknowledged)),
+        ("paint-green", Self::Manager(InManager::PaintGreen)),
     ];
 
     /// The mistake of this name.

@@ -1,7 +1,7 @@
 //! What every world begins with: the database of a manager with a few enrolled machines, each with a
 //! repository and a plan. It is made once and copied for each world.
 
-use super::office::{Office, Up};
+use super::office::{self, Office, Up};
 use crate::dice::Dice;
 use anyhow::{Context as _, Result, anyhow};
 use axum::extract::State;
@@ -88,12 +88,7 @@ impl Template {
     /// # Errors
     /// When it cannot be written.
     pub fn copy(&self, file: &Path) -> Result<()> {
-        for beside in ["-wal", "-shm"] {
-            let mut name = file.as_os_str().to_owned();
-            name.push(beside);
-            // It need not be there.
-            let _ = fs::remove_file(name);
-        }
+        office::clear(file);
         fs::write(file, &self.database).with_context(|| format!("no copy in {}", file.display()))
     }
 }

@@ -46,6 +46,18 @@ fn a_sleep_ends_one_interval_and_begins_another() {
 }
 
 #[test]
+fn a_machine_that_just_woke_up_says_so_in_its_hello_however_soon_that_comes() {
+    let mut world = World::switched_on(at("2026-03-01T08:00:00Z"));
+    world.pass(HOUR);
+    world.sleep(HOUR * 9);
+    world.now.mono += Duration::from_millis(5);
+    let effects = world.brain.handle_timeout(world.now);
+    world.execute(effects);
+    assert_eq!(world.awake_since(), Some(at("2026-03-01T18:00:00Z")));
+    assert_eq!(world.awake(), [(at("2026-03-01T08:00:00Z"), at("2026-03-01T09:00:00Z"))]);
+}
+
+#[test]
 fn a_connection_does_not_outlive_a_sleep() {
     let mut world = World::switched_on(at("2026-03-01T08:00:00Z"));
     world.connect();

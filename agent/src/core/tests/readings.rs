@@ -136,3 +136,40 @@ fn only_a_check_that_looked_changes_the_last_check() {
         assert_eq!(told.last_check_status.as_deref(), word, "{n}");
     }
 }
+
+#[test]
+fn an_agent_that_was_held_or_begins_a_new_journal_looks_at_its_repositories_anew() {
+    let is_read = |effects: &[Effect]| effects.iter().any(|it| matches!(it, Effect::Read(_)));
+    let welcome = |world: &World, hold| {
+        let id = world.brain.journal().id();
+        ToAgent::Welcome(Box::new(Welcome {
+            protocol_version: PROTOCOL_VERSION,
+            host_id: host_id(),
+            manager: ManagerIdentity { incarnation: incarnation(), epoch: 1 },
+            cursor: Some(protocol::Cursor { journal_id: id, seq: 0, hash: ChainHash::START }),
+            renew_journal: None,
+            ticket: None,
+            hold,
+            server_time: Timestamp::UNIX_EPOCH,
+        }))
+        .encode()
+        .unwrap()
+    };
+    let mut world = World::new();
+    let meet = |world: &mut World, hold| {
+        world.disconnect();
+        world.brain.handle_connected();
+        let welcome = welcome(world, hold);
+        world.brain.handle_frame(&welcome, world.now)
+    };
+    assert!(!is_read(&meet(&mut world, None)));
+    let hold = protocol::Hold { code: Code::CloneSuspected, message: String::new() };
+    assert!(!is_read(&meet(&mut world, Some(hold))));
+    assert!(is_read(&meet(&mut world, None)));
+    let repository_id = RepositoryId::new(2, &[2; 10]);
+    let reading = Reading { read_at: world.now.wall, snapshots: Some(Vec::new()), stats: None };
+    world.brain.handle_reading(repository_id, Some(reading), world.now);
+    assert!(!is_read(&meet(&mut world, None)));
+    world.brain.handle_renewed(&Journal::empty(JournalId::new(2, &[2; 10])));
+    assert!(is_read(&meet(&mut world, None)));
+}

@@ -293,6 +293,23 @@ pub async fn note_snapshots(
     Ok(())
 }
 
+/// The next reading of this host counts, whatever its clock shows: it may have been another machine, or
+/// this one in another time, that made the last one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget_order(tx: &mut Tx, host: HostId) -> Result<(), DbError> {
+    let host = host.to_string();
+    sqlx::query!(
+        "UPDATE repository_facts SET snapshots_read_at = NULL, stats_read_at = NULL \
+         WHERE snapshots_host_id = ?",
+        host
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 /// Notes a repository's facts, unless newer ones are there.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use crate::{
         error::DbError,
         hosts, logs,
         notices::{self, NewNotice},
-        plans, repositories,
+        repositories,
         runs::{self, Reported},
         slots,
     },
@@ -16,11 +16,11 @@ use crate::{
     session::core::Record,
     text,
 };
-use jiff::tz::{TimeZone, TimeZoneDatabase};
 use protocol::{
-    AwakeInterval, Code, Frame, FromAgent, HostId, JobFinished, JobKind, JobStarted, JobStatus,
-    LogLine, RepositoryId, RunId, ScheduleAck, SlotDeferred, UnreadableFile, journal::is_durable,
+    AwakeInterval, Code, FromAgent, HostId, JobFinished, JobStarted, JobStatus, LogLine,
+    RepositoryId, RunId, ScheduleAck, SlotDeferred, UnreadableFile, journal::is_durable,
 };
+use schedule::zone;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,8 +38,10 @@ pub(super) struct Applied {
     pub ended: BTreeSet<RunId>,
     /// Hosts that changed.
     pub hosts: BTreeSet<HostId>,
+    /// Runs that ended well, and with it prove that their repository exists.
+    proofs: Vec<RunId>,
     /// Repositories that changed.
-    pub repositories: BTreeSet<RepositoryId>,
+    pub repositories: Vec<RepositoryId>,
     /// Whether notices changed.
     pub has_notices: bool,
 }
@@ -53,22 +55,15 @@ pub(super) async fn record(
     record: &Record,
     applied: &mut Applied,
 ) -> Result<(), DbError> {
-    if !is_durable(&record.kind) {
+    let kind = &record.frame.kind;
+    if !is_durable(kind) {
         // A newer agent's word; it does not say anything to this version.
         return Ok(());
     }
-    let frame = Frame {
-        kind: record.kind.clone(),
-        id: String::new(),
-        seq: None,
-        ack: None,
-        hash: None,
-        payload: record.payload.clone(),
-    };
-    match FromAgent::decode(&frame) {
+    match FromAgent::decode(&record.frame) {
         Ok(content) => message(manager, tx, host, &content, applied).await,
         Err(_) => {
-            let kind = text::name(&record.kind);
+            let kind = text::name(kind);
             let notice = NewNotice::of_host(
                 host,
                 Code::FrameInvalid,
@@ -106,13 +101,35 @@ pub(super) async fn message(
                 host,
                 gap.reason,
                 format!(
-                    "The machine began a new journal: records after {} of the one before may be missing.",
+                    "{}: records after {} of the one before may be missing.",
+                    match gap.reason {
+                        Code::JournalDamaged => {
+                            "The machine's journal was damaged, and it began a new one"
+                        }
+                        _ => "The machine began a new journal",
+                    },
                     gap.after_seq
                 ),
             )
             .subject(format!("gap:{}", gap.journal_id))
-            .guidance("Look at the repository's snapshots to see what was backed up in that time.");
+            .guidance(match gap.reason {
+                Code::JournalDamaged => {
+                    "Check the machine's disk: `restic-manager-agent status` there says which file was \
+                     kept. Look at the repository's snapshots to see what was backed up in that time."
+                }
+                _ => "Look at the repository's snapshots to see what was backed up in that time.",
+            });
             tell(manager, tx, &notice, applied).await
+        }
+        FromAgent::JournalElided(elided) => {
+            // What came before it is to be there before it, so that it names what is missing.
+            waiting_lines(tx, applied).await?;
+            for lines in &elided.runs {
+                if let Some(line) = logs::note_elided(tx, host, lines, elided.ts).await? {
+                    applied.lines.entry(line.job_id).or_default().push(line);
+                }
+            }
+            Ok(())
         }
         FromAgent::AgentAwake(awake) => {
             // A clock that ran ahead must not say what was in a time that is still to come.
@@ -210,10 +227,8 @@ async fn job_finished(
         Reported::Unchanged | Reported::TooMany => return Ok(()),
         Reported::Foreign => return tell(manager, tx, &foreign(host, run), applied).await,
     }
-    if let Some(repository) = repository_that_exists(tx, host, finished).await?
-        && repositories::note_initialised(tx, repository, manager.now()).await?
-    {
-        applied.repositories.insert(repository);
+    if matches!(finished.status, JobStatus::Succeeded | JobStatus::Partial) {
+        applied.proofs.push(run);
     }
     Ok(())
 }
@@ -251,44 +266,28 @@ fn clean_value(value: &mut Value) {
     }
 }
 
-/// The repository that a run proves to exist: a snapshot was written, or it was created. A host
-/// proves nothing about what it does not have.
-async fn repository_that_exists(
-    tx: &mut Tx,
-    host: HostId,
-    finished: &JobFinished,
-) -> Result<Option<RepositoryId>, DbError> {
-    if !matches!(finished.status, JobStatus::Succeeded | JobStatus::Partial) {
-        return Ok(None);
-    }
-    let Some(run) = runs::find(&mut **tx, finished.job_id).await? else { return Ok(None) };
-    if !matches!(run.kind, JobKind::Backup | JobKind::Init) {
-        return Ok(None);
-    }
-    let named = match (run.repository_id, run.plan_id) {
-        (Some(repository), _) => Some(repository),
-        (None, Some(id)) => {
-            let plans = plans::of_host(&mut **tx, host).await?;
-            plans.into_iter().find(|plan| plan.id == id).and_then(|plan| plan.repository_id)
-        }
-        (None, None) => None,
-    };
-    let Some(named) = named else { return Ok(None) };
-    let assigned = repositories::of_host(&mut **tx, host).await?;
-    Ok(assigned.iter().any(|one| one.id == named).then_some(named))
-}
-
 /// Writes the log lines that wait.
-pub(super) async fn waiting_lines(tx: &mut Tx, applied: &mut Applied) -> Result<(), DbError> {
+async fn waiting_lines(tx: &mut Tx, applied: &mut Applied) -> Result<(), DbError> {
     let waiting = std::mem::take(&mut applied.waiting);
     if waiting.is_empty() {
         return Ok(());
     }
-    let are_new = logs::insert_all(tx, &waiting).await?;
-    for (host, line) in waiting {
-        if are_new || logs::insert(tx, Some(host), &line).await? {
-            applied.lines.entry(line.job_id).or_default().push(line);
-        }
+    for line in logs::insert_all(tx, waiting).await? {
+        applied.lines.entry(line.job_id).or_default().push(line);
+    }
+    Ok(())
+}
+
+/// Writes what a transaction keeps for its end.
+pub(super) async fn rest(
+    manager: &Manager,
+    tx: &mut Tx,
+    applied: &mut Applied,
+) -> Result<(), DbError> {
+    waiting_lines(tx, applied).await?;
+    let proofs = std::mem::take(&mut applied.proofs);
+    if !proofs.is_empty() {
+        applied.repositories = repositories::note_proven(tx, &proofs, manager.now()).await?;
     }
     Ok(())
 }
@@ -331,10 +330,10 @@ async fn schedule_ack(
         let zone = ack.time_zone.as_deref().map(text::name).or(known.time_zone);
         let zone = zone.unwrap_or_else(|| "UTC".to_owned());
         // One spelling for each zone.
-        let known = TimeZoneDatabase::bundled().get(&zone).ok();
-        let zone = known.as_ref().and_then(TimeZone::iana_name).unwrap_or(&zone);
+        let known = zone::named(&zone).as_ref().and_then(zone::name);
+        let zone = known.unwrap_or(zone);
         let at = ack.applied_at.min(manager.now());
-        slots::apply(tx, host, generation, &times, zone, at).await?;
+        slots::apply(tx, host, generation, &times, &zone, at).await?;
     }
     applied.hosts.insert(host);
     Ok(())

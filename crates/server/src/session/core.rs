@@ -4,9 +4,8 @@
 use protocol::{
     Code, CommandResult, Frame, FrameError, FromAgent, Hello, JobProgress, Problem,
     ProtocolVersion, RepoStats, Secret, SnapshotsReport, TreeReport,
-    journal::{ChainHash, is_durable},
+    journal::{ChainHash, JournalElided, is_durable},
 };
-use serde_json::value::RawValue;
 use std::time::Duration;
 
 /// How long an agent may take to say hello.
@@ -27,17 +26,15 @@ pub struct Record {
     pub seq: u64,
     /// The journal's hash after it.
     pub hash: ChainHash,
-    /// Its type.
-    pub kind: String,
-    /// Its content, byte for byte.
-    pub payload: Box<RawValue>,
+    /// The frame that it came in: its type, and its content byte for byte.
+    pub frame: Frame,
 }
 
 impl Record {
     /// The bytes that it takes while it waits.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.kind.len() + self.payload.get().len()
+        self.frame.kind.len() + self.frame.payload.get().len()
     }
 }
 
@@ -249,15 +246,14 @@ impl AgentSession {
             ));
         };
         let next = seq.saturating_add(1);
-        if number > next {
+        if JournalElided::first_of(number, &frame.kind, frame.payload.get()) > next {
             return self.close(Problem::new(
                 Code::FrameInvalid,
                 format!("Record {next} of the journal was expected, and {number} came."),
             ));
         }
         self.phase = Phase::Live { version, seq: seq.max(number) };
-        let Frame { kind, payload, .. } = frame;
-        Some(Effect::Record(Record { seq: number, hash, kind, payload }))
+        Some(Effect::Record(Record { seq: number, hash, frame }))
     }
 
     fn handle_message(&mut self, frame: &Frame, now: Duration) -> Option<Effect> {
@@ -293,6 +289,7 @@ impl AgentSession {
             | FromAgent::AgentAwake(_)
             | FromAgent::SlotDeferred(_)
             | FromAgent::JournalGap(_)
+            | FromAgent::JournalElided(_)
             | FromAgent::Hello(_)
             | FromAgent::Unknown(_) => None,
         }

@@ -1,9 +1,12 @@
 //! What a `hello` leads to: whether the agent is who it was, and where its journal goes on.
 
-use crate::db::{
-    hosts::{Fingerprint, Seen, Tickets},
-    journals::JournalCursor,
-    notices::NewNotice,
+use crate::{
+    db::{
+        hosts::{Fingerprint, Seen, Tickets},
+        journals::JournalCursor,
+        notices::NewNotice,
+    },
+    hooks::{self, Mistake},
 };
 use protocol::{
     Code, Hello, Hold, HostId, JournalState, ManagerIdentity, Problem, ProtocolVersion,
@@ -28,6 +31,8 @@ pub struct Known {
     pub next_command: u64,
     /// The generation of the desired state.
     pub generation: u64,
+    /// The generation that the host has said it has.
+    pub acked: u64,
     /// The journal that the hello names.
     pub journal: Option<KnownJournal>,
     /// Whether the host ever had a journal here.
@@ -152,6 +157,7 @@ fn ticket(known: &Tickets, shown: Option<&Fingerprint>) -> Ticket {
         (None, None, Some(_)) => Ticket::Fresh,
         (Some(shown), _, Some(pending)) if shown == pending => Ticket::Pending,
         (Some(shown), Some(confirmed), _) if shown == confirmed => Ticket::Confirmed,
+        _ if hooks::is_planted(Mistake::IgnoreTicket) => Ticket::Fresh,
         _ => Ticket::Wrong,
     }
 }

@@ -1,6 +1,7 @@
 //! Records: taken once, in order, acknowledged when they are safe, and never a reason to stop.
 
-use crate::double::{Fleet, Journal, at, finished, line, run_id, started};
+use crate::double::{Agent, Fleet, Journal, at, finished, line, run_id, started};
+use futures_util::future::join_all;
 use protocol::{
     Code, Frame, FromAgent, Generation, HostId, JobStatus, RunId, ScheduleAck, journal::ChainHash,
 };
@@ -209,6 +210,56 @@ async fn a_line_that_is_there_already_keeps_no_other_out() {
 }
 
 #[tokio::test]
+async fn lines_that_were_left_out_on_the_machine_are_named_and_counted_once() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    let run = run_id(1);
+    agent.journal.push(&started(run, None));
+    for n in 1..=10 {
+        agent.journal.push(&line(run, n, "x"));
+    }
+    agent.journal.push(&finished(run, JobStatus::Succeeded));
+    // The manager has three lines when those from the second to the ninth make room.
+    for frame in &agent.journal.after(0)[..4] {
+        link.send_frame(frame).await;
+    }
+    link.until_acked(4).await;
+    agent.journal.elide(run, (3, 10), 2);
+    let (mut link, welcome) = agent.connect().await;
+    assert_eq!(welcome.cursor.unwrap().seq, 4);
+    let after = agent.journal.after(4);
+    assert_eq!(after.len(), 3);
+    // Told twice, as after a lost acknowledgement.
+    for frame in after.iter().chain(&after) {
+        link.send_frame(frame).await;
+    }
+    link.until_acked(12).await;
+    let lines = logs::lines(fleet.db().read(), run, 0, 100).await.unwrap();
+    let lines: Vec<(u64, &str)> = lines.iter().map(|it| (it.seq, it.payload.as_str())).collect();
+    let left_out = "[…lines 4 to 9 were left out on the machine: 6 lines]";
+    assert_eq!(lines, [(1, "x"), (2, "x"), (3, "x"), (4, left_out), (10, "x")]);
+    assert_eq!(fleet.run(run).await.status, JobStatus::Succeeded);
+}
+
+#[tokio::test]
+async fn an_elision_that_does_not_count_leaves_a_hole() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    for n in 1..=5 {
+        agent.journal.push(&line(run_id(1), n, "x"));
+    }
+    agent.journal.elide(run_id(1), (1, 4), 1);
+    let mut frame = agent.journal.after(0)[0].clone();
+    frame.seq = Some(3);
+    link.send_frame(&frame).await;
+    assert_eq!(link.ended().await.unwrap().code, Code::FrameInvalid);
+    let (_link, welcome) = agent.connect().await;
+    assert_eq!(welcome.cursor.unwrap().seq, 0);
+}
+
+#[tokio::test]
 async fn a_record_may_come_twice_at_once_and_not_with_another_content() {
     let fleet = Fleet::start().await;
     let mut agent = fleet.agent("box").await;
@@ -232,6 +283,65 @@ async fn a_record_may_come_twice_at_once_and_not_with_another_content() {
 }
 
 #[tokio::test]
+async fn a_line_of_a_foreign_run_is_left_out_and_keeps_no_other_line_out() {
+    let fleet = Fleet::start().await;
+    let (mut one, mut other) = (fleet.agent("one").await, fleet.agent("other").await);
+    let (ours, theirs) = (run_id(1), run_id(2));
+    let (mut link, _) = other.connect().await;
+    link.send_frame(&other.journal.push(&started(theirs, None))).await;
+    link.until_acked(1).await;
+    let told = [line(ours, 1, "a"), line(theirs, 1, "b"), line(ours, 2, "c"), line(ours, 2, "d")];
+    one.journal.push(&started(ours, None));
+    told.iter().for_each(|told| drop(one.journal.push(told)));
+    one.journal.push(&line(run_id(3), 1, "of no run"));
+    let (mut link, _) = one.connect().await;
+    for frame in one.journal.after(0) {
+        link.send_frame(&frame).await;
+    }
+    link.until_acked(6).await;
+    let lines = logs::lines(fleet.db().read(), ours, 0, 10).await.unwrap();
+    assert_eq!(lines.iter().map(|line| line.payload.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+    assert!(logs::lines(fleet.db().read(), theirs, 0, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn machines_that_come_back_at_once_are_each_met_as_what_they_are() {
+    let mut fleet = Fleet::start().await;
+    let mut agents = Vec::new();
+    for n in 1..=12_u8 {
+        let mut agent = fleet.agent(&format!("box{n}")).await;
+        let (mut link, _) = agent.connect().await;
+        for record in 0..=n {
+            let told = if record == 0 { started(run_id(n), None) } else { line(run_id(n), 1, "x") };
+            link.send_frame(&agent.journal.push(&told)).await;
+        }
+        link.until_acked(u64::from(n) + 1).await;
+        agents.push(agent);
+    }
+    fleet.stop().await;
+    fleet.resume().await;
+    // One of them is a copy that was not told of its newest ticket.
+    let stale = agents[0].hello();
+    agents.iter_mut().for_each(|agent| agent.redial(&fleet));
+    let mut links = join_all(agents.iter_mut().map(Agent::connect)).await;
+    for ((link, welcome), agent) in links.iter_mut().zip(&mut agents) {
+        assert_eq!(welcome.host_id, agent.host());
+        assert_eq!(welcome.cursor.unwrap().seq, agent.journal.after(0).len() as u64);
+        link.settle(agent).await;
+    }
+    let copies = [agents[0].dial().await, agents[1].dial().await];
+    let hellos = [stale, agents[1].hello()];
+    let welcomed = join_all(
+        copies
+            .into_iter()
+            .zip(hellos)
+            .map(|(mut copy, hello)| async move { copy.greet(hello).await.unwrap() }),
+    );
+    let held: Vec<bool> = welcomed.await.iter().map(|welcome| welcome.hold.is_some()).collect();
+    assert_eq!(held, [true, false]);
+}
+
+#[tokio::test]
 async fn the_hashes_of_the_newest_records_are_kept_and_those_far_behind_go() {
     let fleet = Fleet::start().await;
     let mut agent = fleet.agent("box").await;
@@ -249,7 +359,8 @@ async fn the_hashes_of_the_newest_records_are_kept_and_those_far_behind_go() {
     for frame in agent.journal.after(1_000) {
         assert_eq!(mark(frame.seq.unwrap()).await, frame.hash);
     }
-    assert_eq!(mark(700).await, None);
+    // What one transaction took in goes together.
+    assert_eq!(mark(400).await, None);
 }
 
 async fn acknowledged(fleet: &Fleet, host: HostId) -> Host {

@@ -255,3 +255,42 @@ async fn a_folder_is_asked_for_once_put_together_from_its_pages_and_kept() {
     );
     assert!(folders::find(fleet.db().read(), &other).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn after_a_new_journal_or_a_hold_the_next_reading_counts_whatever_its_clock_shows() {
+    let fleet = Fleet::start().await;
+    let (plan, repository) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    fleet.assign(plan, agent.host()).await;
+    let read = |list: &[Snapshot], second| {
+        let mut report = report(repository, list);
+        report.read_at = Some(Timestamp::from_second(second).unwrap());
+        (report.page, report.last, report.snapshots) = (Some(1), true, list.to_vec());
+        FromAgent::SnapshotsReport(report)
+    };
+    let (first, second) = ([snapshot(1)], [snapshot(1), snapshot(2)]);
+    let (mut link, _) = agent.connect().await;
+    link.say(&read(&first, 1_790_000_000)).await;
+    until_digest(&fleet, repository, &digest(&first)).await;
+    // By the clock of the same machine this is an old list that came late.
+    link.say(&read(&second, 1_780_000_000)).await;
+    link.settle(&mut agent).await;
+    assert_eq!(
+        snapshots::digest(fleet.db().read(), repository).await.unwrap(),
+        digest(&first),
+        "an old list has taken the place of a newer one"
+    );
+    // A copy of the machine, or an older state of it, begins a new journal by another clock.
+    agent.journal = crate::double::Journal::new(9);
+    let (mut link, _) = agent.connect().await;
+    link.say(&read(&second, 1_780_000_000)).await;
+    until_digest(&fleet, repository, &digest(&second)).await;
+    // A copy that was taken away had another clock, too.
+    agent.ticket = None;
+    let (_link, welcome) = agent.connect().await;
+    assert!(welcome.hold.is_some());
+    assert!(fleet.manager().release(agent.host()).await.unwrap());
+    let (mut link, _) = agent.connect().await;
+    link.say(&read(&first, 1_770_000_000)).await;
+    until_digest(&fleet, repository, &digest(&first)).await;
+}

@@ -8,7 +8,7 @@ use crate::{
         extract::PathId,
     },
     auth::Principal,
-    db::{hosts, notices},
+    db::{hosts, notices, snapshots},
     manager::Manager,
 };
 use axum::{Json, extract::State};
@@ -37,6 +37,7 @@ pub async fn release(
         let mut change = Change::begin(&manager, who).await?;
         let now = change.now;
         hosts::clear_hold(&mut change.tx, id).await?;
+        snapshots::forget_order(&mut change.tx, id).await?;
         notices::resolve_code(&mut change.tx, Some(id), hold.code, now).await?;
         let detail = format!("{} was held: {}", host.name, hold.code);
         change.commit("host.release", &format!("host:{id}"), &detail).await?;

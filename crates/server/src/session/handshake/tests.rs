@@ -20,6 +20,7 @@ fn known() -> Known {
         hold: None,
         next_command: 5,
         generation: 3,
+        acked: 3,
         journal: None,
         has_history: false,
     }
@@ -59,6 +60,7 @@ fn hello(journal: JournalState) -> Hello {
         ticket: None,
         open_runs: Vec::new(),
         awake_since: None,
+        has_battery: None,
     }
 }
 
