@@ -23,6 +23,8 @@ const CHANGES: u64 = 1500;
 
 /// What a window is told: what changes, and what a run says.
 struct Window {
+    api: Api,
+    path: String,
     changes: Events,
     run: Events,
 }
@@ -36,29 +38,41 @@ struct Read {
 }
 
 impl Window {
-    async fn open(manager: &Manager, run: &str) -> (Api, Self) {
+    async fn open(manager: &Manager, run: &str) -> Self {
         // A connection of its own, as each window has.
         let api = manager.api().await.unwrap();
+        let path = format!("/api/runs/{run}/stream");
         let changes = api.open("/api/events").await.unwrap();
-        let run = api.open(&format!("/api/runs/{run}/stream?after_line=0")).await.unwrap();
-        (api, Self { changes, run })
+        let run = api.open(&path).await.unwrap();
+        Self { api, path, changes, run }
     }
 
-    /// Reads to the end of the run, and to the news that the plan has its last name.
-    async fn read(mut self, api: Api, plan: String) -> Read {
+    /// Reads to the end of the run, and to the news that the plan has its last name. Who took nothing
+    /// for too long was hung up on, and comes back as a page does.
+    async fn read(mut self, plan: String) -> Read {
         let mut read = Read::default();
-        while let Some((event, data)) = self.run.next().await.unwrap() {
+        loop {
+            let Ok(Some((event, data))) = self.run.next().await else {
+                let last = read.lines.last().copied().unwrap_or(0);
+                let path = format!("{}?after_line={last}", self.path);
+                self.run = self.api.open(&path).await.unwrap();
+                continue;
+            };
             read.lines.extend(lines(&data));
             if event == "end" {
                 assert_eq!(data["status"], "succeeded");
                 break;
             }
         }
-        while name(&api, &plan).await != last_name() {
+        while name(&self.api, &plan).await != last_name() {
             // Subscribed before, so that what is not read here is told.
-            let (event, data) = self.changes.next().await.unwrap().unwrap();
-            read.must_read_again |= event == "resync";
-            read.revisions.extend(data["revision"].as_u64());
+            if let Ok(Some((event, data))) = self.changes.next().await {
+                read.must_read_again |= event == "resync";
+                read.revisions.extend(data["revision"].as_u64());
+            } else {
+                read.must_read_again = true;
+                self.changes = self.api.open("/api/events").await.unwrap();
+            }
         }
         read
     }
@@ -82,11 +96,11 @@ async fn a_window_that_does_not_read_holds_nobody_up_and_misses_nothing() {
     let run = api.post(&format!("/api/hosts/{host}/runs"), &form).await.unwrap();
     let run = text(&run, "id").unwrap();
 
-    let (slow_api, mut slow) = Window::open(&manager, &run).await;
+    let mut slow = Window::open(&manager, &run).await;
     let first = slow.run.next().await.unwrap().unwrap();
     assert_eq!(first.0, "state", "it is connected, and reads no more");
-    let (fast_api, fast) = Window::open(&manager, &run).await;
-    let fast: JoinHandle<Read> = tokio::spawn(fast.read(fast_api, plan.clone()));
+    let fast = Window::open(&manager, &run).await;
+    let fast: JoinHandle<Read> = tokio::spawn(fast.read(plan.clone()));
 
     // Each word is acknowledged, and each change answered, before the next.
     let telling = tell(&puppet, &run);
@@ -104,7 +118,7 @@ async fn a_window_that_does_not_read_holds_nobody_up_and_misses_nothing() {
     assert!(fast.revisions.windows(2).all(|pair| pair[1] == pair[0] + 1), "changes are missing");
 
     // All of that was before the slow one reads on.
-    let slow = slow.read(slow_api, plan.clone()).await;
+    let slow = slow.read(plan).await;
     assert!(slow.lines == all, "the slow one misses lines, or has them twice or out of order");
     let is_whole = slow.revisions.windows(2).all(|pair| pair[1] == pair[0] + 1);
     assert!(is_whole || slow.must_read_again, "changes are missing, and nobody says so");
