@@ -526,6 +526,13 @@ impl Daemon {
                 () = self.stop.cancelled() => {}
             }
         }
+        for change in &changes {
+            if let Change::Append(record, _) = change
+                && let Some(point) = Point::after_record(&record.kind)
+            {
+                points::reach(point);
+            }
+        }
         self.live.warnings.retain(|known| !known.starts_with(UNWRITTEN));
         match self.store.keep_within_bound().await {
             Ok(0) => {}
