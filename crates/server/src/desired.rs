@@ -27,6 +27,7 @@ use protocol::{
 };
 use sha2::{Digest, Sha256};
 use sqlx::SqliteConnection;
+use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// Why a desired state could not be compiled.
@@ -59,15 +60,46 @@ impl Sources {
     /// # Errors
     /// When the database fails.
     pub async fn read(db: &mut SqliteConnection, host: HostId) -> Result<Self, DbError> {
-        let mut sources = Self {
-            nature: hosts::nature(&mut *db, host).await?,
-            plans: plans::of_host(&mut *db, host).await?,
-            repositories: repositories::of_host(&mut *db, host).await?,
-            addresses: identity_rows::addresses(&mut *db).await?,
-        };
-        sources.plans.sort_by_key(|plan| plan.id);
-        sources.repositories.sort_by_key(|repository| repository.id);
-        Ok(sources)
+        let nature = hosts::nature(&mut *db, host).await?;
+        let mut sources = Self::of_hosts(db, &BTreeMap::from([(host, nature)])).await?;
+        sources.remove(&host).ok_or_else(|| DbError::inconsistent("hosts", "id", host))
+    }
+
+    /// Reads them for several hosts, which are like this: for each of them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn of_hosts(
+        db: &mut SqliteConnection,
+        hosts: &BTreeMap<HostId, Nature>,
+    ) -> Result<BTreeMap<HostId, Self>, DbError> {
+        let ids: Vec<HostId> = hosts.keys().copied().collect();
+        let targets = plans::targets(&mut *db, &ids).await?;
+        let plans = targets.iter().map(|(_, plan, _)| *plan).collect();
+        let plans = by_id(plans::find_all(&mut *db, &plans).await?, |plan| plan.id);
+        let used = targets.iter().filter_map(|(.., repository)| *repository).collect();
+        let used = by_id(repositories::find_all(&mut *db, &used).await?, |one| one.id);
+        let addresses = identity_rows::addresses(&mut *db).await?;
+        let mut all: BTreeMap<HostId, Self> = hosts
+            .iter()
+            .map(|(&host, &nature)| {
+                let addresses = addresses.clone();
+                (host, Self { nature, plans: Vec::new(), repositories: Vec::new(), addresses })
+            })
+            .collect();
+        for (host, plan, repository_id) in targets {
+            let (Some(sources), Some(plan)) = (all.get_mut(&host), plans.get(&plan)) else {
+                continue;
+            };
+            sources.plans.push(Plan { repository_id, ..plan.clone() });
+            sources.repositories.extend(repository_id.and_then(|id| used.get(&id)).cloned());
+        }
+        for sources in all.values_mut() {
+            sources.plans.sort_by_key(|plan| plan.id);
+            sources.repositories.sort_by_key(|repository| repository.id);
+            sources.repositories.dedup_by_key(|repository| repository.id);
+        }
+        Ok(all)
     }
 
     /// The only repository that a version 1 agent knows: that of the first plan.
@@ -118,6 +150,10 @@ impl Sources {
         });
         data_encoding::HEXLOWER.encode(&Sha256::digest(whole.to_string().as_bytes()))
     }
+}
+
+fn by_id<I: Ord, T>(all: Vec<T>, id: impl Fn(&T) -> I) -> BTreeMap<I, T> {
+    all.into_iter().map(|one| (id(&one), one)).collect()
 }
 
 /// A compiled desired state.

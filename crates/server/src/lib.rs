@@ -25,6 +25,7 @@ pub mod session;
 pub mod slots;
 pub mod store;
 pub mod text;
+mod together;
 pub mod trees;
 pub mod ui_listener;
 pub mod vault;

@@ -9,6 +9,7 @@ use crate::{
     events::{Events, Topic},
     identity::Identity,
     links::LinksHandle,
+    session::batches::Batches,
     slots,
     store::Store,
     trees::Trees,
@@ -47,6 +48,7 @@ struct Inner {
     slots: slots::Shared,
     store: Store,
     random: Arc<dyn Random>,
+    batches: Batches,
     ids: AtomicU64,
 }
 
@@ -109,6 +111,7 @@ impl Manager {
             trees: Trees::default(),
             slots: slots::Shared::default(),
             random,
+            batches: Batches::default(),
             ids: AtomicU64::new(0),
         }))
     }
@@ -129,6 +132,12 @@ impl Manager {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.0.identity
+    }
+
+    /// Where connections meet others that ask the same.
+    #[must_use]
+    pub(crate) fn batches(&self) -> &Batches {
+        &self.0.batches
     }
 
     /// The time.

@@ -15,11 +15,13 @@
 //!                 connection, a decision of the admin
 //! ```
 
+pub(crate) mod batches;
 pub mod commands;
 pub mod core;
 pub mod cursor;
 pub(crate) mod greet;
 pub mod handshake;
+mod needs;
 mod reconcile;
 mod reports;
 pub mod snapshots;

@@ -7,7 +7,7 @@ use crate::{
         error::DbError,
         hosts, logs,
         notices::{self, NewNotice},
-        plans, repositories,
+        repositories,
         runs::{self, Reported},
         slots,
     },
@@ -17,8 +17,8 @@ use crate::{
     text,
 };
 use protocol::{
-    AwakeInterval, Code, Frame, FromAgent, HostId, JobFinished, JobKind, JobStarted, JobStatus,
-    LogLine, RepositoryId, RunId, ScheduleAck, SlotDeferred, UnreadableFile, journal::is_durable,
+    AwakeInterval, Code, FromAgent, HostId, JobFinished, JobStarted, JobStatus, LogLine,
+    RepositoryId, RunId, ScheduleAck, SlotDeferred, UnreadableFile, journal::is_durable,
 };
 use schedule::zone;
 use serde_json::Value;
@@ -38,8 +38,10 @@ pub(super) struct Applied {
     pub ended: BTreeSet<RunId>,
     /// Hosts that changed.
     pub hosts: BTreeSet<HostId>,
+    /// Runs that ended well, and with it prove that their repository exists.
+    proofs: Vec<RunId>,
     /// Repositories that changed.
-    pub repositories: BTreeSet<RepositoryId>,
+    pub repositories: Vec<RepositoryId>,
     /// Whether notices changed.
     pub has_notices: bool,
 }
@@ -53,22 +55,15 @@ pub(super) async fn record(
     record: &Record,
     applied: &mut Applied,
 ) -> Result<(), DbError> {
-    if !is_durable(&record.kind) {
+    let kind = &record.frame.kind;
+    if !is_durable(kind) {
         // A newer agent's word; it does not say anything to this version.
         return Ok(());
     }
-    let frame = Frame {
-        kind: record.kind.clone(),
-        id: String::new(),
-        seq: None,
-        ack: None,
-        hash: None,
-        payload: record.payload.clone(),
-    };
-    match FromAgent::decode(&frame) {
+    match FromAgent::decode(&record.frame) {
         Ok(content) => message(manager, tx, host, &content, applied).await,
         Err(_) => {
-            let kind = text::name(&record.kind);
+            let kind = text::name(kind);
             let notice = NewNotice::of_host(
                 host,
                 Code::FrameInvalid,
@@ -228,10 +223,8 @@ async fn job_finished(
         Reported::Unchanged | Reported::TooMany => return Ok(()),
         Reported::Foreign => return tell(manager, tx, &foreign(host, run), applied).await,
     }
-    if let Some(repository) = repository_that_exists(tx, host, finished).await?
-        && repositories::note_initialised(tx, repository, manager.now()).await?
-    {
-        applied.repositories.insert(repository);
+    if matches!(finished.status, JobStatus::Succeeded | JobStatus::Partial) {
+        applied.proofs.push(run);
     }
     Ok(())
 }
@@ -269,44 +262,28 @@ fn clean_value(value: &mut Value) {
     }
 }
 
-/// The repository that a run proves to exist: a snapshot was written, or it was created. A host
-/// proves nothing about what it does not have.
-async fn repository_that_exists(
-    tx: &mut Tx,
-    host: HostId,
-    finished: &JobFinished,
-) -> Result<Option<RepositoryId>, DbError> {
-    if !matches!(finished.status, JobStatus::Succeeded | JobStatus::Partial) {
-        return Ok(None);
-    }
-    let Some(run) = runs::find(&mut **tx, finished.job_id).await? else { return Ok(None) };
-    if !matches!(run.kind, JobKind::Backup | JobKind::Init) {
-        return Ok(None);
-    }
-    let named = match (run.repository_id, run.plan_id) {
-        (Some(repository), _) => Some(repository),
-        (None, Some(id)) => {
-            let plans = plans::of_host(&mut **tx, host).await?;
-            plans.into_iter().find(|plan| plan.id == id).and_then(|plan| plan.repository_id)
-        }
-        (None, None) => None,
-    };
-    let Some(named) = named else { return Ok(None) };
-    let assigned = repositories::of_host(&mut **tx, host).await?;
-    Ok(assigned.iter().any(|one| one.id == named).then_some(named))
-}
-
 /// Writes the log lines that wait.
-pub(super) async fn waiting_lines(tx: &mut Tx, applied: &mut Applied) -> Result<(), DbError> {
+async fn waiting_lines(tx: &mut Tx, applied: &mut Applied) -> Result<(), DbError> {
     let waiting = std::mem::take(&mut applied.waiting);
     if waiting.is_empty() {
         return Ok(());
     }
-    let are_new = logs::insert_all(tx, &waiting).await?;
-    for (host, line) in waiting {
-        if are_new || logs::insert(tx, Some(host), &line).await? {
-            applied.lines.entry(line.job_id).or_default().push(line);
-        }
+    for line in logs::insert_all(tx, waiting).await? {
+        applied.lines.entry(line.job_id).or_default().push(line);
+    }
+    Ok(())
+}
+
+/// Writes what a transaction keeps for its end.
+pub(super) async fn rest(
+    manager: &Manager,
+    tx: &mut Tx,
+    applied: &mut Applied,
+) -> Result<(), DbError> {
+    waiting_lines(tx, applied).await?;
+    let proofs = std::mem::take(&mut applied.proofs);
+    if !proofs.is_empty() {
+        applied.repositories = repositories::note_proven(tx, &proofs, manager.now()).await?;
     }
     Ok(())
 }

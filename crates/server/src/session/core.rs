@@ -6,7 +6,6 @@ use protocol::{
     ProtocolVersion, RepoStats, Secret, SnapshotsReport, TreeReport,
     journal::{ChainHash, JournalElided, is_durable},
 };
-use serde_json::value::RawValue;
 use std::time::Duration;
 
 /// How long an agent may take to say hello.
@@ -27,17 +26,15 @@ pub struct Record {
     pub seq: u64,
     /// The journal's hash after it.
     pub hash: ChainHash,
-    /// Its type.
-    pub kind: String,
-    /// Its content, byte for byte.
-    pub payload: Box<RawValue>,
+    /// The frame that it came in: its type, and its content byte for byte.
+    pub frame: Frame,
 }
 
 impl Record {
     /// The bytes that it takes while it waits.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.kind.len() + self.payload.get().len()
+        self.frame.kind.len() + self.frame.payload.get().len()
     }
 }
 
@@ -256,8 +253,7 @@ impl AgentSession {
             ));
         }
         self.phase = Phase::Live { version, seq: seq.max(number) };
-        let Frame { kind, payload, .. } = frame;
-        Some(Effect::Record(Record { seq: number, hash, kind, payload }))
+        Some(Effect::Record(Record { seq: number, hash, frame }))
     }
 
     fn handle_message(&mut self, frame: &Frame, now: Duration) -> Option<Effect> {
