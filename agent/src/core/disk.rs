@@ -131,12 +131,9 @@ mod tests {
         let light = lighten(changes);
         let told: Vec<_> = light
             .iter()
-            .filter_map(|change| match change {
-                Change::Append(record, line) => Some((record, line)),
-                _ => None,
-            })
-            .map(|(record, line)| {
-                (record.seq, record.elided().map(|it| (it.first_seq, it.lines())), *line)
+            .filter_map(|change| {
+                let Change::Append(record, line) = change else { return None };
+                Some((record.seq, record.elided().map(|it| (it.first_seq, it.lines())), *line))
             })
             .collect();
         assert_eq!(

@@ -280,14 +280,15 @@ impl StoreError {
 }
 
 fn is_damage(error: &sqlx::Error) -> bool {
-    match error {
+    let makes_no_sense = matches!(
+        error,
         sqlx::Error::ColumnDecode { .. }
-        | sqlx::Error::Decode(_)
-        | sqlx::Error::RowNotFound
-        | sqlx::Error::ColumnNotFound(_) => true,
-        // ERROR, such as a table that is missing; CORRUPT; NOTADB.
-        _ => matches!(super::error::primary_code(error), Some(1 | 11 | 26)),
-    }
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::RowNotFound
+            | sqlx::Error::ColumnNotFound(_)
+    );
+    // ERROR, such as a table that is missing; CORRUPT; NOTADB.
+    makes_no_sense || matches!(super::error::primary_code(error), Some(1 | 11 | 26))
 }
 
 /// Moves the database and what belongs to it out of the way. What was kept before goes: one is enough to

@@ -100,28 +100,24 @@ pub(super) async fn message(
         }
         FromAgent::ScheduleAck(ack) => schedule_ack(manager, tx, host, ack, applied).await,
         FromAgent::JournalGap(gap) => {
-            let notice = NewNotice::of_host(
-                host,
-                gap.reason,
-                format!(
-                    "{}: records after {} of the one before may be missing.",
-                    match gap.reason {
-                        Code::JournalDamaged => {
-                            "The machine's journal was damaged, and it began a new one"
-                        }
-                        _ => "The machine began a new journal",
-                    },
-                    gap.after_seq
-                ),
-            )
-            .subject(format!("gap:{}", gap.journal_id))
-            .guidance(match gap.reason {
-                Code::JournalDamaged => {
+            let (what, guidance) = if gap.reason == Code::JournalDamaged {
+                (
+                    "The machine's journal was damaged, and it began a new one",
                     "Check the machine's disk: `restic-manager-agent status` there says which file was \
-                     kept. Look at the repository's snapshots to see what was backed up in that time."
-                }
-                _ => "Look at the repository's snapshots to see what was backed up in that time.",
-            });
+                     kept. Look at the repository's snapshots to see what was backed up in that time.",
+                )
+            } else {
+                (
+                    "The machine began a new journal",
+                    "Look at the repository's snapshots to see what was backed up in that time.",
+                )
+            };
+            let after = gap.after_seq;
+            let message =
+                format!("{what}: records after {after} of the one before may be missing.");
+            let notice = NewNotice::of_host(host, gap.reason, message)
+                .subject(format!("gap:{}", gap.journal_id))
+                .guidance(guidance);
             tell(manager, tx, &notice, applied).await
         }
         FromAgent::JournalElided(elided) => {
