@@ -7,6 +7,8 @@
 mod aside;
 mod disk;
 
+pub(crate) use disk::FULL;
+
 use crate::{
     connection::{self, Connection, random_bytes},
     core::{Agenda, Brain, Change, Effect, Memory, Next, Now, Redial, RunEvent, redial_after},
@@ -55,6 +57,9 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// The pause before a failed commit is tried again.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
+/// The pause before a status that could not be written is written again.
+const SHOW_PAUSE: Duration = Duration::from_secs(10);
+
 /// What `status` says while the journal is not written.
 const UNWRITTEN: &str = "The journal cannot be written";
 
@@ -92,6 +97,7 @@ pub struct Daemon {
     upkeep_at: Instant,
     locate_at: Instant,
     disk_at: Instant,
+    show_at: Instant,
     tools: Result<Tools, Problem>,
     live: Live,
     shown: Live,
@@ -166,6 +172,7 @@ impl Daemon {
             upkeep_at: started,
             locate_at: started + LOCATE_PAUSE,
             disk_at: started,
+            show_at: started,
             tools,
             shown: Live { link: Link::Held, ..Live::default() },
             live,
@@ -556,14 +563,18 @@ impl Daemon {
         self.brain.set_facts(machine::facts(host_id, version_of(&self.tools), has_battery));
     }
 
-    /// Writes the status file when it says something new.
+    /// Writes the status file when it says something new. One that cannot be written is tried again later:
+    /// on a disk that is full there is enough to do.
     fn show(&mut self) {
-        if self.live == self.shown {
+        if self.live == self.shown || Instant::now() < self.show_at {
             return;
         }
         match self.live.save(&self.state) {
             Ok(()) => self.shown = self.live.clone(),
-            Err(error) => tracing::warn!(error = format!("{error:#}"), "No status was written"),
+            Err(error) => {
+                self.show_at = Instant::now() + SHOW_PAUSE;
+                tracing::warn!(error = format!("{error:#}"), "No status was written");
+            }
         }
     }
 
