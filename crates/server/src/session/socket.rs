@@ -154,6 +154,8 @@ pub struct Connection<W> {
     registration: Option<Registration>,
     progress: Option<watch::Receiver<Progress>>,
     next_frame: u64,
+    /// Which of all connections this one is.
+    number: u64,
 }
 
 enum Tick {
@@ -182,6 +184,7 @@ impl<W: Wire> Connection<W> {
     pub fn new(shared: Shared, wire: W, host: HostId) -> Self {
         Self {
             session: AgentSession::new(Duration::ZERO),
+            number: shared.manager.links().begin(),
             shared,
             host,
             live: None,
@@ -246,10 +249,7 @@ impl<W: Wire> Connection<W> {
                 self.perform(effect).await
             }
             Tick::Woken => self.reconcile().await,
-            Tick::Replaced => Err(Ended::Refused(Problem::new(
-                Code::ConnectionReplaced,
-                "A newer connection of this agent took over.",
-            ))),
+            Tick::Replaced => Err(replaced()),
             Tick::Acknowledged(progress) => self.handle_progress(progress).await,
             Tick::Stop => Err(Ended::Closed("the manager is shutting down")),
         }
@@ -316,9 +316,13 @@ impl<W: Wire> Connection<W> {
     async fn meet(&mut self, hello: &Hello) -> Result<(), Ended> {
         // The newest connection is the one that counts, whatever comes of its hello: after a clone
         // was found, the older one must come back too and be held.
-        let registration = self.manager().links().register(self.host).await;
+        let registration = self.manager().links().register(self.host, self.number).await;
         let Some(registration) = registration else { return Err(Ended::Closed("shutting down")) };
         self.registration = Some(registration);
+        // A hello that came late must not take away the ticket that the newer connection was given.
+        if self.is_replaced() {
+            return Err(replaced());
+        }
         let greeted = greet::greet(self.manager(), self.host, hello).await.map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, host.id = %self.host, "failed to meet an agent");
             Ended::Closed("the manager failed to answer")
@@ -508,6 +512,11 @@ impl<W: Wire> Connection<W> {
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
         let _ = self.write_message(Message::Close(Some(frame))).await;
     }
+}
+
+fn replaced() -> Ended {
+    let words = "A newer connection of this agent took over.";
+    Ended::Refused(Problem::new(Code::ConnectionReplaced, words))
 }
 
 fn close_code_of(code: Code) -> u16 {
