@@ -19,6 +19,7 @@
 mod agenda;
 mod commands;
 mod desired_state;
+mod disk;
 mod gates;
 mod link;
 mod numbers;
@@ -33,6 +34,7 @@ mod timetable;
 mod trees;
 
 pub use agenda::{Agenda, Next};
+pub use disk::{Disk, lighten};
 pub use gates::Gates;
 pub use link::redial_after;
 pub use order::{Order, Task};
@@ -95,6 +97,8 @@ pub struct Facts {
     pub boot_time: Option<Timestamp>,
     /// The time zone of the machine.
     pub zone: TimeZone,
+    /// Whether it has a battery of its own.
+    pub has_battery: bool,
     /// The version of the time zone data.
     pub time_zone_data: Option<String>,
     /// The restic that would be run, or why there is none.
@@ -277,7 +281,7 @@ pub enum Effect {
     Send(Box<Frame>),
     /// Fetch records and hand them to [`Brain::handle_records`].
     Fetch(Room),
-    /// Look up a record's hash and hand it to [`Brain::handle_hash`].
+    /// Look up what is left of a record and hand it to [`Brain::handle_hash`].
     LookUpHash(u64),
     /// Start a new journal and hand it to [`Brain::handle_renewed`]. Its first record is a gap after
     /// `after_seq` of the present one; what follows there is written again into the new one.
@@ -345,6 +349,8 @@ struct Live {
     meter: Meter,
     cancelled: Option<CancelReason>,
     is_recovering: bool,
+    /// Lines that are not in the log, because the disk is full.
+    left_out: u64,
 }
 
 /// The agent's mind.
@@ -375,6 +381,7 @@ pub struct Brain {
     link: Link,
     epoch: u64,
     is_stopping: bool,
+    disk: Disk,
     recover_until: Duration,
     recover_next: Option<Duration>,
 }
@@ -409,6 +416,7 @@ impl Brain {
             link: Link::Down,
             epoch,
             is_stopping: false,
+            disk: Disk::default(),
             recover_until: Duration::ZERO,
             recover_next: None,
         }

@@ -5,20 +5,22 @@
 //! on them, otherwise (log lines, acknowledgements) within a fifth of a second.
 
 mod aside;
+mod disk;
 
 use crate::{
     connection::{self, Connection, random_bytes},
     core::{Agenda, Brain, Change, Effect, Memory, Next, Now, Redial, RunEvent, redial_after},
     desired::{self, Desired, Found},
+    gates,
     identity::{Enrolment, Identity, Settings},
     join::stamp,
     machine,
     pass_through::PassThrough,
-    paths::{StateDir, fill_reserve, lock_patiently},
+    paths::{StateDir, lock_patiently},
     points::{self, Point},
     runner::{self, Runner, Tools},
     status::{Link, Live},
-    store::Store,
+    store::{Begin, Opened, Store},
     tls::{self, Epoch},
     wake_lock::WakeLock,
 };
@@ -53,6 +55,9 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// The pause before a failed commit is tried again.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
+/// What `status` says while the journal is not written.
+const UNWRITTEN: &str = "The journal cannot be written";
+
 /// The most frames that wait for the connection; beyond it what may be lost is lost.
 const MAX_OUTBOX: usize = 1024;
 
@@ -86,6 +91,7 @@ pub struct Daemon {
     commit_at: Option<Instant>,
     upkeep_at: Instant,
     locate_at: Instant,
+    disk_at: Instant,
     tools: Result<Tools, Problem>,
     live: Live,
     shown: Live,
@@ -129,16 +135,14 @@ impl Daemon {
         let now = clock.now();
         let mut live = Live::default();
         let desired = load_desired(&state, now, &mut live)?;
-        let mut store = Store::open(&state.database(), fresh_journal(now)?)
-            .await
-            .context("Failed to open the journal")?;
-        let memory: Memory = store.load().await.context("Failed to read the journal")?;
+        let (mut store, memory) = open_store(&state, now, &mut live).await?;
         let epoch = Epoch::new(store.epoch().await?.max(enrolment.manager.epoch));
         let tools = find_tools(&state, &settings, &executable).await;
         if let Err(problem) = &tools {
             tracing::warn!(%problem, "No run can be done yet");
         }
-        let facts = machine::facts(enrolment.host_id, version_of(&tools));
+        let has_battery = gates::has_battery().await;
+        let facts = machine::facts(enrolment.host_id, version_of(&tools), has_battery);
         let brain = Brain::new(facts, memory, desired, epoch.highest());
         let config = tls::client_config(enrolment.manager_key, &identity, epoch.clone())
             .context("Failed to set up TLS")?;
@@ -161,6 +165,7 @@ impl Daemon {
             commit_at: None,
             upkeep_at: started,
             locate_at: started + LOCATE_PAUSE,
+            disk_at: started,
             tools,
             shown: Live { link: Link::Held, ..Live::default() },
             live,
@@ -242,6 +247,7 @@ impl Daemon {
     }
 
     async fn handle(&mut self, tick: Tick) -> Result<()> {
+        self.look_at_disk().await?;
         let now = self.now();
         let effects = match tick {
             Tick::Connection(event) => return self.handle_connection(event).await,
@@ -388,8 +394,8 @@ impl Daemon {
                 return Ok(self.brain.handle_records(records));
             }
             Effect::LookUpHash(seq) => {
-                let hash = self.store.hash_at(seq).await?;
-                return Ok(self.brain.handle_hash(hash, self.now()));
+                let kept = self.store.kept_at(seq).await?;
+                return Ok(self.brain.handle_hash(kept, self.now()));
             }
             Effect::Renew { reason, after_seq } => return self.renew(reason, after_seq).await,
             Effect::Disconnect { redial, problem } => self.disconnect(redial, problem),
@@ -463,11 +469,11 @@ impl Daemon {
         }
     }
 
-    /// Writes what is pending. A disk that is full or gone is waited for: nothing may go on that is
-    /// not written down. Gives back the newest record that is on the disk now.
+    /// Writes what is pending. On a disk that is full lines of logs are left out; one that has no room for
+    /// outcomes either, or is gone, is waited for: nothing may go on that is not written down. Gives back the newest record that is on the disk now.
     async fn commit(&mut self) -> Result<Option<u64>> {
         self.commit_at = None;
-        let (changes, head) = self.agenda.take_pending();
+        let (mut changes, head) = self.agenda.take_pending();
         if changes.is_empty() {
             return Ok(None);
         }
@@ -481,7 +487,11 @@ impl Daemon {
                 return Err(error.into());
             }
             if error.is_disk_full() {
-                let _ = std::fs::remove_file(self.state.reserve());
+                let is_news = !self.brain.disk().is_full;
+                changes = self.make_room(changes).await;
+                if is_news {
+                    continue;
+                }
             }
             let error = anyhow::Error::from(error);
             tracing::error!(error = format!("{error:#}"), "The journal cannot be written");
@@ -490,13 +500,26 @@ impl Daemon {
                     "Stopped while the journal could not be written; the next start decides what became of the runs",
                 ));
             }
-            self.live.warnings = vec![format!(
-                "The journal cannot be written: {error:#}. Free some space on the disk of the state folder."
-            )];
+            let warning =
+                format!("{UNWRITTEN}: {error:#}. Free some space on the disk of the state folder.");
+            self.live.warnings.retain(|known| *known != warning);
+            self.live.warnings.push(warning);
             self.show();
             tokio::select! {
                 () = tokio::time::sleep(STORE_PAUSE) => {}
                 () = self.stop.cancelled() => {}
+            }
+        }
+        self.live.warnings.retain(|known| !known.starts_with(UNWRITTEN));
+        match self.store.keep_within_bound().await {
+            Ok(0) => {}
+            Ok(lines) => tracing::warn!(lines, "Lines of old logs made room in the journal"),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "No room could be made in the journal"
+                );
             }
         }
         Ok(head)
@@ -515,9 +538,7 @@ impl Daemon {
         }
         if now >= self.upkeep_at {
             self.upkeep_at = now + UPKEEP;
-            if let Err(error) = fill_reserve(&self.state) {
-                tracing::warn!(%error, "No room could be reserved for outcomes");
-            }
+            self.keep_reserve().await;
             self.commit().await?;
             let (journal, gone) = self.store.prune(self.clock.now()).await?;
             self.brain.handle_pruned(&journal, &gone);
@@ -531,8 +552,8 @@ impl Daemon {
     }
 
     fn refresh_facts(&mut self) {
-        let host_id = self.brain.facts().host_id;
-        self.brain.set_facts(machine::facts(host_id, version_of(&self.tools)));
+        let (host_id, has_battery) = (self.brain.facts().host_id, self.brain.facts().has_battery);
+        self.brain.set_facts(machine::facts(host_id, version_of(&self.tools), has_battery));
     }
 
     /// Writes the status file when it says something new.
@@ -574,6 +595,37 @@ pub(crate) fn addresses(desired: Option<&Desired>, enrolled: &[String]) -> Vec<S
         }
     }
     all
+}
+
+/// Opens the journal. One that is not as it was written is kept aside, and a new one begins with a gap.
+async fn open_store(state: &StateDir, now: Timestamp, live: &mut Live) -> Result<(Store, Memory)> {
+    let begin = Begin {
+        fresh: fresh_journal(now)?,
+        now,
+        stamp: stamp(now),
+        has_run: state.desired().exists() || state.status().exists(),
+    };
+    let path = state.database();
+    let opened = match Store::open_or_begin_anew(&path, &begin).await {
+        Err(error) if error.is_disk_full() => {
+            let _ = std::fs::remove_file(state.reserve());
+            Store::open_or_begin_anew(&path, &begin).await
+        }
+        opened => opened,
+    };
+    let Opened { store, memory, damage } = opened.context("Failed to open the journal")?;
+    if let Some(damage) = damage {
+        let kept = damage.kept.map_or_else(String::new, |kept| {
+            format!(" What was there was kept as {}.", kept.display())
+        });
+        let words = format!(
+            "The journal was damaged: {}.{kept} A new one was begun, and the manager is told of the gap. Check the disk of the state folder.",
+            damage.why
+        );
+        tracing::error!("{words}");
+        live.warnings.push(words);
+    }
+    Ok((store, memory))
 }
 
 fn load_desired(state: &StateDir, now: Timestamp, live: &mut Live) -> Result<Option<Desired>> {

@@ -19,6 +19,36 @@ pub async fn closed(asked: Gates) -> Gates {
     }
 }
 
+/// Whether the machine has a battery of its own, as a laptop has.
+#[cfg(target_os = "linux")]
+pub async fn has_battery() -> bool {
+    let look = tokio::task::spawn_blocking(|| supplies(std::path::Path::new(SUPPLIES)));
+    look.await.is_ok_and(|supplies| own_battery(&supplies))
+}
+
+/// Whether the machine has a battery of its own, as a laptop has.
+#[cfg(target_os = "macos")]
+pub async fn has_battery() -> bool {
+    ask("/usr/bin/pmset", &["-g", "batt"])
+        .await
+        .is_some_and(|text| text.contains("InternalBattery"))
+}
+
+/// Whether the machine has a battery of its own, as a laptop has.
+#[cfg(windows)]
+#[expect(clippy::unused_async, reason = "elsewhere somebody has to be asked")]
+pub async fn has_battery() -> bool {
+    // The flag for no battery, and the value for nobody knows.
+    power_status().is_some_and(|status| status.BatteryFlag & 128 == 0 && status.BatteryFlag != 255)
+}
+
+/// Whether the machine has a battery of its own, as a laptop has.
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
+#[expect(clippy::unused_async, reason = "elsewhere somebody has to be asked")]
+pub async fn has_battery() -> bool {
+    false
+}
+
 /// By what the kernel says of the machine's power supplies.
 #[cfg(target_os = "linux")]
 async fn is_on_battery() -> bool {
@@ -35,13 +65,18 @@ async fn is_on_battery() -> bool {
 #[cfg(windows)]
 #[expect(clippy::unused_async, reason = "elsewhere somebody has to be asked")]
 async fn is_on_battery() -> bool {
+    // 0 is offline, 1 online, 255 unknown.
+    power_status().is_some_and(|status| status.ACLineStatus == 0)
+}
+
+#[cfg(windows)]
+fn power_status() -> Option<windows_sys::Win32::System::Power::SYSTEM_POWER_STATUS> {
     use windows_sys::Win32::System::Power::{GetSystemPowerStatus, SYSTEM_POWER_STATUS};
     let mut status = SYSTEM_POWER_STATUS::default();
     #[expect(unsafe_code, reason = "a call into the Windows API")]
     // SAFETY: the function writes into the structure that it is given, which lives longer than the call.
     let is_known = unsafe { GetSystemPowerStatus(&raw mut status) } != 0;
-    // 0 is offline, 1 online, 255 unknown.
-    is_known && status.ACLineStatus == 0
+    is_known.then_some(status)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
@@ -105,6 +140,12 @@ fn supplies(folder: &std::path::Path) -> Vec<Supply> {
     entries.map(|entry| supply(entry.path())).collect()
 }
 
+/// Neither the battery of a mouse nor that of a UPS makes a laptop.
+#[cfg(target_os = "linux")]
+fn own_battery(supplies: &[Supply]) -> bool {
+    supplies.iter().any(|supply| supply.kind == "Battery" && supply.scope != "Device")
+}
+
 /// The battery of a mouse says nothing of the machine, and a battery that is full while a cable feeds it
 /// may well be called discharging.
 #[cfg(target_os = "linux")]
@@ -147,6 +188,18 @@ mod tests {
         plug(folder.path(), "ucsi", &[("online", "0")]);
         plug(folder.path(), "BAT0", &[("status", "Charging")]);
         assert!(!is_on_battery(), "a battery that is charged");
+    }
+
+    #[test]
+    fn a_machine_with_a_battery_of_its_own_is_a_laptop_whatever_feeds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let has_battery = || own_battery(&supplies(folder.path()));
+        plug(folder.path(), "mouse", &[("type", "Battery"), ("scope", "Device")]);
+        plug(folder.path(), "ups", &[("type", "UPS"), ("status", "Charging")]);
+        assert!(!has_battery());
+        plug(folder.path(), "AC", &[("type", "Mains"), ("online", "1")]);
+        plug(folder.path(), "BAT0", &[("type", "Battery"), ("status", "Full")]);
+        assert!(has_battery());
     }
 
     #[test]

@@ -229,6 +229,8 @@ pub fn set_aside(state: &StateDir, stamp: &str) -> Result<PathBuf> {
     wal.push("-wal");
     let mut shm = database.clone().into_os_string();
     shm.push("-shm");
+    let mut open = database.clone().into_os_string();
+    open.push("-open");
     // The enrolment goes first: without it the rest is no agent's state any more.
     let files = [
         state.enrolment(),
@@ -238,6 +240,7 @@ pub fn set_aside(state: &StateDir, stamp: &str) -> Result<PathBuf> {
         database,
         PathBuf::from(wal),
         PathBuf::from(shm),
+        PathBuf::from(open),
         state.status(),
     ];
     for file in files {

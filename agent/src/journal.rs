@@ -11,7 +11,10 @@
 //! manager costs the agent no memory. The records themselves are in the store.
 
 use jiff::Timestamp;
-use protocol::{JournalId, JournalState, RunId, journal::ChainHash};
+use protocol::{
+    JournalId, JournalState, RunId,
+    journal::{ChainHash, JournalElided},
+};
 use std::collections::VecDeque;
 
 /// The most records that are on their way at once.
@@ -35,6 +38,25 @@ pub struct Record {
     pub run_id: Option<RunId>,
     /// When it was written.
     pub at: Timestamp,
+}
+
+impl Record {
+    /// The lines that it stands for, where these had to make room.
+    #[must_use]
+    pub fn elided(&self) -> Option<JournalElided> {
+        JournalElided::read(self.seq, &self.kind, &self.payload)
+    }
+}
+
+/// What the store knows of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The hash after it.
+    Hash(ChainHash),
+    /// It had to make room, together with one after it: nothing is left to compare.
+    LeftOut,
+    /// There is no such record.
+    Nothing,
 }
 
 /// Where the journal stands.
@@ -154,6 +176,19 @@ impl Journal {
         Record { seq: self.head, kind: kind.to_owned(), payload, hash: self.head_hash, run_id, at }
     }
 
+    /// Numbers and chains a record of another journal anew. One that stands for many takes as many
+    /// numbers as before.
+    pub fn adopt(&mut self, record: Record) -> Record {
+        let Some(elided) = record.elided() else {
+            return self.append(&record.kind, record.payload, record.run_id, record.at);
+        };
+        let elided = JournalElided { first_seq: self.head + 1, ..elided };
+        let payload = serde_json::to_string(&elided).unwrap_or(record.payload);
+        self.head += elided.lines();
+        self.head_hash = self.head_hash.next(self.head, &record.kind, &payload);
+        Record { seq: self.head, payload, hash: self.head_hash, ..record }
+    }
+
     /// Everything up to this record is on the disk.
     pub fn committed(&mut self, seq: u64) {
         self.durable = self.durable.max(seq.min(self.head));
@@ -224,13 +259,15 @@ impl Journal {
     }
 
     /// These records were fetched and go out now. Those that do not continue what was sent are left
-    /// out: the connection changed meanwhile.
+    /// out: the connection changed meanwhile. One that stands for many may begin before: a part of
+    /// them may have been sent when it was whole.
     pub fn sending(&mut self, records: Vec<Record>) -> Vec<Record> {
         self.is_fetching = false;
         records
             .into_iter()
             .filter(|record| {
-                let is_next = record.seq == self.sent + 1;
+                let first = JournalElided::first_of(record.seq, &record.kind, &record.payload);
+                let is_next = first <= self.sent + 1 && record.seq > self.sent;
                 if is_next {
                     self.sent = record.seq;
                     self.window.push_back((record.seq, record.payload.len()));
@@ -294,6 +331,38 @@ mod tests {
         assert_eq!(journal.fit(5), Fit::LookUp);
         assert_eq!(journal.fit(3), Fit::Hole);
         assert_eq!(journal.fit(10), Fit::AgentBehind);
+    }
+
+    #[test]
+    fn what_had_to_make_room_after_it_was_sent_in_part_is_sent_as_a_whole() {
+        let mut journal = Journal::new(&Journal::empty(id(1)));
+        let run = RunId::new(1, &[1; 10]);
+        for _ in 0..6 {
+            journal.append("log.stream", "{}".to_owned(), Some(run), Timestamp::UNIX_EPOCH);
+        }
+        journal.committed(6);
+        journal.resume(Some(3));
+        let mut elided = JournalElided::line(run, 2, 1, Timestamp::UNIX_EPOCH);
+        elided.runs[0].last_line = 4;
+        let record = Record {
+            seq: 5,
+            kind: "journal.elided".to_owned(),
+            payload: serde_json::to_string(&elided).unwrap(),
+            hash: ChainHash::from([5; 16]),
+            run_id: Some(run),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        assert_eq!(journal.take_room().map(|room| room.after), Some(3));
+        assert_eq!(journal.sending(vec![record.clone(), record.clone()]), [record.clone()]);
+        assert!(journal.acknowledge(5));
+        // In another journal it takes as many numbers, and still counts.
+        let mut other = Journal::new(&Journal::empty(id(2)));
+        other.append("a", "{}".to_owned(), None, Timestamp::UNIX_EPOCH);
+        let adopted = other.adopt(record);
+        assert_eq!((adopted.seq, other.head()), (5, 5));
+        assert_eq!(adopted.elided().map(|it| (it.first_seq, it.lines())), Some((2, 4)));
+        let next = other.append("b", "{}".to_owned(), None, Timestamp::UNIX_EPOCH);
+        assert_eq!(next.hash, adopted.hash.next(6, "b", "{}"));
     }
 
     #[derive(Clone, Debug)]

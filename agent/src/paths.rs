@@ -282,20 +282,31 @@ pub fn replace_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
     sync_parent(path)
 }
 
-/// The room that is kept free for outcomes.
-const RESERVE_BYTES: usize = 1024 * 1024;
+/// The room that is kept free for outcomes: as much as the log beside the journal's database holds before it
+/// is moved into the database, which may have to grow for it.
+pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Occupies the reserve, if it is not there.
 ///
 /// # Errors
-/// As the file system says.
+/// As the file system says; nothing is occupied then.
 pub fn fill_reserve(state: &StateDir) -> std::io::Result<()> {
     let path = state.reserve();
-    let is_there = fs::metadata(&path).is_ok_and(|about| about.len() == RESERVE_BYTES as u64);
+    if fs::metadata(&path).is_ok_and(|about| about.len() == RESERVE_BYTES) {
+        return Ok(());
+    }
     // Not zeros: a file system that compresses would give them no room.
     let pattern: Vec<u8> =
         (0..RESERVE_BYTES as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    if is_there { Ok(()) } else { replace_file(&path, &pattern) }
+    replace_file(&path, &pattern).inspect_err(|_| {
+        let _ = fs::remove_file(path.with_extension("new"));
+    })
+}
+
+/// What is free on the disk of this folder, where its system tells.
+#[must_use]
+pub fn free(folder: &Path) -> Option<u64> {
+    fs4::available_space(folder).ok()
 }
 
 /// Moves a file that could not be read out of the way, so that nothing writes over it.

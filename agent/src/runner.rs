@@ -17,7 +17,7 @@ use crate::{
     identity::Settings,
     paths::StateDir,
 };
-use outcome::{LogCap, Outcome, Said, Verdict, no_progress, translate, verdict, words};
+use outcome::{LogCap, Outcome, Said, no_progress, translate, verdict, words};
 use protocol::{Code, JobProgress, JobStatus, LogStream, Problem, RunId};
 use restic::{Event, LocateOptions, Restic, Timing};
 use std::{
@@ -199,7 +199,7 @@ pub async fn locate(settings: &Settings) -> Result<Restic, Problem> {
 pub struct Voice {
     run_id: RunId,
     sender: mpsc::Sender<(RunId, RunEvent)>,
-    cap: LogCap,
+    cap: LogCap<LogStream>,
     progress: JobProgress,
     /// The last restic that was started.
     restic: Option<Process>,
@@ -242,20 +242,18 @@ impl Voice {
     }
 
     fn log(&mut self, stream: LogStream, text: String) {
-        match self.cap.weigh(text.len()) {
-            Verdict::Keep => {
-                if self.sender.try_send((self.run_id, RunEvent::Log(stream, text))).is_err() {
-                    self.cap.leave_out();
-                }
-            }
-            Verdict::LeaveOut => self.cap.leave_out(),
+        let Some((stream, text)) = self.cap.push(stream, text) else { return };
+        if self.sender.try_send((self.run_id, RunEvent::Log(stream, text))).is_err() {
+            self.cap.leave_out();
         }
     }
 
-    async fn finish(self, ends: String, outcome: Outcome) {
-        let lines = self.cap.last_words().into_iter().chain([ends]);
+    async fn finish(mut self, ends: String, outcome: Outcome) {
+        let (left_out, last) = self.cap.end();
+        let event = |line| (LogStream::Event, line);
+        let lines = left_out.map(event).into_iter().chain(last).chain([event(ends)]);
         let events = lines
-            .map(|line| RunEvent::Log(LogStream::Event, line))
+            .map(|(stream, line)| RunEvent::Log(stream, line))
             .chain([RunEvent::Finished(Box::new(outcome))]);
         for event in events {
             // When nobody listens any more the agent is gone, and its next start decides.

@@ -4,22 +4,27 @@
 //! on macOS, where a plain sync stops at the drive's cache), because what was committed is told to
 //! the manager as done.
 
+mod bound;
+mod damage;
 mod error;
 mod plans;
 
+pub use bound::BOUND;
+pub use damage::{Begin, Damage, Opened};
 pub use error::StoreError;
 
 use crate::{
     core::{Change, Memory, Process, Run, RunState, Series, View},
-    journal::{Journal, Record, Room},
+    journal::{Journal, Kept, Record, Room},
     paths::close_file,
 };
-use error::{Result, chain_hash, inconsistent, json, parse, signed, time, unsigned};
+use bound::Bound;
+use damage::OpenMark;
+use error::{Result, chain_hash, inconsistent, json, parse, record, signed, time, unsigned};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
     Code, CommandNumber, FromAgent, Incarnation, JournalId, JournalState, RepoStats, RepositoryId,
-    RunId, RunSpec, Secret, Snapshot,
-    journal::{ChainHash, JournalGap},
+    RunId, RunSpec, Secret, Snapshot, journal::JournalGap,
 };
 use sqlx::{
     Connection, SqliteConnection,
@@ -30,13 +35,15 @@ use std::path::Path;
 /// How long acknowledged records and ended runs stay, so that a rebuilt manager gets them back.
 pub const HISTORY: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// The most acknowledged records that stay, whatever their age.
-pub const HISTORY_RECORDS: u64 = 300_000;
+/// No record has a higher number: SQLite's integers are signed.
+const MAX_SEQ: u64 = u64::MAX >> 1;
 
 /// The agent's database.
 #[derive(Debug)]
 pub struct Store {
     connection: SqliteConnection,
+    bound: Bound,
+    _open: Option<OpenMark>,
 }
 
 impl Store {
@@ -68,7 +75,7 @@ impl Store {
         )
         .execute(&mut connection)
         .await?;
-        Ok(Self { connection })
+        Ok(Self { connection, bound: Bound::default(), _open: Some(OpenMark::set(path)?) })
     }
 
     /// Opens the database only to look at it, beside a running agent.
@@ -77,7 +84,12 @@ impl Store {
     /// When it is missing or SQLite says so.
     pub async fn open_to_read(path: &Path) -> Result<Self> {
         let options = SqliteConnectOptions::new().filename(path).read_only(true);
-        Ok(Self { connection: SqliteConnection::connect_with(&options).await? })
+        Self::unmarked(&options).await
+    }
+
+    async fn unmarked(options: &SqliteConnectOptions) -> Result<Self> {
+        let connection = SqliteConnection::connect_with(options).await?;
+        Ok(Self { connection, bound: Bound::default(), _open: None })
     }
 
     /// Everything the agent remembers.
@@ -211,6 +223,7 @@ impl Store {
             apply(&mut transaction, change).await?;
         }
         transaction.commit().await?;
+        self.bound.note(changes);
         Ok(())
     }
 
@@ -242,16 +255,18 @@ impl Store {
         Ok(records)
     }
 
-    /// The hash after a record; none when the record is not there.
+    /// What is left of a record.
     ///
     /// # Errors
     /// When SQLite says so, or something makes no sense.
-    pub async fn hash_at(&mut self, seq: u64) -> Result<Option<ChainHash>> {
-        let seq = signed(seq);
-        let hash = sqlx::query_scalar!("SELECT hash FROM record WHERE seq = ?", seq)
-            .fetch_optional(&mut self.connection)
-            .await?;
-        hash.map(|bytes| chain_hash("record", &bytes)).transpose()
+    pub async fn kept_at(&mut self, seq: u64) -> Result<Kept> {
+        let room = Room { after: seq.saturating_sub(1), up_to: MAX_SEQ, records: 1, bytes: 0 };
+        let next = self.fetch(room).await?.pop();
+        Ok(match next {
+            Some(record) if record.seq == seq => Kept::Hash(record.hash),
+            Some(record) if record.elided().is_some_and(|it| it.first_seq <= seq) => Kept::LeftOut,
+            Some(_) | None => Kept::Nothing,
+        })
     }
 
     /// Starts a new journal: a gap that names what the old one may have lost, then everything of
@@ -280,7 +295,7 @@ impl Store {
         let gap = gap.encode().map_err(|error| inconsistent("record", "payload", "gap", error))?;
         let mut records = vec![journal.append(&gap.kind, gap.payload.get().to_owned(), None, now)];
         for record in kept {
-            records.push(journal.append(&record.kind, record.payload, record.run_id, record.at));
+            records.push(journal.adopt(record));
         }
         let state = journal.state();
         let (id, base) = (state.id.to_string(), state.base_hash.as_bytes().to_vec());
@@ -301,8 +316,7 @@ impl Store {
         Ok(state)
     }
 
-    /// Lets go of acknowledged records and ended runs that are older than the history, or more than
-    /// it holds. Gives back where the journal stands and which runs are gone.
+    /// Lets go of acknowledged records and ended runs that are older than the history. Gives back where the journal stands and which runs are gone.
     ///
     /// # Errors
     /// When SQLite says so, or something makes no sense.
@@ -315,14 +329,17 @@ impl Store {
             sqlx::query_scalar!("SELECT MIN(seq) FROM record WHERE at_ms >= ?", since)
                 .fetch_one(&mut self.connection)
                 .await?;
-        let by_age = first_young.map_or(acked, |seq| seq - 1);
-        let by_count = signed(state.head.saturating_sub(HISTORY_RECORDS));
-        let last = by_age.max(by_count).min(acked);
+        let last = first_young.map_or(acked, |seq| seq - 1).min(acked);
         let mut transaction = self.connection.begin().await?;
-        let hash = sqlx::query_scalar!("SELECT hash FROM record WHERE seq = ?", last)
-            .fetch_optional(&mut *transaction)
-            .await?;
-        if let Some(hash) = hash {
+        // One that stands for many goes with the last of them.
+        let newest = sqlx::query!(
+            "SELECT seq, hash FROM record WHERE seq <= ? ORDER BY seq DESC LIMIT 1",
+            last
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if let Some(newest) = newest {
+            let (last, hash) = (newest.seq, newest.hash);
             sqlx::query!("DELETE FROM record WHERE seq <= ?", last)
                 .execute(&mut *transaction)
                 .await?;
@@ -587,25 +604,6 @@ impl RunRow {
             attempt: u32::try_from(unsigned(self.attempt)).unwrap_or(u32::MAX),
         })
     }
-}
-
-fn record(
-    seq: i64,
-    kind: String,
-    payload: String,
-    hash: &[u8],
-    run_id: Option<String>,
-    at_ms: i64,
-) -> Result<Record> {
-    let row = seq.to_string();
-    Ok(Record {
-        seq: unsigned(seq),
-        kind,
-        payload,
-        hash: chain_hash("record", hash)?,
-        run_id: run_id.map(|text| parse("record", "run_id", &row, &text)).transpose()?,
-        at: time("record", "at_ms", &row, at_ms)?,
-    })
 }
 
 fn state_word(state: RunState) -> &'static str {

@@ -127,7 +127,7 @@ async fn finish(tx: &mut Tx, made: &Made, now: Timestamp, dice: &mut Dice) -> Re
     let Made { machine, host, .. } = made;
     let seen = now - machine.fate.silence(dice);
     hosts::note_hello(tx, *host, &hello(machine, now), false, seen.max(made.enrolled_at)).await?;
-    desired::restate(tx, &[*host]).await?;
+    desired::restate(tx, &[*host], made.enrolled_at).await?;
     let stored = hosts::find(&mut **tx, *host).await?.context("the host was just entered")?;
     if let (true, Some(digest)) = (machine.fate.knows_plans(), stored.desired_digest) {
         let at = made.enrolled_at + SignedDuration::from_secs(9);
@@ -177,7 +177,7 @@ fn hello(machine: &Machine, now: Timestamp) -> Hello {
         os: machine.os,
         arch: machine.arch,
         boot_time: Some(now - SignedDuration::from_hours(24 * 11)),
-        capabilities: Vec::new(),
+        capabilities: vec!["hooks".to_owned()],
         requires: Vec::new(),
         time_zone: Some(ZONE.to_owned()),
         time_zone_data: None,
@@ -186,6 +186,7 @@ fn hello(machine: &Machine, now: Timestamp) -> Hello {
         ticket: None,
         open_runs: Vec::new(),
         awake_since: None,
+        has_battery: Some(machine.os == protocol::HostOs::Darwin),
     }
 }
 

@@ -215,7 +215,7 @@ impl Machine {
             os: HostOs::Linux,
             arch: HostArch::Amd64,
             boot_time: None,
-            capabilities: Vec::new(),
+            capabilities: ["restore", "stats", "hooks"].map(str::to_owned).to_vec(),
             requires: Vec::new(),
             time_zone: Some("Europe/Berlin".to_owned()),
             time_zone_data: None,
@@ -224,6 +224,7 @@ impl Machine {
             ticket: None,
             open_runs: Vec::new(),
             awake_since: None,
+            has_battery: None,
         }
     }
 }

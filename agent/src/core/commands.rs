@@ -171,8 +171,12 @@ impl Brain {
         now: Now,
     ) -> Vec<Effect> {
         self.queue.retain(|queued| *queued != run_id);
-        let number = self.runs.get(&run_id).and_then(|run| run.number);
+        let run = self.runs.get(&run_id);
+        let number = run.and_then(|run| run.number);
+        // What kept it waiting was told for its slot, which has its end now.
+        let plan = run.filter(|run| run.slot.is_some()).and_then(|run| run.spec.plan_id());
         let mut effects = number.map_or_else(Vec::new, |number| self.strike(number));
+        effects.extend(self.end_deferral(plan));
         effects.extend(self.finish(run_id, Outcome::plain(status, Some(problem)), now));
         effects
     }

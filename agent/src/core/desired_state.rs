@@ -3,6 +3,7 @@
 use super::{Brain, Change, Effect, Now};
 use crate::desired::Desired;
 use protocol::{ConfigUpdate, FromAgent, ScheduleAck, ScheduleSet};
+use schedule::zone;
 
 impl Brain {
     pub(super) fn config_update(&mut self, config: ConfigUpdate) -> Vec<Effect> {
@@ -47,7 +48,7 @@ impl Brain {
     /// The desired state is acknowledged once more where the machine's time zone is another than the manager
     /// was told, also while the agent was off: by it the manager knows which slots there are.
     pub(super) fn tell_zone(&mut self, now: Now) -> Vec<Effect> {
-        if self.told_zone.as_deref() == self.facts.zone.iana_name() {
+        if self.told_zone == zone::name(&self.facts.zone) {
             return Vec::new();
         }
         self.acknowledge(now)
@@ -55,7 +56,7 @@ impl Brain {
 
     fn acknowledge(&mut self, now: Now) -> Vec<Effect> {
         let Some(desired) = &self.desired else { return Vec::new() };
-        let time_zone = self.facts.zone.iana_name().map(str::to_owned);
+        let time_zone = zone::name(&self.facts.zone);
         let ack = ScheduleAck {
             version: desired.version,
             applied_at: now.wall,

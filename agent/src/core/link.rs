@@ -9,11 +9,12 @@
 //! ```
 
 use super::{Brain, Change, Effect, Now, Redial, RunState, reports::Told, send};
-use crate::journal::{Fit, Journal};
+use crate::journal::{Fit, Journal, Kept};
 use protocol::{
     Code, ConfigUpdate, Cursor, Frame, FromAgent, Heartbeat, Hello, Hold, JobStatus, JournalState,
     Problem, RepositoryId, RunId, SeenManager, TicketConfirm, ToAgent, Welcome, journal::ChainHash,
 };
+use schedule::zone;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -94,13 +95,14 @@ impl Brain {
             boot_time: self.facts.boot_time,
             capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
             requires: Vec::new(),
-            time_zone: self.facts.zone.iana_name().map(str::to_owned),
+            time_zone: zone::name(&self.facts.zone),
             time_zone_data: self.facts.time_zone_data.clone(),
             journal: Some(self.journal.state()),
             manager,
             ticket: self.ticket.clone(),
             open_runs: self.open_runs().map(|run| run.id).collect(),
             awake_since: self.presence.since(),
+            has_battery: Some(self.facts.has_battery),
         };
         send(&FromAgent::Hello(Box::new(hello))).into_iter().collect()
     }
@@ -260,11 +262,16 @@ impl Brain {
         }
     }
 
-    /// The hash of an [`Effect::LookUpHash`]; none when there is no such record.
-    pub fn handle_hash(&mut self, hash: Option<ChainHash>, now: Now) -> Vec<Effect> {
+    /// What an [`Effect::LookUpHash`] found.
+    pub fn handle_hash(&mut self, kept: Kept, now: Now) -> Vec<Effect> {
         match std::mem::replace(&mut self.link, Link::Down) {
             Link::Comparing { cursor, ack, early } => {
-                let mut effects = self.compared(cursor, hash, ack, now);
+                let mut effects = match kept {
+                    Kept::Hash(hash) => self.compared(cursor, Some(hash), ack, now),
+                    // It stands in the middle of what one record stands for now, and goes on behind it.
+                    Kept::LeftOut => self.open(Some(cursor.seq), ack, now),
+                    Kept::Nothing => self.compared(cursor, None, ack, now),
+                };
                 for frame in early {
                     effects.extend(self.handle_frame(&frame, now));
                 }

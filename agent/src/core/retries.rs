@@ -92,6 +92,7 @@ fn passes(outcome: &Outcome) -> bool {
                 | Code::Stalled
                 | Code::NoAnswer
                 | Code::StoreAway
+                | Code::DiskFull
                 | Code::ResticFailed
         )
     )

@@ -55,6 +55,19 @@ impl Brain {
         text: &str,
         now: Now,
     ) -> Option<Effect> {
+        if self.leaves_out(run_id) {
+            return None;
+        }
+        self.write_line(run_id, stream, text, now)
+    }
+
+    pub(super) fn write_line(
+        &mut self,
+        run_id: RunId,
+        stream: LogStream,
+        text: &str,
+        now: Now,
+    ) -> Option<Effect> {
         let run = self.runs.get_mut(&run_id)?;
         run.log_lines += 1;
         let line = LogLine {
@@ -97,9 +110,14 @@ impl Brain {
 
     fn begin(&mut self, run_id: RunId, now: Now) -> Vec<Effect> {
         let Some(run) = self.runs.get(&run_id).cloned() else { return Vec::new() };
-        let mut order = match resolve(run_id, &run.spec, self.desired.as_ref(), &self.facts) {
+        let order = match self.disk.refusal.clone() {
+            Some(refusal) => Err(refusal),
+            None => resolve(run_id, &run.spec, self.desired.as_ref(), &self.facts),
+        };
+        let mut order = match order {
             Ok(order) => order,
-            // The desired state changed since the command was taken, or a plan cannot run as it is.
+            // The desired state changed since the command was taken, a plan cannot run as it is, or the
+            // disk is full.
             Err(problem) => {
                 // Of a run of the schedule the manager hears here for the first time.
                 let told = run.number.is_none().then(|| self.tell_started(&run, now));
@@ -189,9 +207,9 @@ impl Brain {
 
     /// Writes the one end of a run.
     pub(super) fn finish(&mut self, run_id: RunId, outcome: Outcome, now: Now) -> Vec<Effect> {
-        let Some(run) =
-            self.runs.get(&run_id).filter(|run| run.state != RunState::Finished).cloned()
-        else {
+        let is_over = self.runs.get(&run_id).is_none_or(|run| run.state == RunState::Finished);
+        let left_out = if is_over { None } else { self.tell_left_out(run_id, now) };
+        let Some(run) = self.runs.get(&run_id).filter(|_| !is_over).cloned() else {
             return Vec::new();
         };
         let is_recovering = self.live.remove(&run_id).is_some_and(|live| live.is_recovering);
@@ -217,7 +235,7 @@ impl Brain {
         ];
         let is_elided = points::is_planted(Mistake::ElideOutcome) && is_recovering;
         let ended = ended.into_iter().take(if is_elided { 1 } else { 2 });
-        retry.into_iter().chain(ended).collect()
+        left_out.into_iter().chain(retry).chain(ended).collect()
     }
 }
 

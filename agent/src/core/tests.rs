@@ -1,6 +1,7 @@
 //! The brain's rules without clock, disk or network: whatever happens in whatever order, each run
 //! begins at most once and ends exactly once.
 
+mod disk;
 mod hooks;
 mod presence;
 mod readings;
@@ -8,6 +9,7 @@ mod timetable;
 mod waiting;
 
 use super::*;
+use crate::journal::Kept;
 use proptest::prelude::*;
 use protocol::{
     CommandCancel, CommandGo, CommandRun, ConfigUpdate, Generation, JobFinished, JobKind,
@@ -42,6 +44,7 @@ fn facts() -> Facts {
         arch: HostArch::Amd64,
         boot_time: None,
         zone: TimeZone::UTC,
+        has_battery: true,
         time_zone_data: None,
         restic: Ok("0.18.0".to_owned()),
     }
@@ -157,7 +160,8 @@ impl World {
             }
             Effect::LookUpHash(seq) => {
                 let hash = self.records.get(&seq).map(|record| record.hash);
-                return self.brain.handle_hash(hash, self.now);
+                let kept = hash.map_or(Kept::Nothing, Kept::Hash);
+                return self.brain.handle_hash(kept, self.now);
             }
             Effect::Start(order) => {
                 *self.started.entry(order.run_id).or_default() += 1;

@@ -7,8 +7,8 @@
 //! ```text
 //!           gates open?          does the repository answer?
 //!   due ───────────────▶ open ─────────────────────────────▶ Queued, in the order of its repository
-//!    ▲        │ no                       │ no
-//!    └────────┴── slot.deferred, once ───┘
+//!    ▲        │ no                       │ no                        │ not its turn
+//!    └────────┴── slot.deferred, once ───┘                           slot.deferred
 //! ```
 
 use super::{
@@ -214,7 +214,7 @@ impl Brain {
         let due = rhythms.filter_map(|(&plan, rhythm)| {
             let mark = self.timetable.marks.get(&plan)?;
             let (slot, attempt) = match (rhythm.due(mark.served, now.wall), mark.retry) {
-                (Some(due), _) => (due.slot, 1),
+                (Some(slot), _) => (slot, 1),
                 (None, Some(retry)) if retry.at <= now.wall => (retry.slot, retry.attempt),
                 (None, _) => return None,
             };
@@ -300,6 +300,10 @@ impl Brain {
         self.queue.push_back(run_id);
         let repository_id = self.runs.get(&run_id).and_then(|run| run.repository_id);
         effects.extend(self.begin_next(repository_id, now));
+        if self.runs.get(&run_id).is_some_and(|run| run.state == RunState::Queued) {
+            // It may wait for long, and nobody else knows of the queue.
+            effects.extend(self.defer(waiting, Code::RepositoryBusy, now));
+        }
         effects
     }
 

@@ -7,7 +7,7 @@ use crate::{
     runner::process::start_of,
 };
 use outcome::{
-    LogCap, Outcome, Verdict,
+    LogCap, Outcome,
     words::{one_line, span},
 };
 use protocol::{Code, Hook, JobStatus, LogStream, MAX_LOG_LINE_BYTES, Problem, RunId, cut_text};
@@ -276,7 +276,7 @@ struct Listener<'a> {
     /// What stands before each line.
     name: &'a str,
     tell: &'a mut (dyn FnMut(RunEvent) + Send),
-    cap: LogCap,
+    cap: LogCap<LogStream>,
     last: VecDeque<String>,
 }
 
@@ -295,9 +295,8 @@ impl<'a> Listener<'a> {
             return;
         }
         let text = format!("{}: {line}", self.name);
-        match self.cap.weigh(text.len()) {
-            Verdict::Keep => (self.tell)(RunEvent::Log(stream, text)),
-            Verdict::LeaveOut => self.cap.leave_out(),
+        if let Some((stream, text)) = self.cap.push(stream, text) {
+            (self.tell)(RunEvent::Log(stream, text));
         }
         if self.last.len() == LAST_LINES {
             self.last.pop_front();
@@ -306,8 +305,12 @@ impl<'a> Listener<'a> {
     }
 
     fn finish(&mut self) {
-        if let Some(words) = self.cap.last_words() {
+        let (left_out, last) = self.cap.end();
+        if let Some(words) = left_out {
             (self.tell)(RunEvent::Log(LogStream::Event, format!("{}: {words}", self.name)));
+        }
+        for (stream, text) in last {
+            (self.tell)(RunEvent::Log(stream, text));
         }
     }
 }

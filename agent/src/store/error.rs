@@ -1,6 +1,7 @@
 //! Why the store does not answer, and how its columns become values: one that makes no sense is
 //! named by its table, column and row.
 
+use crate::journal::Record;
 use jiff::Timestamp;
 use protocol::journal::ChainHash;
 use std::{fmt::Display, str::FromStr};
@@ -43,18 +44,19 @@ impl StoreError {
         }
     }
 
-    /// Whether the disk is full.
+    /// Whether the disk has no room. A quota, and memory that is shared by way of a file, answer with the
+    /// error of a disk that fails.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         match self {
-            Self::Database(error) => primary_code(error) == Some(13),
+            Self::Database(error) => matches!(primary_code(error), Some(10 | 13)),
             Self::Migrate(_) | Self::Inconsistent { .. } => false,
         }
     }
 }
 
 /// The extended codes carry the primary one in their lowest byte.
-fn primary_code(error: &sqlx::Error) -> Option<i64> {
+pub(super) fn primary_code(error: &sqlx::Error) -> Option<i64> {
     let code: i64 = error.as_database_error()?.code()?.parse().ok()?;
     Some(code & 0xff)
 }
@@ -99,6 +101,26 @@ pub(super) fn inconsistent(
     why: impl Display,
 ) -> StoreError {
     StoreError::Inconsistent { table, column, row: row.to_owned(), why: why.to_string() }
+}
+
+/// A row of the journal.
+pub(super) fn record(
+    seq: i64,
+    kind: String,
+    payload: String,
+    hash: &[u8],
+    run_id: Option<String>,
+    at_ms: i64,
+) -> Result<Record> {
+    let row = seq.to_string();
+    Ok(Record {
+        seq: unsigned(seq),
+        kind,
+        payload,
+        hash: chain_hash("record", hash)?,
+        run_id: run_id.map(|text| parse("record", "run_id", &row, &text)).transpose()?,
+        at: time("record", "at_ms", &row, at_ms)?,
+    })
 }
 
 /// SQLite's integers are signed. Numbers here count from zero and never come near the end.

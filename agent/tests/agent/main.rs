@@ -10,10 +10,12 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "tests wait for one thing among many")]
 
 mod announce;
+mod bound;
 mod cancel;
 mod commands;
 #[cfg(feature = "test-hooks")]
 mod crash;
+mod damage;
 mod enrolment;
 mod hooks;
 mod hostile;

@@ -3,7 +3,7 @@
 
 use agent::{
     core::{Awake, Change, Mark, Retry, Run, RunState},
-    journal::{Journal, Record, Room},
+    journal::{Journal, Kept, Record, Room},
     store::{HISTORY, Store, StoreError},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -128,7 +128,7 @@ async fn old_history_goes_from_the_front_and_only_what_was_acknowledged() {
     assert_eq!((state.head, state.acked), (10, 4));
     assert_eq!(gone, [RunId::new(4, &[4; 10])]);
     assert_eq!(store.fetch(ALL).await.unwrap(), records[4..]);
-    assert_eq!(store.hash_at(4).await.unwrap(), None);
+    assert_eq!(store.kept_at(4).await.unwrap(), Kept::Nothing);
     let (again, _) = store.prune(now).await.unwrap();
     assert_eq!(again, state);
 }

@@ -6,7 +6,7 @@ mod said;
 pub mod verdict;
 pub mod words;
 
-pub use log_cap::{LogCap, Verdict};
+pub use log_cap::LogCap;
 pub use said::{Said, no_progress, translate};
 
 use protocol::{JobStatus, Problem, RestoreReport, UnreadableFile};

@@ -71,6 +71,8 @@ codes! {
     AgentBehind = "agent_behind",
     /// The journals of both sides disagree about the same records.
     JournalForked = "journal_forked",
+    /// The agent's journal could not be read as it was written; a new one was begun.
+    JournalDamaged = "journal_damaged",
     /// A newer connection of the same agent took over.
     ConnectionReplaced = "connection_replaced",
     /// A frame could not be understood.
@@ -101,6 +103,8 @@ codes! {
     OnBattery = "on_battery",
     /// The network is paid for by the byte, and the plan does not use it.
     Metered = "metered",
+    /// Another run of this machine uses the repository.
+    RepositoryBusy = "repository_busy",
     /// The run took longer than its plan allows.
     TimedOut = "timed_out",
     /// Neither bytes nor files moved for longer than the plan allows.

@@ -152,7 +152,7 @@ pub struct ScheduleAck {
     /// Its digest, as the manager gave it (since 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// The IANA time zone in which its plans run. When the machine's zone changes the same generation is
+    /// The time zone in which its plans run, as in `hello`. When the machine's zone changes the same generation is
     /// acknowledged once more (since 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,

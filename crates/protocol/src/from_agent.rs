@@ -4,7 +4,7 @@ use crate::{
     AwakeInterval, Code, Frame, FrameError, Hello, JobFinished, JobProgress, JobStarted, LogLine,
     Problem, RepoStats, RunId, ScheduleAck, Secret, SlotDeferred, SnapshotsReport, TreeReport,
     expose,
-    journal::{JournalGap, kind},
+    journal::{JournalElided, JournalGap, kind},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -89,6 +89,8 @@ pub enum FromAgent {
     SlotDeferred(SlotDeferred),
     /// `journal.gap`
     JournalGap(JournalGap),
+    /// `journal.elided`
+    JournalElided(JournalElided),
     /// `ticket.confirm`
     TicketConfirm(TicketConfirm),
     /// A type that this build does not know.
@@ -116,6 +118,7 @@ impl FromAgent {
             kind::AGENT_AWAKE => Self::AgentAwake(frame.payload()?),
             kind::SLOT_DEFERRED => Self::SlotDeferred(frame.payload()?),
             kind::JOURNAL_GAP => Self::JournalGap(frame.payload()?),
+            kind::JOURNAL_ELIDED => Self::JournalElided(frame.payload()?),
             "ticket.confirm" => Self::TicketConfirm(frame.payload()?),
             other => Self::Unknown(other.to_owned()),
         })
@@ -141,6 +144,7 @@ impl FromAgent {
             Self::AgentAwake(payload) => Frame::new(kind::AGENT_AWAKE, payload),
             Self::SlotDeferred(payload) => Frame::new(kind::SLOT_DEFERRED, payload),
             Self::JournalGap(payload) => Frame::new(kind::JOURNAL_GAP, payload),
+            Self::JournalElided(payload) => Frame::new(kind::JOURNAL_ELIDED, payload),
             Self::TicketConfirm(payload) => Frame::new("ticket.confirm", payload),
             Self::Unknown(kind) => Frame::new(kind, &serde_json::Map::new()),
         }

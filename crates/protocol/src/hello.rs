@@ -111,7 +111,8 @@ pub struct Hello {
     /// What the manager must be able to do for this agent; unknown ones are refused (since 2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<String>,
-    /// The machine's IANA time zone, such as `Europe/Berlin` (since 2).
+    /// The machine's time zone: its IANA name such as `Europe/Berlin`, or of one that has none its rule as
+    /// POSIX writes it, such as `CET-1CEST,M3.5.0,M10.5.0/3` (since 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
     /// The version of the agent's time zone data, such as `2026a` (since 2).
@@ -133,6 +134,9 @@ pub struct Hello {
     /// Since when the agent runs without a break and its machine has not slept (since 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awake_since: Option<Timestamp>,
+    /// Whether the machine has a battery of its own: whoever has one is often off (since 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_battery: Option<bool>,
 }
 
 /// Where an agent's journal stands.

@@ -24,6 +24,7 @@ pub struct SlotDeferred {
     pub slot: Timestamp,
     /// When it was found that it cannot run.
     pub at: Timestamp,
-    /// Why: [`Code::RepositoryUnreachable`], [`Code::OnBattery`] or [`Code::Metered`].
+    /// Why: [`Code::RepositoryUnreachable`], [`Code::RepositoryBusy`], [`Code::OnBattery`] or
+    /// [`Code::Metered`].
     pub code: Code,
 }

@@ -9,15 +9,6 @@ const LONGEST_DELAY: SignedDuration = SignedDuration::from_mins(10);
 /// And never more than this part of the time to the next slot.
 const PART_OF_GAP: i32 = 10;
 
-/// A run that is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Due {
-    /// The slot that it serves. All slots before it that nothing has served are covered by it.
-    pub slot: Timestamp,
-    /// How many these are, beside the slot itself; counted up to a limit of 1,000.
-    pub covers: u32,
-}
-
 /// A plan's slots on one machine, and how long after each its run begins.
 #[derive(Clone, Debug)]
 pub struct Rhythm {
@@ -46,23 +37,19 @@ impl Rhythm {
         slot.checked_add(delay).unwrap_or(slot)
     }
 
-    /// The run that is due now, if one is: that of the newest slot whose time has come. One run is enough
-    /// for any number of slots that were missed.
+    /// The slot whose run is due now, if one is: the newest whose time has come. One run is enough for any
+    /// number of slots before it that nothing has served.
     ///
     /// `served` is the newest slot that needs no run any more, or when the plan came to this machine.
     #[must_use]
-    pub fn due(&self, served: Timestamp, now: Timestamp) -> Option<Due> {
+    pub fn due(&self, served: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let mut slot = self.cron.last_until(now, &self.zone)?;
         if self.begins(slot) > now {
             // The one before has begun its time long ago.
             let before = slot.checked_sub(SignedDuration::from_nanos(1)).ok()?;
             slot = self.cron.last_until(before, &self.zone)?;
         }
-        if slot <= served {
-            return None;
-        }
-        let missed = self.cron.between(served, slot, &self.zone).take(COUNTED + 1).count();
-        Some(Due { slot, covers: u32::try_from(missed.saturating_sub(1)).unwrap_or(u32::MAX) })
+        (slot > served).then_some(slot)
     }
 
     /// When [`due`](Self::due) has an answer at the earliest, from now on; `None` where the calendar ends.
@@ -85,6 +72,3 @@ pub(crate) fn longest_delay(slot: Timestamp, next: Option<Timestamp>) -> SignedD
     let gap = next.map_or(LONGEST_DELAY, |next| next.duration_since(slot) / PART_OF_GAP);
     gap.min(LONGEST_DELAY)
 }
-
-/// Slots that are counted at most: a plan of every minute on a machine that was off for years.
-const COUNTED: usize = 1_000;

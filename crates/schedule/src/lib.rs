@@ -6,7 +6,8 @@ mod cron;
 mod due;
 pub mod slots;
 mod wall;
+pub mod zone;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cron::{Cron, CronError, Field};
-pub use due::{Due, Rhythm};
+pub use due::Rhythm;

@@ -133,6 +133,8 @@ pub struct Known<Id> {
 pub struct Slot<Id> {
     /// The slot.
     pub at: Timestamp,
+    /// By when its run should have begun.
+    pub late: Timestamp,
     /// What became of it.
     pub standing: Standing,
     /// The run that served it or made up for it.
@@ -227,16 +229,16 @@ impl<Id: Copy> Known<Id> {
             // Of a machine that was not heard of since, nobody knows whether it still runs.
             let is_silent = run.outcome == Outcome::Going && self.is_silent(now);
             let standing = if is_silent { Standing::Unknown } else { run.outcome.standing() };
-            return Slot { at, standing, run: Some(run.id) };
+            return Slot { at, late, standing, run: Some(run.id) };
         }
         let next = later.first();
         let makes_up = next.and_then(|next| telling(of_first_slot(later, next.slot).0));
         match makes_up.map(|run| (run.outcome, run.id)) {
             Some((Outcome::Succeeded, id)) => {
-                return Slot { at, standing: Standing::Covered, run: Some(id) };
+                return Slot { at, late, standing: Standing::Covered, run: Some(id) };
             }
             Some((Outcome::Partial, id)) => {
-                return Slot { at, standing: Standing::Partial, run: Some(id) };
+                return Slot { at, late, standing: Standing::Partial, run: Some(id) };
             }
             Some((
                 Outcome::Going | Outcome::Failed | Outcome::Cancelled | Outcome::Interrupted,
@@ -265,7 +267,7 @@ impl<Id: Copy> Known<Id> {
             let until = next.map_or(until, |next| next.started.min(until));
             if self.was_awake_for(needs, free, until) { Standing::Missed } else { Standing::Asleep }
         };
-        Slot { at, standing, run: None }
+        Slot { at, late, standing, run: None }
     }
 
     /// What stood in the way of this slot when last something did: after the run before it, and before a

@@ -142,6 +142,15 @@ fn agree(text: &str, zone: &TimeZone, after: Timestamp, until: Timestamp) {
         assert_eq!(cron.last_until(pair[1] - SignedDuration::from_nanos(1), zone), Some(pair[0]));
         assert_eq!(cron.last_until(pair[1], zone), Some(pair[1]), "{text} in {name}");
     }
+    // Also where no slot begins: in the second of two equal hours the first one's have counted.
+    let mut at = after;
+    let step = (until.duration_since(after) / 40).max(MINUTE * 7);
+    while at < until {
+        if let Some(last) = slots.iter().rfind(|slot| **slot <= at) {
+            assert_eq!(cron.last_until(at, zone), Some(*last), "{text} in {name} until {at}");
+        }
+        at += step;
+    }
     if let Some(last) = slots.last() {
         assert_eq!(cron.last_until(until, zone), Some(*last), "{text} in {name} until {until}");
     }
@@ -188,6 +197,17 @@ fn every_zone_has_its_day_everywhere_in_these_years() {
         // Sixteen years, four of them with a 29 February; one day may begin before or end after them.
         assert!((5_843..=5_845).contains(&slots.len()), "{zone:?}: {}", slots.len());
         assert_eq!(days.len(), slots.len(), "{zone:?}");
+    }
+}
+
+#[test]
+fn in_the_second_of_two_equal_hours_the_slots_of_the_first_have_come() {
+    let zone = TimeZone::get("Europe/Berlin").unwrap();
+    let cron: Cron = "30 * * * *".parse().unwrap();
+    // The clock shows 02:30 at 00:30 UTC, and goes back from 03:00 to 02:00 at 01:00 UTC.
+    let first: Timestamp = "2026-10-25T00:30:00Z".parse().unwrap();
+    for second in ["2026-10-25T01:00:00Z", "2026-10-25T01:10:00Z", "2026-10-25T01:59:59Z"] {
+        assert_eq!(cron.last_until(second.parse().unwrap(), &zone), Some(first), "{second}");
     }
 }
 

@@ -150,6 +150,7 @@ fn machines() -> OpenApiRouter<Manager> {
         .routes(routes!(hosts::slots::slots))
         .routes(routes!(hosts::show::show, hosts::rename::rename, hosts::remove::remove))
         .routes(routes!(hosts::tags::set))
+        .routes(routes!(hosts::mode::set))
         .routes(routes!(hosts::revoke::revoke))
         .routes(routes!(hosts::release::release))
         .routes(routes!(hosts::runs::runs, hosts::start_run::start_run))

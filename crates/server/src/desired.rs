@@ -9,7 +9,8 @@ use crate::{
     db::{
         Tx,
         error::DbError,
-        hosts, manager as identity_rows,
+        hosts::{self, Nature, RunsHooks},
+        manager as identity_rows,
         plans::{self, Plan},
         repositories::{self, Repository, credential_place, password_place},
         slots::{self, Times},
@@ -19,6 +20,7 @@ use crate::{
     store::own,
     vault::{Vault, VaultError},
 };
+use jiff::Timestamp;
 use protocol::{
     ConfigUpdate, Generation, Hook, HostId, HostOs, JobKind, Patch, PlanOptions, RepositoryConfig,
     RepositoryId, Schedule, ScheduleSet,
@@ -41,8 +43,8 @@ pub enum DesiredError {
 /// What a host's desired state is made from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sources {
-    /// The host's system, by which its plans' presets are read.
-    pub os: HostOs,
+    /// The host's system, and what its agent can do.
+    pub nature: Nature,
     /// The host's plans, by id.
     pub plans: Vec<Plan>,
     /// The repositories that they use, by id.
@@ -58,7 +60,7 @@ impl Sources {
     /// When the database fails.
     pub async fn read(db: &mut SqliteConnection, host: HostId) -> Result<Self, DbError> {
         let mut sources = Self {
-            os: hosts::os(&mut *db, host).await?,
+            nature: hosts::nature(&mut *db, host).await?,
             plans: plans::of_host(&mut *db, host).await?,
             repositories: repositories::of_host(&mut *db, host).await?,
             addresses: identity_rows::addresses(&mut *db).await?,
@@ -77,12 +79,18 @@ impl Sources {
     /// When its plans run that run by the clock.
     #[must_use]
     pub fn times(&self) -> Times {
-        let timed = self.plans.iter().filter(|plan| plan.enabled && !plan.cron.is_empty());
+        let timed = self.sent().filter(|plan| plan.enabled && !plan.cron.is_empty());
         timed.map(|plan| (plan.id, plan.cron.clone())).collect()
     }
 
+    /// The plans that the agent gets: it would pass over hooks that it does not know, and back up without
+    /// them.
+    fn sent(&self) -> impl Iterator<Item = &Plan> {
+        self.plans.iter().filter(|plan| can_run(plan, self.nature.runs_hooks))
+    }
+
     fn schedules(&self) -> Vec<Schedule> {
-        self.plans.iter().map(|plan| schedule(plan, self.os)).collect()
+        self.sent().map(|plan| schedule(plan, self.nature.os)).collect()
     }
 
     /// The digest: 64 hex digits, opaque to the agent.
@@ -173,20 +181,37 @@ pub fn compile_version_1(
         config.repo_password = Patch::Set(opened.password);
         config.repo_username = opened.username.map_or(Patch::Clear, Patch::Set);
         config.repo_credential = opened.credential.map_or(Patch::Clear, Patch::Set);
-        let of_it = sources.plans.iter().filter(|plan| plan.repository_id == Some(repository.id));
+        let of_it = sources.sent().filter(|plan| plan.repository_id == Some(repository.id));
         let of_version_1 = |plan: &Plan| Schedule {
             repository_id: None,
             // Version 1 has a document of its own in this place, and hooks as text alone.
             options: None,
             pre_hook: hook_text(plan.options.hooks.before.as_ref()),
             post_hook: hook_text(plan.options.hooks.after.as_ref()),
-            ..schedule(plan, sources.os)
+            ..schedule(plan, sources.nature.os)
         };
         schedules = of_it.map(of_version_1).collect();
     }
     let version = wire_version(generation);
     let schedules = ScheduleSet { version, schedules, generation: None, digest: None };
     Ok(DesiredState { config, schedules })
+}
+
+/// Whether an agent that runs such hooks can do what this plan says.
+#[must_use]
+pub fn can_run(plan: &Plan, runs: RunsHooks) -> bool {
+    let hooks = &plan.options.hooks;
+    let is_text = |hook: &Option<Hook>| !matches!(hook, Some(Hook::Named(_)));
+    match runs {
+        RunsHooks::All => true,
+        RunsHooks::TextAround => {
+            is_text(&hooks.before)
+                && is_text(&hooks.after)
+                && hooks.on_success.is_none()
+                && hooks.on_failure.is_none()
+        }
+        RunsHooks::None => hooks.is_empty(),
+    }
 }
 
 fn hook_text(hook: Option<&Hook>) -> String {
@@ -252,20 +277,24 @@ pub async fn touch_hosts(
     hosts: &[HostId],
 ) -> Result<Vec<HostId>, DesiredError> {
     own::provide(manager, tx).await?;
-    Ok(restate(tx, hosts).await?)
+    Ok(restate(tx, hosts, manager.now()).await?)
 }
 
 /// The same where every host has its repository already.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn restate(tx: &mut Tx, hosts: &[HostId]) -> Result<Vec<HostId>, DbError> {
+pub async fn restate(
+    tx: &mut Tx,
+    hosts: &[HostId],
+    now: Timestamp,
+) -> Result<Vec<HostId>, DbError> {
     let mut changed = Vec::new();
     for &host in hosts {
         let sources = Sources::read(tx, host).await?;
         let digest = sources.digest();
         if hosts::bump_generation(tx, host, &digest).await? {
-            slots::remember_generation(tx, host, &sources.times()).await?;
+            slots::remember_generation(tx, host, &sources.times(), now).await?;
             changed.push(host);
         }
     }
@@ -276,7 +305,6 @@ pub async fn restate(tx: &mut Tx, hosts: &[HostId]) -> Result<Vec<HostId>, DbErr
 mod tests {
     use super::*;
     use crate::vault::FileKeyStore;
-    use jiff::Timestamp;
     use protocol::{HookText, Incarnation, PlanId};
 
     fn at(second: i64) -> Timestamp {
@@ -330,7 +358,8 @@ mod tests {
     fn sources(vault: &Vault) -> Sources {
         let repositories = vec![repository(vault, 1), repository(vault, 2)];
         let plans = vec![plan(1, &repositories[0]), plan(2, &repositories[1])];
-        Sources { os: HostOs::Linux, plans, repositories, addresses: vec!["box:9781".to_owned()] }
+        let nature = Nature { os: HostOs::Linux, runs_hooks: RunsHooks::All };
+        Sources { nature, plans, repositories, addresses: vec!["box:9781".to_owned()] }
     }
 
     const fn generation(incarnation: Incarnation) -> Generation {
@@ -374,13 +403,38 @@ mod tests {
         sources.plans[0].excludes = vec!["*.iso".to_owned()];
         sources.plans[0].presets = vec!["trash".to_owned(), "of a later version".to_owned()];
         sources.plans[1].options.hooks.before = Some(Hook::Named("dump".to_owned()));
-        let excludes = |os| Sources { os, ..sources.clone() }.schedules()[0].excludes.clone();
+        let excludes = |os| {
+            let nature = Nature { os, runs_hooks: RunsHooks::All };
+            Sources { nature, ..sources.clone() }.schedules()[0].excludes.clone()
+        };
         assert_eq!(excludes(HostOs::Windows), ["*.iso", "$RECYCLE.BIN", "$Recycle.Bin"]);
         assert_eq!(excludes(HostOs::Darwin), ["*.iso", "/Users/*/.Trash/*", ".Trashes"]);
         assert_eq!(excludes(HostOs::Unknown), ["*.iso"]);
         let schedules = sources.schedules();
         assert_eq!(schedules[0].options, None);
         assert_eq!(schedules[1].options().unwrap(), sources.plans[1].options);
+    }
+
+    #[test]
+    fn an_agent_that_runs_no_hooks_gets_no_plan_that_has_some() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = vault(dir.path());
+        let mut sources = sources(&vault);
+        sources.plans[0].cron = "@daily".to_owned();
+        sources.plans[0].options.hooks.before = Some(Hook::Named("dump".to_owned()));
+        sources.plans[1].options.hooks.timeout_seconds = Some(60);
+        let before = sources.digest();
+        assert_eq!((sources.schedules().len(), sources.times().len()), (2, 1));
+        sources.nature.runs_hooks = RunsHooks::None;
+        assert_ne!(sources.digest(), before);
+        let schedules = sources.schedules();
+        assert_eq!((schedules.len(), schedules[0].id), (1, sources.plans[1].id));
+        assert!(sources.times().is_empty(), "what it does not get is not due there");
+        let generation = generation(Incarnation::new(1, &[1; 10]));
+        let state = compile_version_1(&sources, &vault, generation).unwrap();
+        assert!(state.schedules.schedules.is_empty(), "nor without its hooks in version 1");
+        sources.nature.runs_hooks = RunsHooks::TextAround;
+        assert_eq!(sources.schedules().len(), 1, "version 1 knows no names");
     }
 
     #[test]

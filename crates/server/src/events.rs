@@ -115,6 +115,12 @@ impl Events {
         }
     }
 
+    /// The newest event's.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
+    }
+
     /// Watches everything from now on.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {

@@ -28,4 +28,5 @@ pub mod text;
 pub mod trees;
 pub mod ui_listener;
 pub mod vault;
+pub mod verdict;
 mod write_deadline;

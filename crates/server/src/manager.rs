@@ -9,6 +9,7 @@ use crate::{
     events::{Events, Topic},
     identity::Identity,
     links::LinksHandle,
+    slots,
     store::Store,
     trees::Trees,
     vault::{Vault, VaultError},
@@ -43,6 +44,7 @@ struct Inner {
     links: LinksHandle,
     trees: Trees,
     announcements: Announcements,
+    slots: slots::Shared,
     store: Store,
     random: Arc<dyn Random>,
     ids: AtomicU64,
@@ -105,6 +107,7 @@ impl Manager {
             events: parts.events,
             links: parts.links,
             trees: Trees::default(),
+            slots: slots::Shared::default(),
             random,
             ids: AtomicU64::new(0),
         }))
@@ -156,6 +159,12 @@ impl Manager {
     #[must_use]
     pub fn trees(&self) -> &Trees {
         &self.0.trees
+    }
+
+    /// What became of the fleet's slots, computed once for all who ask.
+    #[must_use]
+    pub fn slots(&self) -> &slots::Shared {
+        &self.0.slots
     }
 
     /// The machines that ask to join.

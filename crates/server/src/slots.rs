@@ -1,5 +1,5 @@
-//! What became of each slot of the fleet, computed from what the database knows each time it is asked:
-//! day by day for the pages' strips, and slot by slot for one day of one machine.
+//! What became of each slot of the fleet, computed from what the database knows: day by day for the pages'
+//! strips, plan by plan for the verdict, and slot by slot for one day of one machine.
 
 use crate::{
     db::{
@@ -9,21 +9,39 @@ use crate::{
     },
     hooks::{self, Mistake},
     manager::Manager,
+    verdict::Track,
 };
-use jiff::{
-    SignedDuration, Timestamp, ToSpan,
-    civil::Date,
-    tz::{TimeZone, TimeZoneDatabase},
-};
+use jiff::{SignedDuration, Timestamp, ToSpan, ZonedDateTime, civil::Date, tz::TimeZone};
 use protocol::{AwakeInterval, Code, HostId, JobStatus, PlanId, RunId, SlotDeferred};
-use schedule::slots::{Deferral, Known, Obstacle, Outcome, Slot, Span, Standing, Time, times};
-use std::collections::{BTreeMap, HashMap};
+use schedule::{
+    Cron,
+    slots::{Deferral, Known, Obstacle, Outcome, Slot, Span, Standing, Time, times},
+    zone,
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-/// The longest strip.
-pub const MAX_DAYS: usize = 92;
+mod shared;
+pub use shared::Shared;
+
+/// How long the strips are, in days.
+const DAYS: usize = 30;
 
 /// Slots of one plan that are looked at: those of every minute of a month.
 const MAX_SLOTS: usize = 45_000;
+
+/// How far back slots are looked at: the days of the strips in any zone.
+const WINDOW: SignedDuration = SignedDuration::from_hours(24 * (DAYS_BACK + 2));
+const DAYS_BACK: i64 = 29;
+
+/// How soon a machine that is connected tells what it did.
+const TOLD_WITHIN: SignedDuration = SignedDuration::from_mins(1);
+
+/// How soon a ledger knows what was told: one may be some seconds old, and what somebody has seen must have been
+/// in it.
+const READ_WITHIN: SignedDuration = SignedDuration::from_secs(15);
 
 /// How much further back records are read, so that what was missed before and made up for later is told
 /// right.
@@ -64,21 +82,43 @@ pub struct PlanSlot {
     pub slot: Slot<RunId>,
 }
 
-/// The strips of all machines that have plans with times, or of one.
+/// What became of the slots of the last 30 days, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// The days of each machine whose plans run by the clock.
+    pub strips: BTreeMap<HostId, Strip>,
+    /// The slots of each plan that has times on a machine now.
+    pub tracks: BTreeMap<(HostId, PlanId), Track>,
+    /// When the machine's plans run next, in the zone that they run in.
+    pub next: BTreeMap<HostId, ZonedDateTime>,
+    /// When it was known of each slot that it was missed.
+    pub missed: BTreeMap<HostId, Vec<Timestamp>>,
+}
+
+/// What became of the slots of all machines. Computed once for all who ask at a time.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn strips(
-    manager: &Manager,
-    host: Option<HostId>,
-    days: usize,
-) -> Result<Vec<Strip>, DbError> {
+pub async fn of_all(manager: &Manager) -> Result<Arc<Ledger>, DbError> {
+    manager.slots().read(manager).await
+}
+
+/// The same of one machine, unless that of all is at hand.
+///
+/// # Errors
+/// When the database fails.
+pub async fn of_host(manager: &Manager, host: HostId) -> Result<Arc<Ledger>, DbError> {
+    match manager.slots().at_hand(manager) {
+        Some(ledger) => Ok(ledger),
+        None => Ok(Arc::new(compute(manager, Some(host)).await?)),
+    }
+}
+
+async fn compute(manager: &Manager, host: Option<HostId>) -> Result<Ledger, DbError> {
     let now = manager.now();
-    let days = days.clamp(1, MAX_DAYS);
-    let length = SignedDuration::from_hours(24 * (i64::try_from(days).unwrap_or(1) + 1));
-    let facts = Facts::read(manager, host, now - length).await?;
+    let facts = Facts::read(manager, host, now - WINDOW).await?;
     // A month of a large fleet is some hundred thousand slots.
-    let computed = tokio::task::spawn_blocking(move || facts.strips(days, now)).await;
+    let computed = tokio::task::spawn_blocking(move || facts.ledger(now)).await;
     Ok(computed.unwrap_or_default())
 }
 
@@ -106,41 +146,10 @@ pub async fn of_day(manager: &Manager, host: HostId, day: Date) -> Result<Vec<Pl
     Ok(slots)
 }
 
-/// The slots of all machines in a time, such as that in which nobody looked.
-///
-/// # Errors
-/// When the database fails.
-pub async fn between(
-    manager: &Manager,
-    after: Timestamp,
-) -> Result<BTreeMap<HostId, Day>, DbError> {
-    let now = manager.now();
-    let facts = Facts::read(manager, None, after).await?;
-    let window = Window { after, until: now };
-    let computed = tokio::task::spawn_blocking(move || {
-        let mut memo = HashMap::new();
-        let hosts: Vec<HostId> = facts.hosts.keys().copied().collect();
-        hosts
-            .into_iter()
-            .map(|host| {
-                let mut day = Day::default();
-                for it in facts.slots(host, window, now, &mut memo) {
-                    *day.counts.entry(it.slot.standing).or_default() += 1;
-                }
-                (host, day)
-            })
-            .collect()
-    });
-    Ok(computed.await.unwrap_or_default())
-}
-
-fn zone_of(host: &Host) -> TimeZone {
-    host.time_zone.as_deref().and_then(zone).unwrap_or(TimeZone::UTC)
-}
-
-/// The zone of this name, by the data that the manager carries: an agent's name must not lead to a file.
-fn zone(name: &str) -> Option<TimeZone> {
-    TimeZoneDatabase::bundled().get(name).ok()
+/// The zone in which a machine's days are; UTC where its name is not known.
+#[must_use]
+pub fn zone_of(host: &Host) -> TimeZone {
+    host.time_zone.as_deref().and_then(zone::named).unwrap_or(TimeZone::UTC)
 }
 
 /// The times of one expression in one zone, over one window.
@@ -160,6 +169,8 @@ struct Facts {
     awake: BTreeMap<HostId, Vec<AwakeInterval>>,
     deferrals: BTreeMap<(HostId, PlanId), Vec<SlotDeferred>>,
     served: BTreeMap<(HostId, PlanId), Vec<Served>>,
+    /// Times of which a machine told only at their end.
+    silences: BTreeMap<HostId, Vec<Span>>,
 }
 
 impl Facts {
@@ -189,36 +200,78 @@ impl Facts {
         for served in stored::served(db, host, since).await? {
             facts.served.entry((served.host_id, served.plan_id)).or_default().push(served);
         }
+        for (host, from, until) in stored::silences(db, host, since).await? {
+            facts.silences.entry(host).or_default().push(Span { from, until });
+        }
         Ok(facts)
     }
 
-    fn strips(&self, days: usize, now: Timestamp) -> Vec<Strip> {
-        let mut memos: HashMap<Date, (Window, Memo)> = HashMap::new();
-        let timed = self.hosts.values().filter(|host| self.versions.contains_key(&host.id));
-        timed
-            .map(|host| {
-                let zone = zone_of(host);
-                let back = i64::try_from(days).unwrap_or(1) - 1;
-                let today = zone.to_datetime(now).date();
-                let first = today.saturating_sub(back.days());
-                // Machines of one day look at one window, so that equal plans are counted once.
-                let (window, memo) = memos.entry(first).or_insert_with(|| {
-                    let length = SignedDuration::from_hours(24 * (back + 2));
-                    let after = now.saturating_sub(length).unwrap_or(Timestamp::MIN);
-                    (Window { after, until: now }, Memo::new())
-                });
-                let mut strip = Strip { host_id: host.id, first, days: vec![Day::default(); days] };
-                for it in self.slots(host.id, *window, now, memo) {
-                    let day = zone.to_datetime(it.slot.at).date();
-                    let place = first.until(day).ok().map(|span| span.get_days());
-                    let place = place.and_then(|place| usize::try_from(place).ok());
-                    if let Some(day) = place.and_then(|place| strip.days.get_mut(place)) {
-                        *day.counts.entry(it.slot.standing).or_default() += 1;
-                    }
+    fn ledger(&self, now: Timestamp) -> Ledger {
+        let mut ledger = Ledger::default();
+        // All machines look at one window, so that equal plans are counted once.
+        let window =
+            Window { after: now.saturating_sub(WINDOW).unwrap_or(Timestamp::MIN), until: now };
+        let mut memo = Memo::new();
+        for host in self.hosts.values().filter(|host| self.versions.contains_key(&host.id)) {
+            let zone = zone_of(host);
+            let first = zone.to_datetime(now).date().saturating_sub((DAYS_BACK).days());
+            let mut strip = Strip { host_id: host.id, first, days: vec![Day::default(); DAYS] };
+            for version in self.versions(host.id).filter(|version| version.until.is_none()) {
+                let track = self.track(version, now);
+                ledger.tracks.insert((host.id, version.plan_id), track);
+            }
+            for it in self.slots(host.id, window, now, &mut memo) {
+                let day = zone.to_datetime(it.slot.at).date();
+                let place = first.until(day).ok().map(|span| span.get_days());
+                let place = place.and_then(|place| usize::try_from(place).ok());
+                if let Some(day) = place.and_then(|place| strip.days.get_mut(place)) {
+                    *day.counts.entry(it.slot.standing).or_default() += 1;
                 }
-                strip
-            })
-            .collect()
+                if it.slot.standing == Standing::Missed {
+                    let known = self.known_at(host.id, it.slot.late);
+                    ledger.missed.entry(host.id).or_default().push(known);
+                }
+                if let Some(track) = ledger.tracks.get_mut(&(host.id, it.plan_id)) {
+                    follow(track, it.slot.at, it.slot.standing);
+                }
+            }
+            ledger.strips.insert(host.id, strip);
+            if let Some(next) = self.next(host.id, now) {
+                ledger.next.insert(host.id, next);
+            }
+        }
+        ledger
+    }
+
+    fn versions(&self, host: HostId) -> impl Iterator<Item = &Version> {
+        self.versions.get(&host).into_iter().flatten()
+    }
+
+    fn track(&self, version: &Version, now: Timestamp) -> Track {
+        let times = times_of(version);
+        let newest = times.and_then(|(cron, zone)| cron.last_until(now, &zone));
+        Track { newest, ..Track::default() }
+    }
+
+    /// When a machine's plans run next.
+    fn next(&self, host: HostId, now: Timestamp) -> Option<ZonedDateTime> {
+        let open = self.versions(host).filter(|version| version.until.is_none());
+        let times = open.filter_map(|version| {
+            let (cron, zone) = times_of(version)?;
+            Some(cron.next_after(now, &zone)?.to_zoned_datetime(zone))
+        });
+        times.min()
+    }
+
+    /// When it was known that nothing had run which should have begun by then: once the machine had told of
+    /// that time, which is soon unless it was silent.
+    fn known_at(&self, host: HostId, late: Timestamp) -> Timestamp {
+        let mut silences = self.silences.get(&host).into_iter().flatten();
+        let silence = silences.find(|silence| silence.from < late && late <= silence.until);
+        match silence {
+            Some(silence) => silence.until.saturating_add(READ_WITHIN).unwrap_or(silence.until),
+            None => late.saturating_add(TOLD_WITHIN).unwrap_or(late),
+        }
     }
 
     fn slots(
@@ -230,20 +283,19 @@ impl Facts {
     ) -> Vec<PlanSlot> {
         let mut slots = Vec::new();
         let mut known: Option<(PlanId, Known<RunId>)> = None;
-        for version in self.versions.get(&host).into_iter().flatten() {
+        for version in self.versions(host) {
             let plan_id = version.plan_id;
             if known.as_ref().is_none_or(|(plan, _)| *plan != plan_id) {
                 known = Some((plan_id, self.known(host, plan_id)));
             }
             let Some((_, known)) = &known else { continue };
-            let all = memo
-                .entry((version.cron.clone(), version.time_zone.clone()))
-                .or_insert_with_key(|(cron, name)| match (cron.parse(), zone(name)) {
-                    (Ok(cron), Some(zone)) => {
+            let all = memo.entry((version.cron.clone(), version.time_zone.clone())).or_insert_with(
+                || {
+                    times_of(version).map_or_else(Vec::new, |(cron, zone)| {
                         times(&cron, &zone, window.after, window.until, MAX_SLOTS)
-                    }
-                    (Err(_), _) | (_, None) => Vec::new(),
-                });
+                    })
+                },
+            );
             let from = all.partition_point(|time| time.slot <= version.from);
             let until =
                 all.partition_point(|time| version.until.is_none_or(|until| time.slot <= until));
@@ -277,6 +329,30 @@ impl Facts {
             awake,
             heard_until,
         }
+    }
+}
+
+/// When a version of a plan runs.
+fn times_of(version: &Version) -> Option<(Cron, TimeZone)> {
+    Some((version.cron.parse().ok()?, zone::named(&version.time_zone)?))
+}
+
+/// The next slot of a plan, by time.
+fn follow(track: &mut Track, at: Timestamp, standing: Standing) {
+    match standing {
+        Standing::Due | Standing::Running => {}
+        Standing::Ran | Standing::Covered | Standing::Partial => {
+            track.served = Some(at);
+            track.since.clear();
+        }
+        Standing::Asleep
+        | Standing::Skipped
+        | Standing::Waiting
+        | Standing::Unknown
+        | Standing::Cancelled
+        | Standing::Interrupted
+        | Standing::Missed
+        | Standing::Failed => track.since.push((at, standing)),
     }
 }
 

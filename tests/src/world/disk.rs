@@ -5,12 +5,12 @@
 use agent::{
     core::{Awake, Change, Mark, Memory, Retry, Run, Series, View},
     desired::Desired,
-    journal::{Journal, Record, Room},
+    journal::{Journal, Kept, Record, Room},
 };
 use jiff::Timestamp;
 use protocol::{
     Code, FromAgent, Incarnation, JournalId, JournalState, PlanId, RepositoryId, RunId, Secret,
-    journal::{ChainHash, JournalGap},
+    journal::JournalGap,
 };
 use std::collections::BTreeMap;
 
@@ -197,10 +197,10 @@ impl Disk {
             .collect()
     }
 
-    /// The hash after a record.
+    /// What is left of a record.
     #[must_use]
-    pub fn hash_at(&self, seq: u64) -> Option<ChainHash> {
-        self.records.get(&seq).map(|record| record.hash)
+    pub fn kept_at(&self, seq: u64) -> Kept {
+        self.records.get(&seq).map_or(Kept::Nothing, |record| Kept::Hash(record.hash))
     }
 
     /// Starts a new journal, as [`agent::store::Store::renew`] does.
@@ -223,7 +223,7 @@ impl Disk {
             self.append(journal.append(&gap.kind, payload, None, stored(now)));
         }
         for record in kept {
-            self.append(journal.append(&record.kind, record.payload, record.run_id, record.at));
+            self.append(journal.adopt(record));
         }
     }
 }

@@ -135,6 +135,7 @@ impl Machine {
             arch: HostArch::Amd64,
             boot_time: None,
             zone: self.zone.clone(),
+            has_battery: false,
             time_zone_data: None,
             restic: Ok("0.18.1".to_owned()),
         }
@@ -294,9 +295,9 @@ impl World {
             }
             Effect::LookUpHash(seq) => {
                 let it = &mut self.machines[machine];
-                let hash = it.disk.hash_at(seq);
+                let kept = it.disk.kept_at(seq);
                 if let Some(shell) = &mut it.shell {
-                    return shell.brain.handle_hash(hash, now);
+                    return shell.brain.handle_hash(kept, now);
                 }
             }
             Effect::Renew { reason, after_seq } => return self.renew(machine, reason, after_seq),

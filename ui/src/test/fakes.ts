@@ -12,6 +12,7 @@ import type {
   Run,
   Store,
   StoredRepository,
+  Verdict,
 } from '$lib/api/types';
 import type { Platform } from '$lib/platform';
 
@@ -34,6 +35,7 @@ export function machine(more: Partial<Machine> = {}): Machine {
   const { plan_ids = ['p1'], last_runs = [backupRun({ id: `${id}-b` })] } = more;
   const { last_good = last_runs.length > 0 ? goodBackup(3) : null } = more;
   const last_run = last_runs.find((it) => it.kind === 'backup') ?? null;
+  const verdict = more.verdict === undefined ? verdictOf(last_run, last_good) : more.verdict;
   return {
     id,
     name: 'atlas',
@@ -47,6 +49,10 @@ export function machine(more: Partial<Machine> = {}): Machine {
     is_online: true,
     last_seen_at: ago(0),
     enrolled_at: ago(1000),
+    time_zone: 'Europe/Berlin',
+    mode: 'always_on',
+    stale_after_days: 14,
+    next_at: null,
     tags: [],
     plan_ids,
     repository_ids: ['r1'],
@@ -55,10 +61,18 @@ export function machine(more: Partial<Machine> = {}): Machine {
     in_sync: true,
     last_runs,
     last_good,
-    plans: plan_ids.map((plan_id) => ({ plan_id, enabled: true, last_run, last_good })),
+    verdict: plan_ids.length > 0 ? verdict : null,
+    plans: plan_ids.map((plan_id) => ({ plan_id, enabled: true, last_run, last_good, verdict })),
     next_action: { action: 'run_now', kind: 'backup', plan_id: 'p1' },
     ...more,
   };
+}
+
+/** How a plan without times stands, more or less as the server says. */
+function verdictOf(last: LastRun | null, good: Machine['last_good']): Verdict {
+  if (last?.status === 'failed') return 'failed';
+  if (!good) return 'never';
+  return good.is_partial ? 'partial' : 'protected';
 }
 
 /** A backup that ended well three hours ago. */
@@ -168,7 +182,7 @@ export function plan(more: Partial<Plan> = {}): Plan {
 /** Nobody was away. */
 export function away(more: Partial<Away> = {}): Away {
   const tally = { succeeded: 0, partial: 0, failed: 0, interrupted: 0, cancelled: 0, missed: 0 };
-  return { since: null, tally, troubled: [], ...more };
+  return { since: null, until: ago(0), tally, troubled: [], ...more };
 }
 
 /** A store without a folder. */

@@ -244,7 +244,9 @@ fn a_run_that_was_written_down_and_not_begun_asks_for_its_repository_once_more()
     world.recover();
     world.pass(HOUR);
     assert!(world.running.is_empty());
-    assert_eq!(world.deferred(), [(at("2026-03-01T02:00:00Z"), Code::RepositoryUnreachable)]);
+    let slot = at("2026-03-01T02:00:00Z");
+    let told = [(slot, Code::RepositoryBusy), (slot, Code::RepositoryUnreachable)];
+    assert_eq!(world.deferred(), told);
     world.answers = true;
     world.pass(MINUTE * 2);
     assert_eq!(world.running.len(), 1);
@@ -345,4 +347,29 @@ fn a_run_by_the_clock_waits_for_locks_and_one_on_command_only_where_the_plan_say
     world.set_options(serde_json::json!({ "retry_lock_minutes": 3 }));
     world.pass(HOUR * 24);
     assert_eq!(waits(&world), Some(3));
+}
+
+#[test]
+fn what_waits_for_another_run_of_its_repository_says_so_once() {
+    let mut world = World::with_times("0 * * * *", at("2026-03-01T12:30:00Z"));
+    world.connect();
+    let repository_id = world.desired.schedules[0].repository_id;
+    world.command_to(1, RunSpec::Prune { repository_id, dry_run: false });
+    world.hear(&ToAgent::CommandGo(CommandGo { job_id: run_id(1) }));
+    assert_eq!(world.running, [run_id(1)]);
+    world.pass(HOUR * 3);
+    let one = at("2026-03-01T13:00:00Z");
+    assert_eq!(world.deferred(), [(one, Code::RepositoryBusy)]);
+    let served = |world: &World| -> Vec<Timestamp> {
+        let told: Vec<JobStarted> = world.told("job.started");
+        told.into_iter().filter_map(|started| started.slot).collect()
+    };
+    assert!(served(&world).is_empty());
+    // It has its turn, and serves its slot; what came meanwhile is due after it.
+    world.finish(0);
+    assert_eq!(served(&world), [one]);
+    world.finish(0);
+    world.pass(MINUTE);
+    assert_eq!(served(&world), [one, at("2026-03-01T15:00:00Z")]);
+    assert_eq!(world.deferred().len(), 1);
 }

@@ -1,6 +1,9 @@
 //! `/api/away`: what happened while nobody looked.
 
-use super::error::{ApiResult, ProblemView};
+use super::{
+    error::{ApiResult, ProblemView},
+    extract::Body,
+};
 use crate::{
     auth::Principal,
     db::{
@@ -14,8 +17,7 @@ use anyhow::Context as _;
 use axum::{Json, extract::State, http::StatusCode};
 use jiff::Timestamp;
 use protocol::{HostId, JobStatus};
-use schedule::slots::Standing;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
@@ -73,6 +75,9 @@ pub struct AwayView {
     /// When that was; absent before the first time.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
+    /// Up to when it is told here: what comes later is told the next time, once this was seen.
+    #[schema(value_type = String, format = DateTime)]
+    pub until: Timestamp,
     /// What happened on all machines.
     pub tally: TallyView,
     /// The machines that had trouble, the worst first.
@@ -84,21 +89,23 @@ pub struct AwayView {
     responses((status = 200, body = AwayView), (status = "default", body = ProblemView)))]
 pub async fn show(_who: Principal, State(manager): State<Manager>) -> ApiResult<Json<AwayView>> {
     let db = manager.db().read();
+    let until = until_now(&manager).await?;
     let Some(since) = stored::looked_at(db).await? else {
         return Ok(Json(AwayView {
             since: None,
+            until,
             tally: TallyView::default(),
             troubled: Vec::new(),
         }));
     };
     let mut tallies: BTreeMap<HostId, TallyView> = BTreeMap::new();
-    for ended in runs::ended_since(db, since).await? {
+    for ended in runs::ended_since(db, since, until).await? {
         tallies.entry(ended.host_id).or_default().add(ended);
     }
-    for (host, day) in slots::between(&manager, since).await? {
-        let missed = day.counts.get(&Standing::Missed).copied().unwrap_or(0);
+    for (host, known) in &slots::of_all(&manager).await?.missed {
+        let missed = known.iter().filter(|at| **at > since && **at <= until).count();
         if missed > 0 {
-            tallies.entry(host).or_default().missed = missed;
+            tallies.entry(*host).or_default().missed = u32::try_from(missed).unwrap_or(u32::MAX);
         }
     }
     let mut whole = TallyView::default();
@@ -121,15 +128,40 @@ pub async fn show(_who: Principal, State(manager): State<Manager>) -> ApiResult<
         .collect();
     // By name among equals: the list came in that order.
     troubled.sort_by_key(|it| std::cmp::Reverse((it.tally.failed, it.tally.trouble())));
-    Ok(Json(AwayView { since: Some(since), tally: whole, troubled }))
+    Ok(Json(AwayView { since: Some(since), until, tally: whole, troubled }))
 }
 
-/// The admin has seen everything up to now.
+/// A moment up to which everything is committed that the manager had learnt by then.
+async fn until_now(manager: &Manager) -> ApiResult<Timestamp> {
+    // Whoever writes says when within its transaction, so what is committed while nobody else writes was
+    // learnt before. The database keeps milliseconds, and this one is not over.
+    let _nobody_writes = manager.db().begin().await?;
+    let now = manager.now().as_millisecond();
+    Ok(Timestamp::from_millisecond(now - 1).unwrap_or(Timestamp::MIN))
+}
+
+/// Up to when somebody looked.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SeenForm {
+    /// `until` of what was read; now when absent, for one who looked on.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+}
+
+/// The admin has seen what happened.
 #[utoipa::path(post, path = "/api/away/seen", operation_id = "note_seen", tag = "system",
+    request_body = SeenForm,
     responses((status = 204), (status = "default", body = ProblemView)))]
-pub async fn seen(_who: Principal, State(manager): State<Manager>) -> ApiResult<StatusCode> {
+pub async fn seen(
+    _who: Principal,
+    State(manager): State<Manager>,
+    Body(form): Body<SeenForm>,
+) -> ApiResult<StatusCode> {
+    let now = until_now(&manager).await?;
+    let until = form.until.map_or(now, |until| until.min(now));
     let mut tx = manager.db().begin().await?;
-    stored::look(&mut tx, manager.now()).await?;
+    stored::look(&mut tx, until).await?;
     tx.commit().await.context("failed to note that somebody looked")?;
     Ok(StatusCode::NO_CONTENT)
 }

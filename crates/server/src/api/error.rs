@@ -219,6 +219,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::ManagerBehind
         | Code::AgentBehind
         | Code::JournalForked
+        | Code::JournalDamaged
         | Code::ConnectionReplaced
         | Code::FrameInvalid
         | Code::HelloExpected
@@ -228,6 +229,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::Lost
         | Code::OnBattery
         | Code::Metered
+        | Code::RepositoryBusy
         | Code::TimedOut
         | Code::Stalled
         | Code::HookFailed

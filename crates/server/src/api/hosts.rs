@@ -1,6 +1,7 @@
 //! Hosts: the machines of the fleet, each with its agent.
 
 pub mod list;
+pub mod mode;
 pub mod next_action;
 pub mod release;
 pub mod remove;
@@ -26,12 +27,15 @@ use crate::{
         tags as tags_of,
     },
     manager::Manager,
+    slots::{self as slots_of, Ledger},
 };
-use jiff::Timestamp;
+use jiff::{Timestamp, ZonedDateTime};
+use mode::ModeView;
 use next_action::{NextActionView, next_action};
 use protocol::{Code, HostId, PlanId, Problem, RepositoryId, RunId};
 use serde::Serialize;
-use standing::{LastGoodView, LastRunView, PlanStandView};
+use standing::{LastGoodView, LastRunView, PlanStandView, VerdictView};
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// A host.
@@ -54,7 +58,8 @@ pub struct HostView {
     pub restic_version: String,
     /// The protocol that the agent speaks.
     pub protocol_version: u16,
-    /// Its IANA time zone.
+    /// Its time zone: the IANA name, or the rule as POSIX writes it where it has none. Absent where nothing is
+    /// known of it: then its times are counted by UTC.
     pub time_zone: Option<String>,
     /// When the machine was started.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -66,6 +71,10 @@ pub struct HostView {
     /// When it was last heard of.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_seen_at: Option<Timestamp>,
+    /// Whether it is on when nobody uses it: as somebody said, or else by whether it has a battery.
+    pub mode: ModeView,
+    /// After how many days without a backup it is late, if it is intermittent.
+    pub stale_after_days: u32,
     /// When it was enrolled.
     #[schema(value_type = String, format = DateTime)]
     pub enrolled_at: Timestamp,
@@ -92,6 +101,11 @@ pub struct HostView {
     pub last_runs: Vec<LastRunView>,
     /// The newest backup that left a snapshot, of whatever plan it was; absent when there is none.
     pub last_good: Option<LastGoodView>,
+    /// How it stands: as the worst of its plans that may run; absent when there is none.
+    pub verdict: Option<VerdictView>,
+    /// When its plans run next, as the clock there shows it, with its distance from UTC. It begins up to ten
+    /// minutes later. Absent where none runs by the clock.
+    pub next_at: Option<String>,
     /// How each of its plans stands, in the order of `plan_ids`.
     pub plans: Vec<PlanStandView>,
     /// The one action that the row offers; absent when only a person can go on.
@@ -148,6 +162,8 @@ struct Facts {
     runs: Vec<Run>,
     /// The runs that have not ended, oldest first.
     open: Vec<Run>,
+    /// What became of its slots.
+    ledger: Arc<Ledger>,
     now: Timestamp,
 }
 
@@ -162,13 +178,20 @@ impl Facts {
             repositories: repositories::of_host(db, host).await?,
             runs: stored::standing(db, Some(host)).await?,
             open: stored::open_of_host(db, host).await?,
+            ledger: slots_of::of_host(manager, host).await?,
             now: manager.now(),
         })
     }
 }
 
 fn view(host: Host, facts: &Facts) -> HostView {
+    let plans: Vec<_> = facts.plans.iter().map(|plan| facts.stand(&host, plan)).collect();
+    let next = facts.ledger.next.get(&host.id).filter(|_| host.state == HostState::Enrolled);
     HostView {
+        mode: host.patience.mode.into(),
+        stale_after_days: host.patience.stale_after_days,
+        verdict: plans.iter().filter_map(|plan| plan.verdict).max(),
+        next_at: next.map(shown),
         id: host.id,
         next_action: next_action(&host, facts),
         in_sync: host.in_sync(),
@@ -194,8 +217,13 @@ fn view(host: Host, facts: &Facts) -> HostView {
         acked_at: host.acked_at,
         last_runs: facts.last_runs(),
         last_good: facts.last_good(),
-        plans: facts.plans.iter().map(|plan| facts.stand(plan)).collect(),
+        plans,
     }
+}
+
+/// A time as the clock of its zone shows it, with its distance from UTC.
+pub(super) fn shown(at: &ZonedDateTime) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 
 /// The view of one host.

@@ -15,9 +15,6 @@ use schedule::slots::Standing;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// How long the strips are.
-const DAYS: usize = 30;
-
 /// What became of a slot, or the worst of a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -93,8 +90,8 @@ pub struct StripView {
     pub days: Vec<Vec<CountView>>,
 }
 
-impl From<Strip> for StripView {
-    fn from(strip: Strip) -> Self {
+impl From<&Strip> for StripView {
+    fn from(strip: &Strip) -> Self {
         let counts = |day: &Day| -> Vec<CountView> {
             let worst_first = day.counts.iter().rev();
             worst_first
@@ -128,6 +125,10 @@ pub async fn list(
     State(manager): State<Manager>,
     Params(query): Params<SlotsQuery>,
 ) -> ApiResult<Json<Vec<StripView>>> {
-    let strips = slots::strips(&manager, query.host_id, DAYS).await?;
-    Ok(Json(strips.into_iter().map(StripView::from).collect()))
+    let ledger = match query.host_id {
+        Some(host) => slots::of_host(&manager, host).await?,
+        None => slots::of_all(&manager).await?,
+    };
+    let is_wanted = |strip: &&Strip| query.host_id.is_none_or(|host| host == strip.host_id);
+    Ok(Json(ledger.strips.values().filter(is_wanted).map(StripView::from).collect()))
 }

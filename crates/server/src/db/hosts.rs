@@ -3,7 +3,7 @@
 use super::{
     Tx,
     error::DbError,
-    row::{Row, count, millis, uncount},
+    row::{Row, count, millis, to_json, uncount},
 };
 use jiff::Timestamp;
 use protocol::{
@@ -11,6 +11,9 @@ use protocol::{
     SeenManager,
 };
 use sqlx::SqliteExecutor;
+
+mod mode;
+pub use mode::{HostMode, Nature, Patience, RunsHooks, nature, set_patience};
 
 /// Where a host stands with its manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +78,7 @@ pub struct Host {
     pub restic_version: String,
     /// The protocol that the agent speaks.
     pub protocol_version: ProtocolVersion,
-    /// Its IANA time zone.
+    /// Its time zone, as [`schedule::zone`] calls it.
     pub time_zone: Option<String>,
     /// When the machine was started.
     pub boot_time: Option<Timestamp>,
@@ -107,6 +110,10 @@ pub struct Host {
     pub awake_since: Option<Timestamp>,
     /// Up to when the machine has told everything.
     pub heard_until: Option<Timestamp>,
+    /// How long it may go without a backup.
+    pub patience: Patience,
+    /// Which hooks its agent runs, as far as it has said what it can do.
+    pub runs_hooks: RunsHooks,
     /// Grows with each change.
     pub revision: u64,
 }
@@ -146,6 +153,10 @@ struct HostRow {
     acked_at: Option<i64>,
     awake_since: Option<i64>,
     heard_until: Option<i64>,
+    mode: Option<String>,
+    has_battery: bool,
+    stale_after_days: i64,
+    runs_hooks: bool,
     revision: i64,
 }
 
@@ -185,6 +196,12 @@ impl TryFrom<HostRow> for Host {
             acked_at: row.maybe_time("acked_at", host.acked_at)?,
             awake_since: row.maybe_time("awake_since", host.awake_since)?,
             heard_until: row.maybe_time("heard_until", host.heard_until)?,
+            patience: Patience {
+                mode: HostMode::read(row, host.mode.as_deref(), host.has_battery)?,
+                stale_after_days: u32::try_from(host.stale_after_days)
+                    .map_err(|_| row.inconsistent("stale_after_days"))?,
+            },
+            runs_hooks: RunsHooks::read(host.runs_hooks, ProtocolVersion(version)),
             revision: uncount(host.revision),
             name: host.name,
             hostname: host.hostname,
@@ -206,7 +223,9 @@ macro_rules! select_host {
              protocol_version, time_zone, boot_time, key_fingerprint, state, hold_code, \
              hold_message, ticket_hash, pending_ticket_hash, enrolled_at, last_seen_at, \
              next_command, generation, desired_digest, acked_generation, acked_digest, \
-             acked_at, awake_since, heard_until, revision FROM hosts " + $tail
+             acked_at, awake_since, heard_until, mode, has_battery AS \"has_battery: bool\", \
+             stale_after_days, capabilities IS NULL OR EXISTS (SELECT 1 FROM json_each(capabilities) \
+             WHERE value = 'hooks') AS \"runs_hooks!: bool\", revision FROM hosts " + $tail
             $(, $argument)*
         )
     };
@@ -246,18 +265,6 @@ pub async fn find_by_key(
         .await?
         .map(Host::try_from)
         .transpose()
-}
-
-/// The system of a host; of one that does not exist it is unknown.
-///
-/// # Errors
-/// When the database fails.
-pub async fn os(db: impl SqliteExecutor<'_>, host: HostId) -> Result<HostOs, DbError> {
-    let id = host.to_string();
-    let os =
-        sqlx::query_scalar!("SELECT os FROM hosts WHERE id = ?", id).fetch_optional(db).await?;
-    let os = os.map(|os| Row { table: "hosts", id: &id }.word("os", &os)).transpose()?;
-    Ok(os.unwrap_or(HostOs::Unknown))
 }
 
 /// A host that comes in by a token.
@@ -326,7 +333,7 @@ pub async fn rename(tx: &mut Tx, host: HostId, name: &str) -> Result<bool, DbErr
     Ok(done.rows_affected() > 0)
 }
 
-/// Revokes or removes a host. A removed one leaves its plans and tags; its open runs are for
+/// Revokes or removes a host. Either leaves its tags, a removed one also its plans; its open runs are for
 /// [`super::runs::finish_lost`]. Says whether the state changed; no state is left for an earlier one.
 ///
 /// # Errors
@@ -341,10 +348,7 @@ pub async fn set_state(tx: &mut Tx, host: HostId, state: HostState) -> Result<bo
     )
     .execute(&mut **tx)
     .await?;
-    if state == HostState::Removed {
-        sqlx::query!("DELETE FROM plan_hosts WHERE host_id = ?", id).execute(&mut **tx).await?;
-        sqlx::query!("DELETE FROM host_tags WHERE host_id = ?", id).execute(&mut **tx).await?;
-    }
+    mode::leave_tags(tx, host, state).await?;
     Ok(done.rows_affected() > 0)
 }
 
@@ -460,10 +464,12 @@ pub async fn note_hello(
     let version = i64::from(hello.protocol_version.0);
     let (boot, now) = (hello.boot_time.map(millis), millis(now));
     let awake = hello.awake_since.map(millis);
+    let capabilities = to_json("hosts", "capabilities", &id, &hello.capabilities)?;
     sqlx::query!(
         "UPDATE hosts SET hostname = ?, os = ?, arch = ?, agent_version = ?, restic_version = ?, \
          protocol_version = ?, time_zone = coalesce(?, time_zone), boot_time = ?, \
-         awake_since = coalesce(?, awake_since), last_seen_at = ?, \
+         awake_since = coalesce(?, awake_since), has_battery = coalesce(?, has_battery), \
+         capabilities = ?, last_seen_at = ?, \
          heard_until = iif(?, ?, heard_until), revision = revision + 1 WHERE id = ?",
         hello.hostname,
         os,
@@ -474,6 +480,8 @@ pub async fn note_hello(
         hello.time_zone,
         boot,
         awake,
+        hello.has_battery,
+        capabilities,
         now,
         has_told_all,
         now,

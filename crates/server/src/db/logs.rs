@@ -1,12 +1,13 @@
 //! The lines of the runs' logs. A line is keyed by its run and its number, so a line that comes
-//! twice is there once.
+//! twice is there once. Lines that were left out on the machine stand there as one, in their place.
 
 use super::{
     Tx,
     error::DbError,
     row::{Row, count, millis, to_json, uncount},
 };
-use protocol::{HostId, LogLine, RunId};
+use jiff::Timestamp;
+use protocol::{HostId, LogLine, LogStream, RunId, journal::ElidedLines};
 use sqlx::{SqliteExecutor, error::ErrorKind};
 
 struct LineRow {
@@ -75,6 +76,58 @@ pub async fn insert(tx: &mut Tx, host: Option<HostId>, line: &LogLine) -> Result
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Takes in that lines of a run were left out by its host, those of them that are not there. Gives back
+/// the line that stands for them, unless they are all there.
+///
+/// # Errors
+/// When the database fails.
+pub async fn note_elided(
+    tx: &mut Tx,
+    host: HostId,
+    elided: &ElidedLines,
+    ts: Timestamp,
+) -> Result<Option<LogLine>, DbError> {
+    if elided.count().is_none() {
+        return Ok(None);
+    }
+    let (run, host) = (elided.job_id.to_string(), host.to_string());
+    // Lines come in order, so what is there of these is the first of them.
+    let newest = sqlx::query_scalar!(
+        r#"SELECT coalesce(last_seq, seq) AS "seq: i64" FROM log_lines WHERE run_id = ?
+           ORDER BY seq DESC LIMIT 1"#,
+        run
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    let first = elided.first_line.max(newest.map_or(0, uncount).saturating_add(1));
+    let missing = ElidedLines { first_line: first, ..*elided };
+    let Some(lines) = missing.count() else { return Ok(None) };
+    let last = missing.last_line;
+    let payload = match lines {
+        1 => format!("[…line {first} was left out on the machine]"),
+        _ => format!("[…lines {first} to {last} were left out on the machine: {lines} lines]"),
+    };
+    let line = LogLine { job_id: elided.job_id, seq: first, ts, stream: LogStream::Event, payload };
+    let (seq, last, ts) = (count(first), count(last), millis(ts));
+    let stream = line.stream.as_str();
+    let done = sqlx::query!(
+        "INSERT INTO log_lines (run_id, seq, ts, stream, text, last_seq) \
+         SELECT id, ?2, ?3, ?4, ?5, ?6 FROM runs WHERE id = ?1 \
+         AND dispatch <> 'manager' AND host_id = ?7 \
+         ON CONFLICT (run_id, seq) DO NOTHING",
+        run,
+        seq,
+        ts,
+        stream,
+        line.payload,
+        last,
+        host
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok((done.rows_affected() > 0).then_some(line))
 }
 
 /// Takes in lines of runs of hosts in one statement, all or none of them, and says whether it did. It

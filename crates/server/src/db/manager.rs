@@ -132,6 +132,40 @@ pub async fn set_password_hash(tx: &mut Tx, hash: &str) -> Result<(), DbError> {
     Ok(())
 }
 
+/// How much there is of what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Hosts that are not removed.
+    pub hosts: u32,
+    /// Plans.
+    pub plans: u32,
+    /// Repositories.
+    pub repositories: u32,
+    /// Runs that have not ended.
+    pub open_runs: u32,
+    /// Notices that are not resolved.
+    pub open_notices: u32,
+}
+
+/// Counts, and reads nothing of it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn counts(db: impl SqliteExecutor<'_>) -> Result<Counts, DbError> {
+    let counts = sqlx::query_as!(
+        Counts,
+        r#"SELECT
+           (SELECT count(*) FROM hosts WHERE state <> 'removed') AS "hosts!: u32",
+           (SELECT count(*) FROM plans) AS "plans!: u32",
+           (SELECT count(*) FROM repositories) AS "repositories!: u32",
+           (SELECT count(*) FROM runs WHERE finished_at IS NULL) AS "open_runs!: u32",
+           (SELECT count(*) FROM notices WHERE resolved_at IS NULL) AS "open_notices!: u32""#
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(counts)
+}
+
 /// When the admin last looked at the fleet; `None` before the first time.
 ///
 /// # Errors
@@ -142,12 +176,17 @@ pub async fn looked_at(db: impl SqliteExecutor<'_>) -> Result<Option<Timestamp>,
     ROW.maybe_time("looked_at", at)
 }
 
-/// The admin has seen everything up to now.
+/// The admin has seen everything up to this moment, if not more already.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn look(tx: &mut Tx, now: Timestamp) -> Result<(), DbError> {
-    let now = millis(now);
-    sqlx::query!("UPDATE manager SET looked_at = ? WHERE id = 1", now).execute(&mut **tx).await?;
+pub async fn look(tx: &mut Tx, until: Timestamp) -> Result<(), DbError> {
+    let until = millis(until);
+    sqlx::query!(
+        "UPDATE manager SET looked_at = max(coalesce(looked_at, 0), ?) WHERE id = 1",
+        until
+    )
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }

@@ -472,19 +472,22 @@ pub struct Ended {
     pub count: u32,
 }
 
-/// How the runs ended of which the manager has learnt so after this moment, by machine and status.
+/// How the runs ended of which the manager has learnt so after the one moment and up to the other, by machine
+/// and status.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn ended_since(
     db: impl SqliteExecutor<'_>,
     since: Timestamp,
+    until: Timestamp,
 ) -> Result<Vec<Ended>, DbError> {
-    let since = millis(since);
+    let (since, until) = (millis(since), millis(until));
     let rows = sqlx::query!(
         r#"SELECT host_id, status, count(*) AS "count!: i64" FROM runs
-           WHERE coalesce(told_at, finished_at) > ? GROUP BY host_id, status ORDER BY host_id, status"#,
-        since
+           WHERE coalesce(told_at, finished_at) > ? AND coalesce(told_at, finished_at) <= ? GROUP BY host_id, status ORDER BY host_id, status"#,
+        since,
+        until
     )
     .fetch_all(db)
     .await?;

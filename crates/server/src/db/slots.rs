@@ -25,13 +25,19 @@ pub type Times = BTreeMap<PlanId, String>;
 ///
 /// # Errors
 /// When the database fails.
-pub async fn remember_generation(tx: &mut Tx, host: HostId, times: &Times) -> Result<(), DbError> {
-    let id = host.to_string();
+pub async fn remember_generation(
+    tx: &mut Tx,
+    host: HostId,
+    times: &Times,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let (id, now) = (host.to_string(), millis(now));
     let times = to_json("generations", "times", &id, times)?;
     sqlx::query!(
-        "INSERT OR REPLACE INTO generations (host_id, n, times) \
-         SELECT id, generation, ? FROM hosts WHERE id = ?",
+        "INSERT OR REPLACE INTO generations (host_id, n, times, made_at) \
+         SELECT id, generation, ?, ? FROM hosts WHERE id = ?",
         times,
+        now,
         id
     )
     .execute(&mut **tx)
@@ -53,8 +59,9 @@ pub async fn of_generation(tx: &mut Tx, host: HostId, n: u64) -> Result<Option<T
     times.map(|times| row.json("times", &times)).transpose()
 }
 
-/// A machine has applied these times, in this zone and at this moment of its clock. Those of generations
-/// before this one are of no use any more.
+/// A machine has applied these times, in this zone and at this moment of its clock; where that clock is
+/// behind, when the generation was made, or when what held before began to. The times of generations before
+/// this one are of no use any more.
 ///
 /// # Errors
 /// When the database fails.
@@ -67,6 +74,17 @@ pub async fn apply(
     at: Timestamp,
 ) -> Result<(), DbError> {
     let (id, n, at) = (host.to_string(), count(n), millis(at));
+    let at = sqlx::query_scalar!(
+        r#"SELECT max(?1,
+             coalesce((SELECT made_at FROM generations WHERE host_id = ?2 AND n = ?3), 0),
+             coalesce((SELECT max(from_at) FROM plan_versions WHERE host_id = ?2 AND until_at IS NULL), 0)
+           ) AS "at!: i64""#,
+        at,
+        id,
+        n
+    )
+    .fetch_one(&mut **tx)
+    .await?;
     let open = sqlx::query!(
         "SELECT plan_id, cron, time_zone FROM plan_versions WHERE host_id = ? AND until_at IS NULL",
         id
@@ -83,7 +101,7 @@ pub async fn apply(
             continue;
         }
         sqlx::query!(
-            "UPDATE plan_versions SET until_at = max(from_at, ?) \
+            "UPDATE plan_versions SET until_at = ? \
              WHERE host_id = ? AND plan_id = ? AND until_at IS NULL",
             at,
             id,
@@ -255,6 +273,35 @@ pub async fn awake(
             let from = row.time("from_at", awake.from_at)?;
             let until = row.time("until_at", awake.until_at)?;
             Ok((row.parse("host_id", &awake.host_id)?, AwakeInterval { from, until }))
+        })
+        .collect()
+}
+
+/// Times that ended after this moment and of which a machine told only at their end: its beginning and end,
+/// of one machine or of all, in order.
+///
+/// # Errors
+/// When the database fails.
+pub async fn silences(
+    db: impl SqliteExecutor<'_>,
+    host: Option<HostId>,
+    since: Timestamp,
+) -> Result<Vec<(HostId, Timestamp, Timestamp)>, DbError> {
+    let (host, since) = (host.map(|host| host.to_string()), millis(since));
+    let rows = sqlx::query!(
+        "SELECT host_id, from_at, told_at FROM silences \
+         WHERE (?1 IS NULL OR host_id = ?1) AND told_at > ?2 ORDER BY host_id, told_at",
+        host,
+        since
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|silence| {
+            let row = Row { table: "silences", id: &silence.host_id };
+            let from = row.time("from_at", silence.from_at)?;
+            let until = row.time("told_at", silence.told_at)?;
+            Ok((row.parse("host_id", &silence.host_id)?, from, until))
         })
         .collect()
 }

@@ -16,11 +16,11 @@ use crate::{
     session::core::Record,
     text,
 };
-use jiff::tz::{TimeZone, TimeZoneDatabase};
 use protocol::{
     AwakeInterval, Code, Frame, FromAgent, HostId, JobFinished, JobKind, JobStarted, JobStatus,
     LogLine, RepositoryId, RunId, ScheduleAck, SlotDeferred, UnreadableFile, journal::is_durable,
 };
+use schedule::zone;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,13 +106,35 @@ pub(super) async fn message(
                 host,
                 gap.reason,
                 format!(
-                    "The machine began a new journal: records after {} of the one before may be missing.",
+                    "{}: records after {} of the one before may be missing.",
+                    match gap.reason {
+                        Code::JournalDamaged => {
+                            "The machine's journal was damaged, and it began a new one"
+                        }
+                        _ => "The machine began a new journal",
+                    },
                     gap.after_seq
                 ),
             )
             .subject(format!("gap:{}", gap.journal_id))
-            .guidance("Look at the repository's snapshots to see what was backed up in that time.");
+            .guidance(match gap.reason {
+                Code::JournalDamaged => {
+                    "Check the machine's disk: `restic-manager-agent status` there says which file was \
+                     kept. Look at the repository's snapshots to see what was backed up in that time."
+                }
+                _ => "Look at the repository's snapshots to see what was backed up in that time.",
+            });
             tell(manager, tx, &notice, applied).await
+        }
+        FromAgent::JournalElided(elided) => {
+            // What came before it is to be there before it, so that it names what is missing.
+            waiting_lines(tx, applied).await?;
+            for lines in &elided.runs {
+                if let Some(line) = logs::note_elided(tx, host, lines, elided.ts).await? {
+                    applied.lines.entry(line.job_id).or_default().push(line);
+                }
+            }
+            Ok(())
         }
         FromAgent::AgentAwake(awake) => {
             // A clock that ran ahead must not say what was in a time that is still to come.
@@ -331,10 +353,10 @@ async fn schedule_ack(
         let zone = ack.time_zone.as_deref().map(text::name).or(known.time_zone);
         let zone = zone.unwrap_or_else(|| "UTC".to_owned());
         // One spelling for each zone.
-        let known = TimeZoneDatabase::bundled().get(&zone).ok();
-        let zone = known.as_ref().and_then(TimeZone::iana_name).unwrap_or(&zone);
+        let known = zone::named(&zone).as_ref().and_then(zone::name);
+        let zone = known.unwrap_or(zone);
         let at = ack.applied_at.min(manager.now());
-        slots::apply(tx, host, generation, &times, zone, at).await?;
+        slots::apply(tx, host, generation, &times, &zone, at).await?;
     }
     applied.hosts.insert(host);
     Ok(())

@@ -6,7 +6,7 @@ use crate::{
     manager::Manager,
     text,
 };
-use outcome::{LogCap, Outcome, Said, Verdict, no_progress, translate, words};
+use outcome::{LogCap, Outcome, Said, no_progress, translate, words};
 use protocol::{JobProgress, LogLine, LogStream, RunId};
 use restic::Event;
 use std::{error::Error, time::Duration};
@@ -21,7 +21,7 @@ const BATCH: usize = 500;
 #[derive(Debug)]
 pub(super) struct Voice {
     sender: mpsc::Sender<Said>,
-    cap: LogCap,
+    cap: LogCap<LogStream>,
     progress: JobProgress,
     began: Instant,
 }
@@ -60,20 +60,21 @@ impl Voice {
     }
 
     fn log(&mut self, stream: LogStream, line: String) {
-        let is_kept = self.cap.weigh(line.len()) == Verdict::Keep
-            && self.sender.try_send(Said::Log(stream, line)).is_ok();
-        if !is_kept {
+        let Some((stream, line)) = self.cap.push(stream, line) else { return };
+        if self.sender.try_send(Said::Log(stream, line)).is_err() {
             self.cap.leave_out();
         }
     }
 
     /// The last words, which always find room.
-    pub async fn end(self, outcome: &Outcome) {
+    pub async fn end(mut self, outcome: &Outcome) {
         let took: Duration = self.began.elapsed();
         let ends = words::one_line(&words::ends(outcome, took));
-        for line in self.cap.last_words().into_iter().chain([ends]) {
+        let (left_out, last) = self.cap.end();
+        let event = |line| (LogStream::Event, line);
+        for (stream, line) in left_out.map(event).into_iter().chain(last).chain([event(ends)]) {
             // Without a log there is nobody left to be told.
-            let _ = self.sender.send(Said::Log(LogStream::Event, line)).await;
+            let _ = self.sender.send(Said::Log(stream, line)).await;
         }
     }
 }

@@ -4,7 +4,7 @@
 use protocol::{
     Code, CommandResult, Frame, FrameError, FromAgent, Hello, JobProgress, Problem,
     ProtocolVersion, RepoStats, Secret, SnapshotsReport, TreeReport,
-    journal::{ChainHash, is_durable},
+    journal::{ChainHash, JournalElided, is_durable},
 };
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -249,7 +249,7 @@ impl AgentSession {
             ));
         };
         let next = seq.saturating_add(1);
-        if number > next {
+        if JournalElided::first_of(number, &frame.kind, frame.payload.get()) > next {
             return self.close(Problem::new(
                 Code::FrameInvalid,
                 format!("Record {next} of the journal was expected, and {number} came."),
@@ -293,6 +293,7 @@ impl AgentSession {
             | FromAgent::AgentAwake(_)
             | FromAgent::SlotDeferred(_)
             | FromAgent::JournalGap(_)
+            | FromAgent::JournalElided(_)
             | FromAgent::Hello(_)
             | FromAgent::Unknown(_) => None,
         }

@@ -1,6 +1,6 @@
 //! Which record of a journal comes next.
 
-use protocol::journal::ChainHash;
+use protocol::journal::{ChainHash, JournalElided};
 
 /// A record as it came.
 #[derive(Clone, Copy, Debug)]
@@ -38,15 +38,21 @@ pub struct Position {
 }
 
 impl Position {
-    /// Looks at a record and moves on if it is the next one.
+    /// Looks at a record and moves on if it is the next one. One that stands for many is that if it
+    /// begins there or before: a part of what had to make room may have come when it was whole. What it
+    /// stands for cannot be hashed any more, so its hash is taken as it is.
     pub fn offer(&mut self, record: &Offered<'_>) -> Offer {
         if record.seq <= self.seq {
             return Offer::Behind;
         }
-        if Some(record.seq) != self.seq.checked_add(1) {
+        let elided = JournalElided::read(record.seq, record.kind, record.payload);
+        let first = elided.as_ref().map_or(record.seq, |elided| elided.first_seq);
+        if self.seq.checked_add(1).is_none_or(|next| first > next) {
             return Offer::Gap;
         }
-        if self.hash.next(record.seq, record.kind, record.payload) != record.hash {
+        if elided.is_none()
+            && self.hash.next(record.seq, record.kind, record.payload) != record.hash
+        {
             return Offer::Forked;
         }
         *self = Self { seq: record.seq, hash: record.hash };
@@ -117,6 +123,37 @@ mod tests {
             prop_assert_eq!(offer(&mut position, &theirs[at + 1]), Offer::Forked);
             prop_assert_eq!(position, before);
         }
+    }
+
+    #[test]
+    fn a_record_that_stands_for_many_is_taken_where_it_begins_or_in_its_middle() {
+        let records = journal(&["a", "b", "c", "d", "e"].map(str::to_owned));
+        let elided = |first_seq: u64, lines: u64| {
+            let run = protocol::RunId::new(1, &[1; 10]);
+            let ts = jiff::Timestamp::UNIX_EPOCH;
+            let mut elided = JournalElided::line(run, first_seq, 1, ts);
+            elided.runs[0].last_line = lines;
+            serde_json::to_string(&elided).unwrap()
+        };
+        // It stands for the records 2 to 4.
+        let text = elided(2, 3);
+        let offered =
+            Offered { seq: 4, hash: records[3].1, kind: "journal.elided", payload: &text };
+        for before in [2, 3, 1] {
+            let mut position = START;
+            for record in &records[..before] {
+                assert_eq!(offer(&mut position, record), Offer::Next);
+            }
+            assert_eq!(position.offer(&offered), Offer::Next);
+            assert_eq!(position, Position { seq: 4, hash: records[3].1 });
+            assert_eq!(position.offer(&offered), Offer::Behind);
+            assert_eq!(offer(&mut position, &records[4]), Offer::Next);
+        }
+        assert_eq!(START.clone().offer(&offered), Offer::Gap);
+        // One that does not count is a record like any other, and its hash is wrong.
+        let mut position = Position { seq: 3, hash: records[2].1 };
+        let text = elided(2, 2);
+        assert_eq!(position.offer(&Offered { payload: &text, ..offered }), Offer::Forked);
     }
 
     #[test]

@@ -20,6 +20,9 @@ use protocol::{Code, Cursor, Hello, HostId, JournalId, JournalState, Problem, Se
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+/// Words about what an agent can do that are kept.
+const MAX_CAPABILITIES: usize = 50;
+
 /// Why a hello could not be met.
 #[derive(Debug, Error)]
 pub(super) enum GreetError {
@@ -110,6 +113,12 @@ fn cleaned(hello: &Hello) -> Hello {
         agent_version: text::name(&hello.agent_version),
         restic_version: text::name(&hello.restic_version),
         time_zone: hello.time_zone.as_deref().map(text::name),
+        capabilities: hello
+            .capabilities
+            .iter()
+            .take(MAX_CAPABILITIES)
+            .map(|it| text::name(it))
+            .collect(),
         ..hello.clone()
     }
 }

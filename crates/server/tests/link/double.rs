@@ -6,7 +6,8 @@ use protocol::{
     CommandRun, Frame, FromAgent, Hello, HostArch, HostId, HostOs, JobFinished, JobKind,
     JobStarted, JobStatus, JournalId, JournalState, LogLine, LogStream, PROTOCOL_VERSION, PlanId,
     PlanOptions, Problem, ProtocolVersion, RepositoryId, RunId, RunSpec, Secret, SeenManager,
-    TicketConfirm, ToAgent, TreeWant, Welcome, journal::ChainHash,
+    TicketConfirm, ToAgent, TreeWant, Welcome,
+    journal::{ChainHash, JournalElided},
 };
 use rcgen::PublicKeyData as _;
 use rustls::{ClientConfig, RootCertStore};
@@ -339,6 +340,19 @@ impl Journal {
         }
     }
 
+    /// Lets lines of a run make room that follow each other, by the numbers of their records.
+    pub fn elide(&mut self, run: RunId, seqs: (u64, u64), first_line: u64) {
+        let (first_seq, seq) = seqs;
+        let at = self.records.iter().position(|record| record.seq == Some(first_seq)).unwrap();
+        let count = usize::try_from(seq - first_seq + 1).unwrap();
+        let gone: Vec<Frame> = self.records.drain(at..at + count).collect();
+        let mut elided = JournalElided::line(run, first_seq, first_line, Timestamp::UNIX_EPOCH);
+        elided.runs[0].last_line += seq - first_seq;
+        let mut frame = FromAgent::JournalElided(elided).encode().unwrap();
+        (frame.seq, frame.hash) = (Some(seq), gone.last().unwrap().hash);
+        self.records.insert(at, frame);
+    }
+
     fn state(&self) -> JournalState {
         let (head, head_hash) = self.head();
         JournalState {
@@ -505,6 +519,7 @@ impl Agent {
             ticket: self.ticket.clone(),
             open_runs: self.journal.open_runs(),
             awake_since: None,
+            has_battery: None,
         }
     }
 

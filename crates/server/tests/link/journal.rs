@@ -209,6 +209,56 @@ async fn a_line_that_is_there_already_keeps_no_other_out() {
 }
 
 #[tokio::test]
+async fn lines_that_were_left_out_on_the_machine_are_named_and_counted_once() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    let run = run_id(1);
+    agent.journal.push(&started(run, None));
+    for n in 1..=10 {
+        agent.journal.push(&line(run, n, "x"));
+    }
+    agent.journal.push(&finished(run, JobStatus::Succeeded));
+    // The manager has three lines when those from the second to the ninth make room.
+    for frame in &agent.journal.after(0)[..4] {
+        link.send_frame(frame).await;
+    }
+    link.until_acked(4).await;
+    agent.journal.elide(run, (3, 10), 2);
+    let (mut link, welcome) = agent.connect().await;
+    assert_eq!(welcome.cursor.unwrap().seq, 4);
+    let after = agent.journal.after(4);
+    assert_eq!(after.len(), 3);
+    // Told twice, as after a lost acknowledgement.
+    for frame in after.iter().chain(&after) {
+        link.send_frame(frame).await;
+    }
+    link.until_acked(12).await;
+    let lines = logs::lines(fleet.db().read(), run, 0, 100).await.unwrap();
+    let lines: Vec<(u64, &str)> = lines.iter().map(|it| (it.seq, it.payload.as_str())).collect();
+    let left_out = "[…lines 4 to 9 were left out on the machine: 6 lines]";
+    assert_eq!(lines, [(1, "x"), (2, "x"), (3, "x"), (4, left_out), (10, "x")]);
+    assert_eq!(fleet.run(run).await.status, JobStatus::Succeeded);
+}
+
+#[tokio::test]
+async fn an_elision_that_does_not_count_leaves_a_hole() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    for n in 1..=5 {
+        agent.journal.push(&line(run_id(1), n, "x"));
+    }
+    agent.journal.elide(run_id(1), (1, 4), 1);
+    let mut frame = agent.journal.after(0)[0].clone();
+    frame.seq = Some(3);
+    link.send_frame(&frame).await;
+    assert_eq!(link.ended().await.unwrap().code, Code::FrameInvalid);
+    let (_link, welcome) = agent.connect().await;
+    assert_eq!(welcome.cursor.unwrap().seq, 0);
+}
+
+#[tokio::test]
 async fn a_record_may_come_twice_at_once_and_not_with_another_content() {
     let fleet = Fleet::start().await;
     let mut agent = fleet.agent("box").await;
@@ -283,6 +333,7 @@ async fn a_desired_state_is_sent_until_it_is_acknowledged_and_only_then_in_sync(
     link.send_frame(&frame).await;
     assert_eq!(acknowledged(&fleet, agent.host()).await.acked_generation, 2);
     drop(link);
+    agent.manager = agent.manager.map(|seen| protocol::SeenManager { generation: 2, ..seen });
     let (mut link, _) = agent.connect().await;
     let run: RunId = fleet.request(agent.host(), Some(plan)).await;
     let protocol::ToAgent::CommandRun(command) = link.told().await else { panic!() };

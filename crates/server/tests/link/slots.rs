@@ -3,7 +3,7 @@
 use crate::double::{Agent, Fleet, Link, finished, run_id};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
-    AwakeInterval, Code, FromAgent, Hello, JobKind, JobStarted, JobStatus, PlanId, RunId,
+    AwakeInterval, Code, FromAgent, Hello, Hook, JobKind, JobStarted, JobStatus, PlanId, RunId,
     ScheduleAck, SeenManager, SlotDeferred, ToAgent,
 };
 use schedule::{Clock, slots::Standing};
@@ -76,9 +76,11 @@ async fn day(fleet: &Fleet, agent: &Agent, day: &str) -> Vec<(Timestamp, Standin
 }
 
 async fn last_days(fleet: &Fleet, agent: &Agent, days: usize) -> Vec<Option<Standing>> {
-    let strips = slots::strips(fleet.manager(), None, days).await.unwrap();
-    let strip = strips.iter().find(|strip| strip.host_id == agent.host());
-    strip.map_or(Vec::new(), |strip| strip.days.iter().map(Day::worst).collect())
+    let ledger = slots::of_host(fleet.manager(), agent.host()).await.unwrap();
+    let strip = ledger.strips.get(&agent.host());
+    strip.map_or(Vec::new(), |strip| {
+        strip.days.iter().map(Day::worst).skip(strip.days.len() - days).collect()
+    })
 }
 
 #[tokio::test]
@@ -144,7 +146,7 @@ async fn an_edit_never_rewrites_the_past() {
     timed(&fleet, &agent, plan, "0 14 * * *").await;
     let (mut link, _) = agent.connect().await;
     apply(&mut link, &mut agent, fleet.clock.now(), "UTC").await;
-    fleet.clock.set(moment("2026-11-24T20:00:00Z"));
+    fleet.clock.set(moment("2026-11-24T00:10:00Z"));
     say(&mut link, &mut agent, &started(run_id(1), plan, moment("2026-11-23T14:00:00Z"))).await;
     say(&mut link, &mut agent, &finished(run_id(1), JobStatus::Succeeded)).await;
     // Two edits; the agent was there for the first one only, and its word of that comes after the second.
@@ -154,10 +156,13 @@ async fn an_edit_never_rewrites_the_past() {
             break set;
         }
     };
+    fleet.clock.set(moment("2026-11-24T16:30:00Z"));
     timed(&fleet, &agent, plan, "0 18 * * *").await;
     let late = agent.journal.push(&ack(&first, moment("2026-11-24T00:30:00Z"), "UTC"));
     link.send_frame(&late).await;
+    fleet.clock.set(moment("2026-11-24T17:10:00Z"));
     apply(&mut link, &mut agent, moment("2026-11-24T17:00:00Z"), "UTC").await;
+    fleet.clock.set(moment("2026-11-24T20:00:00Z"));
     let slots = |found: Vec<(Timestamp, Standing, Option<RunId>)>| -> Vec<Timestamp> {
         found.into_iter().map(|(at, ..)| at).collect()
     };
@@ -168,11 +173,13 @@ async fn an_edit_never_rewrites_the_past() {
         "each time holds from when the machine had it until it had another"
     );
     // A plan that is taken away has no times any more.
+    fleet.clock.set(moment("2026-11-24T17:20:00Z"));
     let mut tx = fleet.db().begin().await.unwrap();
     plans::set_hosts(&mut tx, plan, &[]).await.unwrap();
     desired::touch_hosts(fleet.manager(), &mut tx, &[agent.host()]).await.unwrap();
     tx.commit().await.unwrap();
     fleet.manager().links().wake(agent.host()).await;
+    fleet.clock.set(moment("2026-11-24T20:00:00Z"));
     apply(&mut link, &mut agent, moment("2026-11-24T17:30:00Z"), "UTC").await;
     assert_eq!(slots(day(&fleet, &agent, "2026-11-24").await), [moment("2026-11-24T16:00:00Z")]);
 }
@@ -269,4 +276,71 @@ async fn a_machine_that_comes_back_with_older_plans_gets_the_newest_again() {
     assert!(link.greet(hello).await.unwrap().hold.is_none());
     let ToAgent::ConfigUpdate(config) = link.told().await else { panic!("no plans came") };
     assert_eq!(config.generation.map(|generation| generation.n), Some(host.generation));
+}
+
+#[tokio::test]
+async fn an_agent_whose_clock_is_behind_ends_no_plan_before_its_edit_was_made() {
+    let fleet = Fleet::start().await;
+    let (plan, _) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    timed(&fleet, &agent, plan, "0 * * * *").await;
+    let (mut link, _) = agent.connect().await;
+    apply(&mut link, &mut agent, fleet.clock.now(), "UTC").await;
+    fleet.clock.set(moment("2026-11-23T20:30:00Z"));
+    timed(&fleet, &agent, plan, "15 * * * *").await;
+    // Its clock shows five hours less than it is.
+    apply(&mut link, &mut agent, moment("2026-11-23T15:30:00Z"), "UTC").await;
+    fleet.clock.set(moment("2026-11-23T22:00:00Z"));
+    let slots = day(&fleet, &agent, "2026-11-23").await;
+    let told: Vec<String> = slots.into_iter().map(|(at, ..)| at.to_string()).collect();
+    let expected =
+        ["13:00", "14:00", "15:00", "16:00", "17:00", "18:00", "19:00", "20:00", "21:15"];
+    assert_eq!(told, expected.map(|time| format!("2026-11-23T{time}:00Z")));
+}
+
+#[tokio::test]
+async fn a_machine_whose_zone_has_no_name_is_counted_by_its_rule() {
+    let fleet = Fleet::start().await;
+    let (plan, _) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    timed(&fleet, &agent, plan, "0 2 * * *").await;
+    let (mut link, _) = agent.connect().await;
+    apply(&mut link, &mut agent, fleet.clock.now(), "CET-1CEST,M3.5.0,M10.5.0/3").await;
+    drop(link);
+    fleet.clock.set(moment("2026-11-24T12:00:00Z"));
+    let mut link = agent.dial().await;
+    let mut hello = agent.hello();
+    hello.time_zone = Some("CET-1CEST,M3.5.0,M10.5.0/3".to_owned());
+    link.greet(hello).await.unwrap();
+    let night = day(&fleet, &agent, "2026-11-24").await;
+    assert_eq!(night.iter().map(|it| it.0).collect::<Vec<_>>(), [moment("2026-11-24T01:00:00Z")]);
+}
+
+#[tokio::test]
+async fn an_agent_that_runs_no_hooks_gets_its_plan_once_it_does() {
+    let fleet = Fleet::start().await;
+    let (plan, _) = fleet.plan().await;
+    let mut agent = fleet.agent("box").await;
+    timed(&fleet, &agent, plan, "0 2 * * *").await;
+    let mut tx = fleet.db().begin().await.unwrap();
+    let mut changed = plans::find(&mut *tx, plan).await.unwrap().unwrap();
+    changed.options.hooks.before = Some(Hook::Named("dump".to_owned()));
+    plans::update(&mut tx, &changed).await.unwrap();
+    desired::touch_hosts(fleet.manager(), &mut tx, &[agent.host()]).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut told = Vec::new();
+    for can in [Vec::new(), vec!["hooks".to_owned()]] {
+        let mut link = agent.dial().await;
+        let mut hello = agent.hello();
+        hello.capabilities = can;
+        let welcome = link.greet(hello).await.unwrap();
+        agent.keep(&mut link, &welcome).await;
+        let set = loop {
+            if let ToAgent::ScheduleSet(set) = link.told().await {
+                break set;
+            }
+        };
+        told.push(set.schedules.len());
+    }
+    assert_eq!(told, [0, 1]);
 }

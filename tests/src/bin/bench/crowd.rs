@@ -130,7 +130,7 @@ async fn enrol(
         for plan in plans {
             plans::assign(&mut tx, *plan, id).await?;
         }
-        desired::restate(&mut tx, &[id]).await?;
+        desired::restate(&mut tx, &[id], enrolled_at).await?;
         if since.is_some() {
             let stored = hosts::find(&mut *tx, id).await?.context("the host was just entered")?;
             let digest = stored.desired_digest.context("a host without a desired state")?;

@@ -165,6 +165,16 @@ describe('the last 30 days', () => {
   });
 });
 
+describe('the next run', () => {
+  it('is told for each machine that has one, as people say it', async () => {
+    const soon = machine({ id: 'n', name: 'nova', next_at: '2099-12-24T02:00:00+01:00' });
+    show(FleetView, emptyServer().on('GET', '/api/hosts', [soon, machines[0]]));
+    const next = (await row('nova')).getByText('Thu 24 Dec, 02:00');
+    expect(next).toHaveAttribute('title', expect.stringContaining('Europe/Berlin'));
+    expect((await row('alpha')).queryByText(/, \d\d:\d\d$/)).toBeNull();
+  });
+});
+
 describe('the time in which nobody looked', () => {
   const tally = { succeeded: 4, partial: 0, failed: 1, interrupted: 0, cancelled: 0, missed: 0 };
   const report = away({
@@ -189,6 +199,6 @@ describe('the time in which nobody looked', () => {
     expect(told.getByRole('link', { name: 'charlie' })).toHaveAttribute('href', '#/machines/c');
     await userEvent.click(told.getByRole('button', { name: 'Put away what happened' }));
     expect(screen.queryByRole('region', { name: 'While you were away' })).toBeNull();
-    expect(transport.sent('POST', '/api/away/seen')).toHaveLength(1);
+    expect(transport.sent('POST', '/api/away/seen')).toEqual([{ until: report.until }]);
   });
 });

@@ -1,9 +1,10 @@
 // In which order, and which of them, the fleet's rows are shown. Pure.
 import type { Standings } from '$lib/domain/attention';
+import { parse } from '$lib/format/time';
 import { URGENCY } from '$lib/domain/machine';
 
 /** The columns that rows can be ordered by. */
-export type SortBy = 'name' | 'backup' | 'state' | 'size';
+export type SortBy = 'name' | 'backup' | 'next' | 'state' | 'size';
 
 /** An order. */
 export interface Sort {
@@ -29,6 +30,7 @@ export function sorted(
 ): Standings[] {
   const value = (row: Standings): number => {
     if (sort.by === 'backup') return row.lastGood?.at ?? 0;
+    if (sort.by === 'next') return parse(row.machine.next_at) ?? Number.MAX_SAFE_INTEGER;
     if (sort.by === 'size') return size(row) ?? -1;
     return URGENCY.indexOf(row.state.standing);
   };

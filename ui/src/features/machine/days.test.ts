@@ -12,8 +12,20 @@ const days = [
   [{ standing: 'ran', count: 1 }],
 ];
 const slots = [
-  { plan_id: plan().id, at: '2026-11-28T01:00:00Z', standing: 'asleep', run_id: null },
-  { plan_id: 'gone', at: '2026-11-28T13:00:00Z', standing: 'failed', run_id: 'x1' },
+  {
+    plan_id: plan().id,
+    at: '2026-11-28T01:00:00Z',
+    shown: '2026-11-28T02:00:00+01:00',
+    standing: 'asleep',
+    run_id: null,
+  },
+  {
+    plan_id: 'gone',
+    at: '2026-11-28T13:00:00Z',
+    shown: '2026-11-28T14:00:00+01:00',
+    standing: 'failed',
+    run_id: 'x1',
+  },
 ];
 
 const server = () =>
@@ -46,6 +58,11 @@ describe('the last 30 days of a machine', () => {
     expect(chosen).toHaveAttribute('aria-pressed', 'true');
     await userEvent.keyboard('{Home}');
     expect(screen.getByRole('button', { name: 'Sat 31 Oct: nothing was due' })).toHaveFocus();
+  });
+
+  it('say so where they are those of UTC', async () => {
+    show(Days, server(), { machine: machine({ time_zone: null }) });
+    expect(await screen.findByText(/its days and times are those of UTC/)).toBeVisible();
   });
 
   it('are not shown for a machine whose plans run by hand', async () => {

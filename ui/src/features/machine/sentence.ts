@@ -6,12 +6,15 @@ const SENTENCES: Record<Standing, string> = {
   damaged: 'A check found damage.',
   failed: 'The last run failed.',
   silent: 'Not heard from.',
-  stale: 'No recent backup.',
+  late: 'A backup is late.',
+  refused: 'It did not get a plan.',
   partial: 'Protected, except some files.',
   uninitialised: 'Its repository is not initialised yet.',
   unplanned: 'Nothing is backed up yet.',
   never: 'Not backed up yet.',
   revoked: 'Revoked.',
+  waiting: 'Protected. Its next backup waits.',
+  asleep: 'Protected, and asleep.',
   good: 'Protected.',
 };
 

@@ -61,8 +61,10 @@ describe('how a plan stands', () => {
     expect(stand.outcome).toBe('1 failed, 1 succeeded');
     expect(stand.glyph).toBe('failed');
     expect(stand.on.map((it) => it.tags)).toEqual([['web'], []]);
-    expect(versionWords(nova)).toBe('has version 3 of 4');
-    expect(versionWords({ ...nova, acked_generation: 0 })).toBe('does not have it yet');
+    const version = (machine: typeof nova) =>
+      planStand(docs, [machine]).on.map((it) => versionWords(it))[0];
+    expect(version(nova)).toBe('has version 3 of 4');
+    expect(version({ ...nova, acked_generation: 0 })).toBe('does not have it yet');
     expect(knowWords(planStand(docs, [atlas]))).toBe('atlas has it');
     expect(knowWords(planStand(docs, [orion]))).toBe('no machine has it');
   });
@@ -74,6 +76,13 @@ describe('how a plan stands', () => {
     expect(planStand(docs, [fresh]).glyph).toBe('unknown');
     expect(planStand({ ...docs, enabled: false }, [atlas]).glyph).toBe('cancelled');
     expect(planStand(docs, [machine({ state: 'revoked' })]).on).toEqual([]);
+  });
+
+  it('does not call a machine one that has it where its agent cannot run it', () => {
+    const refused = machine({ verdict: 'refused' });
+    const stand = planStand(docs, [refused]);
+    expect([stand.glyph, stand.outcome, stand.know]).toEqual(['failed', 'did not get it', 0]);
+    expect(stand.on.map((it) => versionWords(it))).toEqual(['cannot run its hooks']);
   });
 
   it('tells first of machines without a plan', () => {

@@ -9,6 +9,8 @@ export interface OnMachine {
   machine: Machine;
   /** The newest backup of the plan on it. */
   last: LastRun | undefined;
+  /** Whether it did not get the plan, because its agent cannot do what it says. */
+  isRefused: boolean;
   /** The tags by which it has the plan. */
   tags: string[];
 }
@@ -25,11 +27,12 @@ export interface PlanStand {
 }
 
 /** Worst first, as the words are put. */
-const ORDER = ['failed', 'partial', 'never', 'open', 'cancelled', 'good'] as const;
+const ORDER = ['failed', 'refused', 'partial', 'never', 'open', 'cancelled', 'good'] as const;
 type Outcome = (typeof ORDER)[number];
 
 const WORDS: Record<Outcome, string> = {
   failed: 'failed',
+  refused: 'did not get it',
   partial: 'partial',
   never: 'never ran',
   open: 'going or waiting',
@@ -39,6 +42,7 @@ const WORDS: Record<Outcome, string> = {
 
 const GLYPHS: Record<Outcome, GlyphName> = {
   failed: 'failed',
+  refused: 'failed',
   partial: 'partial',
   never: 'unknown',
   open: 'running',
@@ -58,12 +62,16 @@ function outcomeOf(last: LastRun | undefined): Outcome {
 export function planStand(plan: Plan, machines: readonly Machine[]): PlanStand {
   const on = machines
     .filter((it) => it.state !== 'revoked' && plan.all_host_ids.includes(it.id))
-    .map((machine) => ({
-      machine,
-      last: machine.plans.find((it) => it.plan_id === plan.id)?.last_run ?? undefined,
-      tags: plan.host_tags.filter((tag) => machine.tags.includes(tag)),
-    }));
-  const outcomes = on.map((it) => outcomeOf(it.last));
+    .map((machine) => {
+      const stand = machine.plans.find((it) => it.plan_id === plan.id);
+      return {
+        machine,
+        last: stand?.last_run ?? undefined,
+        isRefused: stand?.verdict === 'refused',
+        tags: plan.host_tags.filter((tag) => machine.tags.includes(tag)),
+      };
+    });
+  const outcomes = on.map((it) => (it.isRefused ? 'refused' : outcomeOf(it.last)));
   const some = ORDER.filter((outcome) => outcomes.includes(outcome));
   const counted = some.map((outcome) => {
     const n = outcomes.filter((it) => it === outcome).length;
@@ -72,7 +80,7 @@ export function planStand(plan: Plan, machines: readonly Machine[]): PlanStand {
   const worst = some[0];
   return {
     on,
-    know: on.filter((it) => it.machine.in_sync).length,
+    know: on.filter((it) => it.machine.in_sync && !it.isRefused).length,
     glyph: !plan.enabled ? 'cancelled' : worst ? GLYPHS[worst] : 'unknown',
     outcome: counted.join(', ') || '—',
   };
@@ -90,7 +98,8 @@ export function knowWords({ on, know }: Pick<PlanStand, 'on' | 'know'>): string 
 }
 
 /** Whether one machine has the plans as they are now: `has version 3 of 4`. */
-export function versionWords(machine: Machine): string {
+export function versionWords({ machine, isRefused }: OnMachine): string {
+  if (isRefused) return 'cannot run its hooks';
   if (machine.in_sync) return 'has it';
   if (machine.acked_generation === 0) return 'does not have it yet';
   return `has version ${machine.acked_generation} of ${machine.desired_generation}`;

@@ -9,6 +9,7 @@ const WORDS: Record<string, string> = {
   'host.adopt': 'Went on from an older copy',
   'host.enrol': 'Enrolled',
   'host.hold': 'Held',
+  'host.mode': 'Said how often it is on',
   'host.release': 'Let go on',
   'host.remove': 'Removed',
   'host.rename': 'Renamed',

@@ -102,7 +102,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** The admin has seen everything up to now. */
+        /** The admin has seen what happened. */
         post: operations["note_seen"];
         delete?: never;
         options?: never;
@@ -205,6 +205,23 @@ export interface paths {
         head?: never;
         /** Renames a host. Its snapshots keep the machine's own name. */
         patch: operations["rename_host"];
+        trace?: never;
+    };
+    "/api/hosts/{id}/mode": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Says whether a machine is always on, or intermittent: then it is asleep, and not late, for some days. */
+        put: operations["set_host_mode"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/hosts/{id}/release": {
@@ -891,6 +908,11 @@ export interface components {
             tally: components["schemas"]["TallyView"];
             /** @description The machines that had trouble, the worst first. */
             troubled: components["schemas"]["TroubleView"][];
+            /**
+             * Format: date-time
+             * @description Up to when it is told here: what comes later is told the next time, once this was seen.
+             */
+            until: string;
         };
         /** @description Which deletion. */
         BringBackForm: {
@@ -914,7 +936,7 @@ export interface components {
             folder: string;
         };
         /** @enum {string} */
-        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "commitment_broken" | "announcement_over" | "announcement_refused" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "on_battery" | "metered" | "timed_out" | "stalled" | "hook_failed" | "hook_unknown" | "store_homeless" | "store_away" | "snapshots_suspect" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "stale" | "not_confirmed" | "too_large" | "keyring_missing" | "keyring_locked" | "keyring_failed" | "vault_key_missing" | "vault_key_wrong" | "database_too_new" | "data_unusable" | "listen_failed" | "stopping" | "internal";
+        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "commitment_broken" | "announcement_over" | "announcement_refused" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "on_battery" | "metered" | "repository_busy" | "timed_out" | "stalled" | "hook_failed" | "hook_unknown" | "store_homeless" | "store_away" | "snapshots_suspect" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "stale" | "not_confirmed" | "too_large" | "keyring_missing" | "keyring_locked" | "keyring_failed" | "vault_key_missing" | "vault_key_wrong" | "database_too_new" | "data_unusable" | "listen_failed" | "stopping" | "internal";
         /** @description What an act that cannot be undone wants to hear. */
         ConfirmForm: {
             /** @description The name of the thing, exactly. */
@@ -932,17 +954,32 @@ export interface components {
         };
         /** @description How much there is of what. */
         CountsView: {
-            /** @description Hosts that are not removed. */
+            /**
+             * Format: int32
+             * @description Hosts that are not removed.
+             */
             hosts: number;
             /** @description Those of them that are connected. */
             online: number;
-            /** @description Notices that are not resolved. */
+            /**
+             * Format: int32
+             * @description Notices that are not resolved.
+             */
             open_notices: number;
-            /** @description Runs that have not ended. */
+            /**
+             * Format: int32
+             * @description Runs that have not ended.
+             */
             open_runs: number;
-            /** @description Plans. */
+            /**
+             * Format: int32
+             * @description Plans.
+             */
             plans: number;
-            /** @description Repositories. */
+            /**
+             * Format: int32
+             * @description Repositories.
+             */
             repositories: number;
         };
         /** @description A new enrolment. */
@@ -1223,6 +1260,16 @@ export interface components {
              */
             timeout_seconds?: number | null;
         };
+        /** @description How long a machine may go without a backup. */
+        HostModeForm: {
+            /** @description Whether it is on when nobody uses it. */
+            mode: components["schemas"]["ModeView"];
+            /**
+             * Format: int32
+             * @description After how many days an intermittent machine is late, 1 to 90; as it was when absent.
+             */
+            stale_after_days?: number | null;
+        };
         /** @description The tags of a host. */
         HostTagsForm: {
             /** @description All of them: letters, digits, dots, dashes and underscores. Capitals are made small. */
@@ -1279,9 +1326,16 @@ export interface components {
              * @description When it was last heard of.
              */
             last_seen_at?: string | null;
+            /** @description Whether it is on when nobody uses it: as somebody said, or else by whether it has a battery. */
+            mode: components["schemas"]["ModeView"];
             /** @description What the admin calls it. */
             name: string;
             next_action?: components["schemas"]["NextActionView"] | null;
+            /**
+             * @description When its plans run next, as the clock there shows it, with its distance from UTC. It begins up to ten
+             *     minutes later. Absent where none runs by the clock.
+             */
+            next_at?: string | null;
             /** @description `linux`, `windows`, `darwin` or `unknown`. */
             os: string;
             /** @description Its plans, given one by one or by a tag. */
@@ -1297,12 +1351,21 @@ export interface components {
             repository_ids: string[];
             /** @description The version of its restic; empty when there is none. */
             restic_version: string;
+            /**
+             * Format: int32
+             * @description After how many days without a backup it is late, if it is intermittent.
+             */
+            stale_after_days: number;
             /** @description Where it stands: `enrolled` or `revoked`. */
             state: string;
             /** @description Its tags, in order. */
             tags: string[];
-            /** @description Its IANA time zone. */
+            /**
+             * @description Its time zone: the IANA name, or the rule as POSIX writes it where it has none. Absent where nothing is
+             *     known of it: then its times are counted by UTC.
+             */
             time_zone?: string | null;
+            verdict?: components["schemas"]["VerdictView"] | null;
         };
         /** @description What to run on the machine, with the token in it. */
         InstallView: {
@@ -1417,6 +1480,11 @@ export interface components {
             /** @description The lines. */
             lines: components["schemas"]["LogLineView"][];
         };
+        /**
+         * @description Whether a machine is on when nobody uses it.
+         * @enum {string}
+         */
+        ModeView: "always_on" | "intermittent";
         /**
          * @description What the action is.
          * @enum {string}
@@ -1564,6 +1632,7 @@ export interface components {
              * @description The plan.
              */
             plan_id: string;
+            verdict?: components["schemas"]["VerdictView"] | null;
         };
         /** @description A plan. */
         PlanView: {
@@ -1997,6 +2066,15 @@ export interface components {
              */
             unreadable_count: number;
         };
+        /** @description Up to when somebody looked. */
+        SeenForm: {
+            /**
+             * Format: date-time
+             * @description `until` of what was read; now when absent, for one who looked on.
+             * @default null
+             */
+            until: string | null;
+        };
         /** @description Who is signed in. */
         SessionView: {
             /**
@@ -2034,6 +2112,8 @@ export interface components {
              * @description The run that served it or made up for it.
              */
             run_id?: string | null;
+            /** @description The same as the machine's clock shows it, with its distance from UTC. */
+            shown: string;
             /** @description What became of it. */
             standing: components["schemas"]["StandingView"];
         };
@@ -2424,6 +2504,11 @@ export interface components {
             url?: string | null;
             username?: string | null;
         };
+        /**
+         * @description How a plan stands on a machine, or a machine with its plans; from best to worst.
+         * @enum {string}
+         */
+        VerdictView: "protected" | "asleep" | "waiting" | "partial" | "never" | "silent" | "late" | "refused" | "failed";
     };
     responses: never;
     parameters: never;
@@ -2587,7 +2672,11 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SeenForm"];
+            };
+        };
         responses: {
             204: {
                 headers: {
@@ -2819,6 +2908,39 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["RenameHostForm"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HostView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    set_host_mode: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["HostModeForm"];
             };
         };
         responses: {

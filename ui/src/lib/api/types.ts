@@ -40,6 +40,7 @@ export type Store = Schemas['StoreView'];
 export type StoredRepository = Schemas['StoredRepositoryView'];
 export type Strip = Schemas['StripView'];
 export type System = Schemas['SystemView'];
+export type Verdict = Schemas['VerdictView'];
 export type TreeEntryView = Schemas['TreeEntryView'];
 export type TreeView = Schemas['TreeView'];
 export type RepositoryTestView = Schemas['RepositoryTestView'];

@@ -9,8 +9,9 @@ import {
   NOW,
   repository,
 } from '../../test/fakes';
-import type { LastRun, Machine, Notice, Repository } from '$lib/api/types';
+import type { LastRun, Machine, Notice, Repository, Verdict } from '$lib/api/types';
 import { describe, expect, it } from 'vitest';
+import { THIN } from '$lib/format/number';
 import { attention, lede, sentence, type Standings } from './attention';
 import { lastGoodOf, machineState } from './machine';
 
@@ -39,45 +40,53 @@ describe('a machine counts as protected', () => {
     enabled,
     last_good,
     last_run: null,
+    verdict: null,
   });
 
-  it('when its last backup is good and recent', () => {
-    expect(isProtected({})).toBe(true);
+  it.each([
+    ['protected', true, 'ok', 'protected'],
+    ['asleep', true, 'asleep', 'asleep'],
+    ['waiting', true, 'waiting', 'waits, something is in the way'],
+    ['partial', true, 'partial', 'files unreadable'],
+    ['never', false, 'unknown', 'a plan never ran'],
+    ['silent', false, 'unknown', 'telling what it did'],
+    ['late', false, 'missed', 'no backup for 3h'],
+    ['refused', false, 'failed', 'cannot run its hooks'],
+    ['failed', false, 'failed', 'failed 3h ago'],
+  ] as const)('as the server says: %s', (verdict, counts, glyph, words) => {
+    const state = machineState(machine({ verdict }), NOW);
+    const told = state.words.replace(/\s/, ' ');
+    expect([state.isProtected, state.glyph]).toEqual([counts, glyph]);
+    expect(told.replaceAll(THIN, '')).toBe(words);
   });
 
-  it('also when it was switched off an hour ago', () => {
-    expect(isProtected({ is_online: false, last_seen_at: ago(1) })).toBe(true);
+  it('with words of its own while it is not connected', () => {
+    const words = (verdict: Verdict, last_seen_at: string | null) =>
+      machineState(machine({ verdict, is_online: false, last_seen_at }), NOW).words;
+    expect(words('protected', ago(1))).toBe('protected, not connected');
+    expect(words('asleep', ago(72))).toBe('asleep for 3 days');
+    expect(words('silent', ago(48))).toBe('not heard from for 2 days');
+    expect(words('silent', null)).toBe('not heard from');
   });
 
-  it('not when nobody has heard of it for two days', () => {
-    expect(isProtected({ is_online: false, last_seen_at: ago(48) })).toBe(false);
-    expect(isProtected({ is_online: false, last_seen_at: null })).toBe(false);
+  it('never by what a newer server says', () => {
+    expect(isProtected({ verdict: 'splendid' as Verdict })).toBe(false);
   });
 
-  it('not when the last good backup is more than a week old', () => {
-    expect(isProtected({ last_good: goodBackup(8 * 24) })).toBe(false);
-  });
-
-  it('not when the newest run of a plan failed, however good the one before', () => {
-    expect(failed('a').state.isProtected).toBe(false);
-  });
-
-  it('also when the newest run was cancelled and the one before is recent', () => {
-    expect(isProtected({ last_runs: [backupRun({ status: 'cancelled' })] })).toBe(true);
-  });
-
-  it('only when each of its plans that may run has a recent good backup', () => {
-    const both = (b: Machine['plans'][number]) =>
-      machineState(machine({ plans: [plan('a', goodBackup(1)), b] }), NOW);
-    expect(both(plan('b', goodBackup(2))).isProtected).toBe(true);
-    expect(both(plan('b', goodBackup(2, true))).standing).toBe('partial');
-    expect(both(plan('b', goodBackup(9 * 24))).words).toMatch(/^no backup for 9.d/);
-    expect(both(plan('b', null)).words).toBe('a plan never ran');
-    expect(both(plan('b', null, false)).isProtected).toBe(true);
+  it('late by the oldest backup of the plans that are', () => {
+    const of = (id: string, hours: number, verdict: Verdict) => ({
+      ...plan(id, goodBackup(hours)),
+      verdict,
+    });
+    const plans = [of('a', 1, 'protected'), of('b', 9 * 24, 'late')];
+    const it = machine({ plans, verdict: 'late' });
+    expect(machineState(it, NOW).words).toMatch(/^no backup for 9.d/);
+    expect(machineState(machine({ plans: [], verdict: 'late' }), NOW).words).toBe('overdue');
   });
 
   it('not when all its plans are off', () => {
-    const state = machineState(machine({ plans: [plan('a', goodBackup(1), false)] }), NOW);
+    const plans = [plan('a', goodBackup(1), false)];
+    const state = machineState(machine({ plans, verdict: null }), NOW);
     expect([state.standing, state.words]).toEqual(['unplanned', 'its plans are off']);
   });
 
@@ -179,6 +188,13 @@ describe('the sentence', () => {
     expect(sentence([failed('a'), failed('b')])).toBe('No machine is protected yet.');
   });
 
+  it('does not say that nothing is protected where nothing was heard', () => {
+    const silent = standing(machine({ verdict: 'silent' }));
+    expect(sentence([silent, silent])).toBe('Nothing was heard of any machine.');
+    expect(sentence([silent])).toBe('Nothing was heard of your machine.');
+    expect(sentence([silent, failed('a')])).toBe('No machine is protected yet.');
+  });
+
   it('leaves revoked machines out', () => {
     const revoked = standing(machine({ id: 'r', state: 'revoked' }));
     expect(sentence([good('a'), revoked])).toBe('Your machine is protected.');
@@ -189,13 +205,13 @@ describe('the sentence', () => {
     const of = (id: string, more: Partial<Machine>) => standing(machine({ id, name: id, ...more }));
     const all = [
       failed('a'),
-      of('b', { last_good: goodBackup(9 * 24) }),
-      of('c', { is_online: false, last_seen_at: ago(60) }),
+      of('b', { verdict: 'late' }),
+      of('c', { verdict: 'silent', is_online: false, last_seen_at: ago(60) }),
       of('d', { last_good: goodBackup(3, true) }),
       of('e', { plan_ids: [] }),
       of('f', { last_runs: [], last_good: null }),
       of('g', { state: 'revoked' }),
-      of('h', { is_online: false, last_seen_at: ago(1) }),
+      of('h', { verdict: 'asleep', is_online: false, last_seen_at: ago(1) }),
     ];
     expect(lede(all)).toMatch(/have|has/);
     expect(lede(all).split(', ')).toHaveLength(5);
@@ -204,8 +220,9 @@ describe('the sentence', () => {
 
   it('has a line below that names what is not good', () => {
     expect(lede([good('a'), failed('b')])).toBe('1 failed.');
-    expect(lede([good('a')])).toBe('It has a good backup of the last seven days.');
-    expect(lede([good('a'), good('b')])).toMatch(/^Each has a good backup/);
+    expect(lede([good('a')])).toBe('It is backed up as its plans say.');
+    expect(lede([good('a'), good('b')])).toBe('Each is backed up as its plans say.');
+    expect(lede([good('a'), standing(machine({ verdict: 'asleep' }))])).toBe('1 is asleep.');
   });
 });
 
@@ -228,6 +245,23 @@ describe('the cards', () => {
     expect(card?.evidence).toContain('last good backup');
     expect(card?.act.words).toBe('Retry');
     expect(card?.href).toBe('#/runs/f');
+  });
+
+  it('need nobody for what sleeps or waits by itself', () => {
+    const calm = (['asleep', 'waiting'] as const).map((verdict) => standing(machine({ verdict })));
+    expect(attention(calm, NOW).cards).toEqual([]);
+    const [late, refused] = (['late', 'refused'] as const).map(
+      (verdict) => attention([standing(machine({ verdict }))], NOW).cards[0],
+    );
+    expect(late?.act.words).toBe('Run now');
+    expect(refused?.title).toBe('atlas did not get a plan');
+    expect(refused?.evidence).toContain('Update the agent');
+  });
+
+  it('offer no retry where the newest run is not the one that failed', () => {
+    const run_now = { action: 'run_now', kind: 'backup', plan_id: 'p1' } as const;
+    const [card] = attention([failed('a', { next_action: run_now })], NOW).cards;
+    expect(card?.act.words).toBe('Run now');
   });
 
   it('lead to the locks when the repository is locked', () => {

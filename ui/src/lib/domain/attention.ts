@@ -52,6 +52,9 @@ export function sentence(all: Standings[]): string {
   const good = counted.filter((it) => it.state.isProtected).length;
   const total = counted.length;
   if (total === 0) return 'No machines yet.';
+  // As in the first minute of a manager that was off: nothing is wrong that anybody knows of.
+  if (counted.every((it) => it.state.standing === 'silent'))
+    return total === 1 ? 'Nothing was heard of your machine.' : 'Nothing was heard of any machine.';
   if (good === 0)
     return total === 1 ? 'Your machine is not protected yet.' : 'No machine is protected yet.';
   if (good < total) return `${good} of ${total} machines are protected.`;
@@ -62,14 +65,20 @@ const LEDE: [Standing, (n: number) => string][] = [
   ['held', (n) => `${n} ${n === 1 ? 'waits' : 'wait'} for your decision`],
   ['damaged', (n) => `${n} ${n === 1 ? 'has' : 'have'} a damaged repository`],
   ['failed', (n) => `${n} failed`],
-  ['stale', (n) => `${n} ${n === 1 ? 'has' : 'have'} no recent backup`],
+  ['refused', (n) => `${n} ${n === 1 ? 'has' : 'have'} a plan that the agent cannot run`],
+  ['late', (n) => `${n} ${n === 1 ? 'is' : 'are'} late`],
   ['silent', (n) => `${n} ${n === 1 ? 'was' : 'were'} not heard from`],
   ['partial', (n) => `${n} ${n === 1 ? 'has' : 'have'} unreadable files`],
   ['uninitialised', (n) => `${n} ${n === 1 ? 'is' : 'are'} not initialised`],
   ['unplanned', (n) => `${n} ${n === 1 ? 'has' : 'have'} no plan`],
   ['never', (n) => `${n} ${n === 1 ? 'was' : 'were'} never backed up`],
+  ['waiting', (n) => `${n} ${n === 1 ? 'waits' : 'wait'} for something in the way`],
+  ['asleep', (n) => `${n} ${n === 1 ? 'is' : 'are'} asleep`],
   ['revoked', (n) => `${n} ${n === 1 ? 'is' : 'are'} revoked`],
 ];
+
+/** What needs nobody: it is told where there is room, and never summed up as what needs a look. */
+const CALM_STANDINGS: readonly Standing[] = ['waiting', 'asleep', 'revoked'];
 
 /** More than these are summed up: the line is to be read at a glance. */
 const MOST_PARTS = 4;
@@ -82,14 +91,14 @@ export function lede(all: Standings[]): string {
     return { standing, n, words: words(n) };
   }).filter((it) => it.n > 0);
   const parts = told.slice(0, MOST_PARTS).map((it) => it.words);
-  const others = told.slice(MOST_PARTS).filter((it) => it.standing !== 'revoked');
+  const others = told.slice(MOST_PARTS).filter((it) => !CALM_STANDINGS.includes(it.standing));
   const left = others.reduce((sum, it) => sum + it.n, 0);
   if (left > 0) parts.push(`${left} more ${left === 1 ? 'needs' : 'need'} a look`);
   const away = all.filter((it) => it.state.standing === 'good' && !it.machine.is_online).length;
   if (away > 0 && parts.length < MOST_PARTS) parts.push(`${away} protected but not connected now`);
   const first = busy > 0 ? `${plural(busy, 'run')} going or waiting. ` : '';
   const each = all.length === 1 ? 'It' : 'Each';
-  if (parts.length === 0) return `${first}${each} has a good backup of the last seven days.`;
+  if (parts.length === 0) return `${first}${each} is backed up as its plans say.`;
   const text = parts.join(', ');
   return `${first}${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
@@ -232,7 +241,15 @@ function cardOf({ machine, lastGood, state }: Standings, now: number): Card | un
     }
     case 'failed':
       return failedCard(machine, base, kept, now);
-    case 'stale': {
+    case 'refused':
+      return {
+        ...base,
+        title: `${name} did not get a plan`,
+        evidence:
+          'Its agent cannot run the hooks of the plan, and without them it would back up less than you think. Update the agent.',
+        act: open('Look', href),
+      };
+    case 'late': {
       const why = machine.is_online
         ? 'The machine is connected and ready.'
         : 'The machine is not connected; the run waits until it is.';
@@ -304,7 +321,9 @@ function failedCard(
       act: { words: 'See locks', do: 'open', href: settings },
     };
   }
-  return { ...base, title, evidence, href, act: { words: 'Retry', do: 'next', machine } };
+  // Where the newest run is another one, such as a cancelled one, there is nothing to do again.
+  const words = machine.next_action?.action === 'run_now' ? 'Run now' : 'Retry';
+  return { ...base, title, evidence, href, act: { words, do: 'next', machine } };
 }
 
 /** The causes that are worth a sentence before the run is opened. */

@@ -1,20 +1,15 @@
-// How a machine stands, as a pure function of what is known. Never greener than the facts: what was
-// not heard of, or is too old, does not count as protected.
-import type { LastRun, Machine, Repository } from '$lib/api/types';
+// How a machine stands, as a pure function of what is known. Whether its backups come as its plans say, the
+// server decides; here it gets its look and its words, and what else a person must know of it comes first.
+import type { LastRun, Machine, Repository, Verdict } from '$lib/api/types';
 import { age, parse, relative } from '$lib/format/time';
 import type { GlyphName } from './run';
 
-const HOUR = 3_600_000;
 /** Which restic a machine needs, in the words of the agent's own guidance. */
 export const RESTIC_NEEDED = 'restic 0.17 or newer (0.16.1 is the oldest that works)';
 /** What starts the agent of a machine that was let in, and keeps it connected. */
 export const AGENT_START = 'restic-manager-agent run';
 /** How a check ends that found damage; a failed one with any other code found out nothing. */
 const DAMAGED = 'repository_damaged';
-/** Plans run by hand so far, so nothing is late by plan; but a backup this old protects nobody. */
-export const STALE_AFTER = 7 * 24 * HOUR;
-/** Silence for this long is no longer a machine that was switched off for the night. */
-export const SILENT_AFTER = 24 * HOUR;
 
 /** The newest backup that left a snapshot; `null` for none. */
 export type LastGood = { at: number; runId: string; isPartial: boolean } | null;
@@ -30,13 +25,16 @@ export type Standing =
   | 'held'
   | 'damaged'
   | 'failed'
+  | 'refused'
+  | 'late'
   | 'silent'
-  | 'stale'
   | 'partial'
   | 'uninitialised'
   | 'unplanned'
   | 'never'
   | 'revoked'
+  | 'waiting'
+  | 'asleep'
   | 'good';
 
 /** The standings from most to least urgent. */
@@ -44,18 +42,21 @@ export const URGENCY: Standing[] = [
   'held',
   'damaged',
   'failed',
-  'stale',
+  'refused',
+  'late',
   'silent',
   'partial',
   'uninitialised',
   'unplanned',
   'never',
   'revoked',
+  'waiting',
+  'asleep',
   'good',
 ];
 
 /** The standings that the sidebar counts beside Fleet. */
-export const URGENT: readonly Standing[] = ['held', 'damaged', 'failed'];
+export const URGENT: readonly Standing[] = ['held', 'damaged', 'failed', 'refused'];
 
 /** How a machine stands. */
 export interface MachineState {
@@ -87,7 +88,7 @@ function good(told: Machine['last_good']): LastGood {
   return { at, runId: told.run_id, isPartial: told.is_partial };
 }
 
-/** The last good backup of each plan that may run: a machine is as good as the worst of them. */
+/** The last good backup of each plan that may run. */
 function goodOfPlans(machine: Machine): LastGood[] {
   return machine.plans.filter((plan) => plan.enabled).map((plan) => good(plan.last_good));
 }
@@ -97,11 +98,12 @@ export function partialRun(machine: Machine): string | undefined {
   return goodOfPlans(machine).find((it) => it?.isPartial)?.runId;
 }
 
-/** The run that failed, where the machine's action is to do it again. */
+/** The run that failed: the one that the machine's action does again, or else its plan's newest. */
 export function failedRun(machine: Machine): LastRun | undefined {
   const id = machine.next_action?.run_id;
   const all = [...machine.plans.map((plan) => plan.last_run), ...machine.last_runs];
-  return all.find((run) => run?.id === id) ?? undefined;
+  const ofPlan = machine.plans.find((plan) => plan.verdict === 'failed')?.last_run;
+  return all.find((run) => run?.id === id) ?? ofPlan ?? undefined;
 }
 
 /**
@@ -153,37 +155,62 @@ function standing(machine: Machine, now: number, damage: Damage | undefined): St
   if (machine.state === 'revoked') return bad('revoked', 'cancelled', 'revoked');
   if (machine.hold) return bad('held', 'failed', 'waits for your decision');
   if (damage) return bad('damaged', 'failed', 'check found damage');
-  const plans = goodOfPlans(machine);
-  if (plans.length === 0) {
+  if (!machine.verdict) {
     const words = machine.plans.length === 0 ? 'no plan yet' : 'its plans are off';
     return bad('unplanned', 'unknown', words);
   }
   const action = machine.next_action;
   const isInit = action?.kind === 'init';
   if (isInit && action.action === 'retry') return bad('failed', 'failed', 'initialise failed');
-  if (action?.action === 'retry') {
-    const at = parse(failedRun(machine)?.finished_at);
-    return bad('failed', 'failed', at === undefined ? 'failed' : `failed ${relative(at, now)}`);
-  }
   if (isInit) return bad('uninitialised', 'unknown', 'not initialised');
-  const known = plans.filter((it) => it !== null);
-  if (known.length < plans.length) {
-    const hasSome = machine.last_good !== null && machine.last_good !== undefined;
-    return bad('never', 'unknown', hasSome ? 'a plan never ran' : 'never backed up');
-  }
-  const oldest = Math.min(...known.map((it) => it.at));
-  if (now - oldest > STALE_AFTER)
-    return bad('stale', 'missed', `no backup for ${age(oldest, now)}`);
+  const { standing, glyph, isProtected } = VERDICTS[machine.verdict] ?? UNKNOWN;
+  return { standing, glyph, isProtected, words: wordsOf(machine, machine.verdict, now) };
+}
+
+/** How the server's verdicts look, and which of them count as protected. */
+const VERDICTS: Record<Verdict, Omit<Stand, 'words'>> = {
+  protected: { standing: 'good', glyph: 'ok', isProtected: true },
+  asleep: { standing: 'asleep', glyph: 'asleep', isProtected: true },
+  waiting: { standing: 'waiting', glyph: 'waiting', isProtected: true },
+  partial: { standing: 'partial', glyph: 'partial', isProtected: true },
+  never: { standing: 'never', glyph: 'unknown', isProtected: false },
+  silent: { standing: 'silent', glyph: 'unknown', isProtected: false },
+  late: { standing: 'late', glyph: 'missed', isProtected: false },
+  refused: { standing: 'refused', glyph: 'failed', isProtected: false },
+  failed: { standing: 'failed', glyph: 'failed', isProtected: false },
+};
+
+/** What a newer server says is not known here. */
+const UNKNOWN = VERDICTS.silent;
+
+function wordsOf(machine: Machine, verdict: Verdict, now: number): string {
   const seen = parse(machine.last_seen_at);
-  if (!machine.is_online && (seen === undefined || now - seen > SILENT_AFTER)) {
-    const since = seen === undefined ? '' : ` for ${age(seen, now)}`;
-    return bad('silent', 'unknown', `not heard from${since}`);
+  switch (verdict) {
+    case 'protected':
+      return machine.is_online ? 'protected' : 'protected, not connected';
+    case 'asleep':
+      return machine.is_online || seen === undefined ? 'asleep' : `asleep for ${age(seen, now)}`;
+    case 'waiting':
+      return 'waits, something is in the way';
+    case 'partial':
+      return 'files unreadable';
+    case 'never':
+      return machine.last_good ? 'a plan never ran' : 'never backed up';
+    case 'late': {
+      const late = machine.plans.filter((plan) => plan.verdict === 'late');
+      const ends = late.map((plan) => good(plan.last_good)?.at).filter((at) => at !== undefined);
+      return ends.length > 0 ? `no backup for ${age(Math.min(...ends), now)}` : 'overdue';
+    }
+    case 'refused':
+      return 'cannot run its hooks';
+    case 'failed': {
+      const at = parse(failedRun(machine)?.finished_at);
+      return at === undefined ? 'failed' : `failed ${relative(at, now)}`;
+    }
+    default:
+      if (machine.is_online) return 'telling what it did';
+      return seen === undefined ? 'not heard from' : `not heard from for ${age(seen, now)}`;
   }
-  if (known.some((it) => it.isPartial)) {
-    return { standing: 'partial', glyph: 'partial', words: 'files unreadable', isProtected: true };
-  }
-  const words = machine.is_online ? 'protected' : 'protected, not connected';
-  return { standing: 'good', glyph: 'ok', words, isProtected: true };
 }
 
 /** The system of a machine in words: `linux · arm64`. */

@@ -2,15 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { away } from '../../test/fakes';
 import type { SlotStanding, Strip } from '$lib/api/types';
-import {
-  awayWords,
-  isNews,
-  slotLook,
-  slotTime,
-  stripDays,
-  stripWords,
-  troubleWords,
-} from './slots';
+import { awayWords, isNews, slotLook, stripDays, stripWords, troubleWords } from './slots';
 
 const day = (...counts: [SlotStanding, number][]) =>
   counts.map(([standing, count]) => ({ standing, count }));
@@ -60,18 +52,6 @@ describe('a strip', () => {
     expect(words([day(['failed', 1]), day(['ran', 1]), day(['missed', 2])])).toBe(
       '1 of 3 days all went well. Sun 1 Mar: 2 missed. Fri 27 Feb: 1 failed',
     );
-  });
-
-  it('shows times by the clock of the machine', () => {
-    const slot = {
-      plan_id: 'p',
-      at: '2026-11-29T01:00:00Z',
-      standing: 'ran',
-      run_id: null,
-    } as const;
-    expect(slotTime(slot, 'Europe/Berlin')).toBe('02:00');
-    expect(slotTime(slot, 'Nowhere/Atall')).toBe('01:00');
-    expect(slotTime(slot, null)).toBe('01:00');
   });
 });
 

@@ -1,6 +1,6 @@
 // What became of the times at which plans should have run: the strip of days, and what happened while
 // nobody looked. Pure.
-import type { Away, Slot, SlotStanding, Strip } from '$lib/api/types';
+import type { Away, SlotStanding, Strip } from '$lib/api/types';
 import { count, plural } from '$lib/format/number';
 import type { GlyphName } from './run';
 
@@ -22,7 +22,7 @@ const LOOKS: Record<SlotStanding, Look> = {
   covered: { mark: 'ran', glyph: 'ok', words: 'made up for later' },
   asleep: { mark: 'asleep', glyph: 'asleep', words: 'asleep or off' },
   skipped: { mark: 'waiting', glyph: 'waiting', words: 'put off by the plan' },
-  waiting: { mark: 'waiting', glyph: 'waiting', words: 'repository away' },
+  waiting: { mark: 'waiting', glyph: 'waiting', words: 'waited for the repository' },
   unknown: { mark: 'unknown', glyph: 'unknown', words: 'not heard of yet' },
   cancelled: { mark: 'unknown', glyph: 'cancelled', words: 'cancelled' },
   partial: { mark: 'partial', glyph: 'partial', words: 'with unreadable files' },
@@ -79,17 +79,6 @@ export function stripWords(days: readonly StripDay[]): string {
   const more =
     rest.length > newest.length ? `, and ${plural(rest.length - newest.length, 'day')} more` : '';
   return `${words}. ${newest.map((day) => day.words).join('. ')}${more}`;
-}
-
-/** The slots of a day, each with its time on the machine's clock where its zone is known. */
-export function slotTime(slot: Slot, zone: string | null | undefined): string {
-  const time = { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' } as const;
-  const at = new Date(slot.at);
-  try {
-    return at.toLocaleTimeString('en-GB', { ...time, timeZone: zone ?? 'UTC' });
-  } catch {
-    return at.toLocaleTimeString('en-GB', { ...time, timeZone: 'UTC' });
-  }
 }
 
 /** Whether there is anything to tell of the time in which nobody looked. */

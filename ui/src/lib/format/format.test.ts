@@ -2,9 +2,27 @@
 import { describe, expect, it } from 'vitest';
 import { bytes, percent, plural, readBytes, THIN } from './number';
 import { clean, few, pathItems } from './text';
-import { absolute, left, parse, relative, span } from './time';
+import { absolute, coming, left, parse, relative, span } from './time';
 
 const plain = (text: string) => text.replaceAll(THIN, ' ');
+
+describe('when something comes', () => {
+  const now = Date.parse('2026-11-29T22:30:00Z');
+
+  it.each([
+    ['2026-11-29T22:30:20+00:00', 'now'],
+    ['2026-11-29T22:50:00+00:00', 'in 20 min'],
+    ['2026-11-29T23:45:00+00:00', 'today, 23:45'],
+    ['2026-11-30T02:00:00+00:00', 'tomorrow, 02:00'],
+    // There it is past midnight already.
+    ['2026-11-30T02:00:00+01:00', 'tomorrow, 02:00'],
+    ['2026-11-30T09:00:00+09:00', 'today, 09:00'],
+    ['2026-12-03T02:00:00+00:00', 'Thu, 02:00'],
+    ['2026-12-13T02:00:00+00:00', 'Sun 13 Dec, 02:00'],
+  ])('%s is said as %s', (at, words) => {
+    expect(plain(coming(at, now))).toBe(words);
+  });
+});
 
 describe('bytes', () => {
   it.each([

@@ -53,6 +53,24 @@ export function wall(timestamp: string): string {
   return `${shown.toLocaleDateString('en-GB', day).replace(',', '')}, ${timestamp.slice(11, 16)}`;
 }
 
+/**
+ * When something comes, as people say it: `in 20 min`, `today, 14:00`, `tomorrow, 02:00`, `Thu, 02:00`,
+ * `Sun 6 Dec, 02:00`. The time has its distance from UTC, and the day is that of the clock there.
+ */
+export function coming(timestamp: string, now: number): string {
+  const at = parse(timestamp);
+  if (at === undefined) return '';
+  if (at - now < 45 * SECOND) return 'now';
+  if (at - now < HOUR) return relative(at, now);
+  const shown = Date.parse(`${timestamp.slice(0, 19)}Z`);
+  const day = (wall: number) => Math.floor(wall / DAY);
+  const days = day(shown) - day(now + shown - at);
+  const time = timestamp.slice(11, 16);
+  if (days <= 0) return `today, ${time}`;
+  if (days === 1) return `tomorrow, ${time}`;
+  return days < 7 ? `${wall(timestamp).slice(0, 3)}, ${time}` : wall(timestamp);
+}
+
 /** The time of day to the second. */
 export function clock(then: number): string {
   return new Date(then).toLocaleTimeString('en-GB');

@@ -36,8 +36,8 @@ export class Away {
 
   /** It was read. */
   seen(): void {
-    this.#isRead = true;
     void this.#note();
+    this.#isRead = true;
   }
 
   /** Follows the window until the returned function is called. Call it inside an effect. */
@@ -60,9 +60,11 @@ export class Away {
     };
   }
 
+  /** What was read is seen up to when it was told; who has read it looks on, and sees what comes. */
   async #note(): Promise<void> {
+    const body = { until: this.#isRead ? null : (this.#live.data?.until ?? null) };
     try {
-      await granted(this.client.POST('/api/away/seen'));
+      await granted(this.client.POST('/api/away/seen', { body }));
     } catch {
       // Then the same is told once more at the next look.
     }

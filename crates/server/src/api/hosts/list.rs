@@ -12,10 +12,14 @@ use crate::{
         tags,
     },
     manager::Manager,
+    slots,
 };
 use axum::{Json, extract::State};
 use protocol::HostId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// All hosts that are not removed, by name.
 #[utoipa::path(get, path = "/api/hosts", operation_id = "list_hosts", tag = "hosts",
@@ -34,6 +38,7 @@ pub async fn list(
     let mut runs = by_host(stored::standing(db, None).await?);
     let mut open = by_host(stored::open(db).await?);
     let now = manager.now();
+    let ledger = slots::of_all(&manager).await?;
     let mut views = Vec::new();
     for host in hosts::list(db).await? {
         let has = |plan| pairs.contains(&(plan, host.id));
@@ -50,6 +55,7 @@ pub async fn list(
             plans,
             runs: runs.remove(&host.id).unwrap_or_default(),
             open: open.remove(&host.id).unwrap_or_default(),
+            ledger: Arc::clone(&ledger),
             now,
         };
         views.push(view(host, &facts));

@@ -1,11 +1,14 @@
 //! The one action that a host's row offers, decided here so that every screen offers the same.
 
 use super::Facts;
-use crate::db::{
-    hosts::{Host, HostState},
-    plans::Plan,
-    repositories::Repository,
-    runs::Run,
+use crate::{
+    db::{
+        hosts::{Host, HostState},
+        plans::Plan,
+        repositories::Repository,
+        runs::Run,
+    },
+    desired,
 };
 use protocol::{Code, JobKind, JobStatus, PlanId, RepositoryId, RunId};
 use serde::Serialize;
@@ -57,7 +60,8 @@ pub(super) fn next_action(host: &Host, facts: &Facts) -> Option<NextActionView> 
     if host.state != HostState::Enrolled || host.hold.is_some() {
         return None;
     }
-    let plans = || facts.plans.iter().filter(|plan| plan.enabled);
+    let can_run = |plan: &&Plan| plan.enabled && desired::can_run(plan, host.runs_hooks);
+    let plans = || facts.plans.iter().filter(can_run);
     if let Some(repository) = plans().find_map(|plan| uninitialised(plan, facts)) {
         return Some(initialise(repository, facts));
     }
@@ -113,7 +117,7 @@ fn initialise(repository: &Repository, facts: &Facts) -> NextActionView {
 }
 
 /// A cancelled run is what somebody wanted; a partial one has its snapshot.
-fn did_not_work(status: JobStatus) -> bool {
+pub(super) fn did_not_work(status: JobStatus) -> bool {
     match status {
         JobStatus::Failed
         | JobStatus::Interrupted

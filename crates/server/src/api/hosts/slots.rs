@@ -1,6 +1,6 @@
 //! `GET /api/hosts/{id}/slots`
 
-use super::find;
+use super::{find, shown};
 use crate::{
     api::{
         error::{ApiResult, ProblemView},
@@ -36,6 +36,8 @@ pub struct SlotView {
     /// When it should have run.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
+    /// The same as the machine's clock shows it, with its distance from UTC.
+    pub shown: String,
     /// What became of it.
     pub standing: StandingView,
     /// The run that served it or made up for it.
@@ -53,11 +55,12 @@ pub async fn slots(
     PathId(id): PathId<HostId>,
     Params(query): Params<DayQuery>,
 ) -> ApiResult<Json<Vec<SlotView>>> {
-    find(manager.db().read(), id).await?;
+    let zone = slots::zone_of(&find(manager.db().read(), id).await?);
     let slots = slots::of_day(&manager, id, query.day).await?;
     let views = slots.into_iter().map(|it| SlotView {
         plan_id: it.plan_id,
         at: it.slot.at,
+        shown: shown(&it.slot.at.to_zoned_datetime(zone.clone())),
         standing: it.slot.standing.into(),
         run_id: it.slot.run,
     });

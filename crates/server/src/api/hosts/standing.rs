@@ -1,8 +1,12 @@
-//! How a host stands: its newest runs, its last good backup, and the same for each of its plans.
+//! How a host stands: its newest runs, its last good backup, and the same for each of its plans, with the verdict.
 //! Derived from the runs each time; nothing of it is stored.
 
-use super::Facts;
-use crate::db::{plans::Plan, runs::Run};
+use super::{Facts, next_action::did_not_work};
+use crate::{
+    db::{hosts::Host, plans::Plan, runs::Run},
+    desired,
+    verdict::{Evidence, Good, Verdict, verdict},
+};
 use jiff::Timestamp;
 use protocol::{Code, JobKind, JobStatus, PlanId, RunId};
 use serde::Serialize;
@@ -70,6 +74,48 @@ pub struct PlanStandView {
     pub last_run: Option<LastRunView>,
     /// The newest of these backups that left a snapshot.
     pub last_good: Option<LastGoodView>,
+    /// How it stands; absent for a plan that may not run.
+    pub verdict: Option<VerdictView>,
+}
+
+/// How a plan stands on a machine, or a machine with its plans; from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictView {
+    /// Its backups come as the plan says.
+    Protected,
+    /// Its machine is off or asleep, and may be for now.
+    Asleep,
+    /// Something stood in the way, its repository or a gate; it goes on by itself.
+    Waiting,
+    /// Its newest backup lacks something.
+    Partial,
+    /// It never had a good backup.
+    Never,
+    /// Its machine has not told for too long what it did.
+    Silent,
+    /// A backup was due, and there was none.
+    Late,
+    /// The machine did not get the plan: its agent does not run hooks, and the plan has some.
+    Refused,
+    /// Its newest backup failed.
+    Failed,
+}
+
+impl From<Verdict> for VerdictView {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Protected => Self::Protected,
+            Verdict::Asleep => Self::Asleep,
+            Verdict::Waiting => Self::Waiting,
+            Verdict::Partial => Self::Partial,
+            Verdict::Never => Self::Never,
+            Verdict::Silent => Self::Silent,
+            Verdict::Late => Self::Late,
+            Verdict::Refused => Self::Refused,
+            Verdict::Failed => Self::Failed,
+        }
+    }
 }
 
 impl Facts {
@@ -89,13 +135,36 @@ impl Facts {
     }
 
     /// How one of the host's plans stands.
-    pub(super) fn stand(&self, plan: &Plan) -> PlanStandView {
+    pub(super) fn stand(&self, host: &Host, plan: &Plan) -> PlanStandView {
         PlanStandView {
             plan_id: plan.id,
             enabled: plan.enabled,
             last_run: self.last_backup(plan).map(LastRunView::from),
             last_good: self.good(|run| serves(run, plan)),
+            verdict: plan.enabled.then(|| self.verdict(host, plan).into()),
         }
+    }
+
+    fn verdict(&self, host: &Host, plan: &Plan) -> Verdict {
+        let good = self.good_run(|run| serves(run, plan)).map(|(run, ended)| Good {
+            began: run.started_at.filter(|at| *at <= self.now).unwrap_or(run.created_at),
+            ended,
+            is_partial: run.status == JobStatus::Partial,
+        });
+        // What nobody began in time says nothing of the backups that the machine makes by itself.
+        let is_telling = |run: &&Run| run.status != JobStatus::Expired;
+        let newest = self.last_backup(plan).filter(is_telling);
+        let track = self.ledger.tracks.get(&(host.id, plan.id));
+        verdict(&Evidence {
+            now: self.now,
+            patience: host.patience,
+            is_online: self.is_online,
+            last_seen: host.last_seen_at,
+            track: track.filter(|_| !plan.cron.is_empty()),
+            good,
+            has_failed: newest.is_some_and(|run| did_not_work(run.status)),
+            can_run: desired::can_run(plan, host.runs_hooks),
+        })
     }
 
     /// The newest backup of a plan.
@@ -104,6 +173,12 @@ impl Facts {
     }
 
     fn good(&self, wanted: impl Fn(&Run) -> bool) -> Option<LastGoodView> {
+        let (run, at) = self.good_run(wanted)?;
+        Some(LastGoodView { run_id: run.id, at, is_partial: run.status == JobStatus::Partial })
+    }
+
+    /// The newest backup that left a snapshot, and when it ended.
+    fn good_run(&self, wanted: impl Fn(&Run) -> bool) -> Option<(&Run, Timestamp)> {
         let has_snapshot = |run: &&Run| {
             run.kind == JobKind::Backup
                 && matches!(run.status, JobStatus::Succeeded | JobStatus::Partial)
@@ -111,7 +186,7 @@ impl Facts {
         let run = self.runs.iter().filter(has_snapshot).find(|run| wanted(run))?;
         // A clock that runs ahead must not make a machine look protected for ever.
         let at = run.finished_at.filter(|at| *at <= self.now).unwrap_or(run.created_at);
-        Some(LastGoodView { run_id: run.id, at, is_partial: run.status == JobStatus::Partial })
+        Some((run, at))
     }
 }
 

@@ -5,10 +5,12 @@ use crate::{
     api::{
         error::{ApiError, ApiResult, ProblemView},
         extract::Params,
+        hosts::shown,
     },
     auth::Principal,
     db::hosts,
     manager::Manager,
+    slots,
 };
 use axum::{Json, extract::State};
 use jiff::{Timestamp, tz::TimeZone};
@@ -56,15 +58,11 @@ pub async fn times(
         Some(id) => {
             let host = hosts::find(manager.db().read(), id).await?;
             let host = host.ok_or_else(|| ApiError::not_found("machine"))?;
-            let zone = host.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
-            zone.unwrap_or(TimeZone::UTC)
+            slots::zone_of(&host)
         }
     };
     let now = manager.now();
     let times = cron.between(now, Timestamp::MAX, &zone).take(TOLD);
-    let times = times.map(|at| at.to_zoned_datetime(zone.clone()));
-    Ok(Json(TimesView {
-        times: times.map(|at| at.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()).collect(),
-        time_zone: zone.iana_name().map(str::to_owned),
-    }))
+    let times = times.map(|at| shown(&at.to_zoned_datetime(zone.clone())));
+    Ok(Json(TimesView { times: times.collect(), time_zone: schedule::zone::name(&zone) }))
 }

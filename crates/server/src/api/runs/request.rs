@@ -6,12 +6,13 @@ use crate::{
         error::{ApiError, ApiResult},
     },
     db::{
-        Tx,
+        Tx, hosts,
         plans::{self, Plan},
         repositories::{self, Repository},
         runs::Dispatch,
         snapshots,
     },
+    desired,
 };
 use protocol::{Code, HostId, JobKind, PlanId, Problem, RepositoryId, Retention, RunSpec};
 use serde::Deserialize;
@@ -210,6 +211,15 @@ impl Scope<'_> {
                 .guidance("Choose one in the plan.")
         })?;
         let resolved = self.by_repository(repository, spec(plan.id), power).await?;
+        let runs_hooks = hosts::nature(&mut **self.tx, self.host).await?.runs_hooks;
+        if resolved.dispatch == Dispatch::Waiting && !desired::can_run(&plan, runs_hooks) {
+            return Err(Problem::new(
+                Code::CapabilityMissing,
+                "The agent of this machine cannot run the hooks of the plan, so it did not get the plan.",
+            )
+            .guidance("Update the agent on the machine, or take the hooks out of the plan.")
+            .into());
+        }
         Ok(Resolved { plan_id: Some(plan.id), ..resolved })
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     api::error::{ApiResult, ProblemView},
     auth::Principal,
-    db::{hosts, manager as rows, notices, plans, repositories, runs},
+    db::manager as rows,
     manager::Manager,
 };
 use axum::{Json, extract::State};
@@ -35,17 +35,17 @@ pub struct SystemView {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CountsView {
     /// Hosts that are not removed.
-    pub hosts: usize,
+    pub hosts: u32,
     /// Those of them that are connected.
     pub online: usize,
     /// Plans.
-    pub plans: usize,
+    pub plans: u32,
     /// Repositories.
-    pub repositories: usize,
+    pub repositories: u32,
     /// Runs that have not ended.
-    pub open_runs: usize,
+    pub open_runs: u32,
     /// Notices that are not resolved.
-    pub open_notices: usize,
+    pub open_notices: u32,
 }
 
 /// The manager: who it is, where agents find it, and what it has.
@@ -54,6 +54,7 @@ pub struct CountsView {
 pub async fn show(_who: Principal, State(manager): State<Manager>) -> ApiResult<Json<SystemView>> {
     let db = manager.db().read();
     let identity = manager.identity().manager();
+    let counts = rows::counts(db).await?;
     Ok(Json(SystemView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         incarnation: identity.incarnation,
@@ -62,12 +63,12 @@ pub async fn show(_who: Principal, State(manager): State<Manager>) -> ApiResult<
         addresses: rows::addresses(db).await?,
         root_certificate_pem: manager.identity().root_cert_pem(),
         counts: CountsView {
-            hosts: hosts::list(db).await?.len(),
+            hosts: counts.hosts,
             online: manager.links().online().await.len(),
-            plans: plans::list(db).await?.len(),
-            repositories: repositories::list(db).await?.len(),
-            open_runs: runs::open(db).await?.len(),
-            open_notices: notices::list_open(db).await?.len(),
+            plans: counts.plans,
+            repositories: counts.repositories,
+            open_runs: counts.open_runs,
+            open_notices: counts.open_notices,
         },
     }))
 }

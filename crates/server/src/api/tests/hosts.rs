@@ -3,7 +3,9 @@
 use super::{Fleet, assert_answer};
 use crate::db::{hosts as rows, repositories, runs};
 use jiff::Timestamp;
-use protocol::{Code, Hold, HostId, JobFinished, JobStatus, RunId};
+use protocol::{
+    Code, Hello, Hold, HostArch, HostId, HostOs, JobFinished, JobStatus, PROTOCOL_VERSION, RunId,
+};
 use serde_json::{Value, json};
 
 async fn next_action(fleet: &Fleet, host: HostId) -> Value {
@@ -180,4 +182,85 @@ async fn a_held_host_runs_nothing_until_it_is_released() {
             .parse()
             .unwrap();
     assert_eq!(fleet.get(&path).await.ok(200)[0]["id"], run.to_string());
+}
+
+#[tokio::test]
+async fn a_machine_is_always_on_or_intermittent_as_somebody_says_or_else_by_its_battery() {
+    let fleet = Fleet::new().await;
+    let host = fleet.host("web-1").await;
+    let path = format!("/api/hosts/{host}");
+    let mode = async || {
+        let seen = fleet.get(&path).await.ok(200);
+        (seen["mode"].as_str().unwrap().to_owned(), seen["stale_after_days"].as_u64().unwrap())
+    };
+    assert_eq!(mode().await, ("always_on".to_owned(), 14));
+    says_hello(&fleet, host, Some(true), &["hooks"]).await;
+    assert_eq!(mode().await, ("intermittent".to_owned(), 14));
+    let set = async |form: Value| fleet.put(&format!("{path}/mode"), form).await;
+    set(json!({"mode": "always_on"})).await.ok(200);
+    // An agent that comes again does not know better than a person.
+    says_hello(&fleet, host, Some(true), &["hooks"]).await;
+    assert_eq!(mode().await, ("always_on".to_owned(), 14));
+    let seen = set(json!({"mode": "intermittent", "stale_after_days": 30})).await.ok(200);
+    assert_eq!((&seen["mode"], &seen["stale_after_days"]), (&json!("intermittent"), &json!(30)));
+    set(json!({"mode": "intermittent"})).await.ok(200);
+    assert_eq!(mode().await, ("intermittent".to_owned(), 30), "what is not named stays");
+    let entry = fleet.get("/api/audit").await.ok(200)[0].clone();
+    assert_eq!(entry["action"], "host.mode");
+    assert_eq!(entry["detail"], "web-1 is intermittent, and late after 30 days");
+    for days in [0, 91] {
+        let refused = set(json!({"mode": "intermittent", "stale_after_days": days})).await;
+        refused.is_refused(422, "invalid_input", Some("stale_after_days"));
+    }
+}
+
+#[tokio::test]
+async fn a_plan_with_hooks_is_refused_by_name_where_the_agent_runs_none() {
+    let fleet = Fleet::new().await;
+    let host = fleet.host("web-1").await;
+    let repository = fleet.repository("nas").await;
+    let plan = fleet.plan("etc", &repository, &[host]).await;
+    let mut tx = fleet.manager.db().begin().await.unwrap();
+    let (id, now) = (repository.parse().unwrap(), fleet.manager.now());
+    repositories::note_initialised(&mut tx, id, now).await.unwrap();
+    tx.commit().await.unwrap();
+    let hooks = json!({"options": {"hooks": {"before": "dump"}}});
+    fleet.put(&format!("/api/plans/{plan}"), hooks).await.ok(200);
+    let seen = async || fleet.get(&format!("/api/hosts/{host}")).await.ok(200);
+    assert_eq!(seen().await["verdict"], "never", "what it can do is not known yet");
+    says_hello(&fleet, host, None, &["stats"]).await;
+    let refused = seen().await;
+    assert_eq!((&refused["verdict"], &refused["next_action"]), (&json!("refused"), &Value::Null));
+    let run = json!({"kind": "backup", "plan_id": plan});
+    let answer = fleet.post(&format!("/api/hosts/{host}/runs"), run.clone()).await;
+    answer.is_refused(409, "capability_missing", None);
+    says_hello(&fleet, host, None, &["stats", "hooks"]).await;
+    assert_eq!(seen().await["verdict"], "never");
+    fleet.post(&format!("/api/hosts/{host}/runs"), run).await.ok(201);
+}
+
+/// What its agent says of a machine when it connects.
+async fn says_hello(fleet: &Fleet, host: HostId, has_battery: Option<bool>, can: &[&str]) {
+    let hello = Hello {
+        protocol_version: PROTOCOL_VERSION,
+        agent_version: "0.1.0".to_owned(),
+        restic_version: "0.18.0".to_owned(),
+        hostname: "web-1".to_owned(),
+        os: HostOs::Linux,
+        arch: HostArch::Amd64,
+        boot_time: None,
+        capabilities: can.iter().map(|it| (*it).to_owned()).collect(),
+        requires: Vec::new(),
+        time_zone: None,
+        time_zone_data: None,
+        journal: None,
+        manager: None,
+        ticket: None,
+        open_runs: Vec::new(),
+        awake_since: None,
+        has_battery,
+    };
+    let mut tx = fleet.manager.db().begin().await.unwrap();
+    rows::note_hello(&mut tx, host, &hello, false, fleet.manager.now()).await.unwrap();
+    tx.commit().await.unwrap();
 }

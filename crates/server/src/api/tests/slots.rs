@@ -1,10 +1,14 @@
 //! Strips of slots, one day of them, and what happened while nobody looked.
 
 use super::Fleet;
-use crate::db::{hosts as host_rows, runs as run_rows, slots as stored};
+use crate::{
+    db::{hosts as host_rows, runs as run_rows, slots as stored},
+    events::Topic,
+};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{AwakeInterval, HostId, JobFinished, JobKind, JobStarted, JobStatus, PlanId, RunId};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// A machine with a nightly plan, which it has had for a week.
 async fn nightly(fleet: &Fleet, name: &str) -> (HostId, PlanId) {
@@ -93,7 +97,8 @@ async fn a_strip_has_thirty_days_each_with_its_worst_first() {
     assert_eq!(own.as_array().unwrap(), strips);
 
     let day = fleet.get(&format!("/api/hosts/{host}/slots?day=2026-11-22")).await.ok(200);
-    let covered = json!([{"plan_id": plan, "at": night(22), "standing": "covered", "run_id": run}]);
+    let covered = json!([{"plan_id": plan, "at": night(22), "shown": "2026-11-22T02:00:00+00:00",
+        "standing": "covered", "run_id": run}]);
     assert_eq!(day, covered);
     let refused = fleet.get(&format!("/api/hosts/{host}/slots?day=yesterday")).await;
     assert_eq!(refused.status.as_u16(), 422, "{}", refused.text());
@@ -111,7 +116,8 @@ async fn what_happened_while_nobody_looked_is_told_once() {
         (&Value::Null, &json!([])),
         "nobody was away yet"
     );
-    fleet.send("POST", "/api/away/seen", None).await.ok(204);
+    fleet.clock.advance(SignedDuration::from_secs(1));
+    fleet.post("/api/away/seen", json!({})).await.ok(204);
     let left = fleet.manager.now();
 
     fleet.clock.advance(SignedDuration::from_hours(48));
@@ -125,8 +131,9 @@ async fn what_happened_while_nobody_looked_is_told_once() {
     host_rows::note_seen(&mut tx, web, true, fleet.manager.now()).await.unwrap();
     tx.commit().await.unwrap();
 
+    fleet.clock.advance(SignedDuration::from_mins(1));
     let away = fleet.get("/api/away").await.ok(200);
-    assert_eq!(away["since"], json!(left));
+    assert_eq!(away["since"], json!(left - SignedDuration::from_millis(1)));
     let tally = |succeeded, partial, missed| {
         json!({"succeeded": succeeded, "partial": partial, "failed": 0, "interrupted": 0,
             "cancelled": 0, "missed": missed})
@@ -134,7 +141,102 @@ async fn what_happened_while_nobody_looked_is_told_once() {
     assert_eq!(away["tally"], tally(2, 1, 2));
     let troubled = json!([{"host_id": web, "name": "web", "tally": tally(0, 1, 2)}]);
     assert_eq!(away["troubled"], troubled);
-    fleet.send("POST", "/api/away/seen", None).await.ok(204);
+    // A run that comes after this was read, and before it is put away, is told the next time.
+    fleet.clock.advance(SignedDuration::from_mins(1));
+    ran(&fleet, nas, nas_plan, night(25), JobStatus::Succeeded).await;
+    fleet.post("/api/away/seen", json!({"until": away["until"]})).await.ok(204);
+    fleet.clock.advance(SignedDuration::from_mins(1));
     let seen = fleet.get("/api/away").await.ok(200);
-    assert_eq!((&seen["tally"], &seen["troubled"]), (&tally(0, 0, 0), &json!([])));
+    assert_eq!((&seen["tally"], &seen["troubled"]), (&tally(1, 0, 0), &json!([])));
+    // Whoever looked on has seen all of it.
+    fleet.post("/api/away/seen", json!({})).await.ok(204);
+    fleet.clock.advance(SignedDuration::from_mins(1));
+    assert_eq!(fleet.get("/api/away").await.ok(200)["tally"], tally(0, 0, 0));
+}
+
+#[tokio::test]
+async fn what_a_machine_missed_before_a_look_and_told_after_it_is_news() {
+    let fleet = Fleet::new().await;
+    let (laptop, _) = nightly(&fleet, "laptop").await;
+    let began = fleet.manager.now();
+    let missed = async || fleet.get("/api/away").await.ok(200)["tally"]["missed"].clone();
+    // Two nights pass in which nothing is heard of it, and somebody looks.
+    fleet.clock.advance(SignedDuration::from_hours(48));
+    fleet.post("/api/away/seen", json!({})).await.ok(204);
+    fleet.clock.advance(SignedDuration::from_hours(1));
+    assert_eq!(missed().await, 0);
+    // Then it tells that it was awake all the time, and did nothing.
+    let mut tx = fleet.manager.db().begin().await.unwrap();
+    let awake = AwakeInterval { from: began, until: fleet.manager.now() };
+    stored::note_awake(&mut tx, laptop, &awake).await.unwrap();
+    host_rows::note_seen(&mut tx, laptop, true, fleet.manager.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    fleet.clock.advance(SignedDuration::from_mins(1));
+    assert_eq!(missed().await, 2);
+    fleet.post("/api/away/seen", json!({})).await.ok(204);
+    fleet.clock.advance(SignedDuration::from_mins(1));
+    assert_eq!(missed().await, 0, "and is told once");
+}
+
+#[tokio::test]
+async fn a_plan_with_times_stands_by_its_slots_and_says_when_it_runs_next() {
+    let fleet = Fleet::new().await;
+    let host = fleet.host("nas").await;
+    let repository = fleet.repository("box").await;
+    let plan = fleet.plan("etc", &repository, &[host]).await;
+    let form = json!({"cron": "0 2 * * *"});
+    fleet.put(&format!("/api/plans/{plan}"), form).await.ok(200);
+    let id: PlanId = plan.parse().unwrap();
+    let times = [(id, "0 2 * * *".to_owned())].into();
+    let week_ago = fleet.manager.now() - SignedDuration::from_hours(7 * 24);
+    let mut tx = fleet.manager.db().begin().await.unwrap();
+    stored::apply(&mut tx, host, 0, &times, "CET-1CEST,M3.5.0,M10.5.0/3", week_ago).await.unwrap();
+    host_rows::note_seen(&mut tx, host, true, fleet.manager.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    let path = format!("/api/hosts/{host}");
+    let stands = async || {
+        fleet.clock.advance(SignedDuration::from_secs(11));
+        fleet.get(&path).await.ok(200)
+    };
+    let seen = stands().await;
+    assert_eq!(
+        (&seen["verdict"], &seen["plans"][0]["verdict"]),
+        (&json!("never"), &json!("never"))
+    );
+    assert_eq!(seen["next_at"], "2026-11-24T02:00:00+01:00", "by the clock of the machine");
+
+    let slot = |day| night(day) - SignedDuration::from_hours(1);
+    ran(&fleet, host, id, slot(22), JobStatus::Succeeded).await;
+    // It was off last night, as far as it has told; then it says that it was awake.
+    assert_eq!(stands().await["verdict"], "asleep");
+    let mut tx = fleet.manager.db().begin().await.unwrap();
+    let awake = AwakeInterval { from: week_ago, until: fleet.manager.now() };
+    stored::note_awake(&mut tx, host, &awake).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(stands().await["verdict"], "late");
+    ran(&fleet, host, id, slot(23), JobStatus::Failed).await;
+    assert_eq!(stands().await["verdict"], "failed");
+    ran(&fleet, host, id, slot(23), JobStatus::Succeeded).await;
+    assert_eq!(stands().await["verdict"], "protected");
+}
+
+#[tokio::test]
+async fn one_computation_serves_all_who_ask_until_something_changes() {
+    let fleet = Fleet::new().await;
+    let (host, plan) = nightly(&fleet, "nas").await;
+    let ask = async || crate::slots::of_all(&fleet.manager).await.unwrap();
+    let (one, other) = tokio::join!(ask(), ask());
+    assert!(Arc::ptr_eq(&one, &other), "whoever comes meanwhile gets the same");
+    let own = crate::slots::of_host(&fleet.manager, host).await.unwrap();
+    assert!(Arc::ptr_eq(&one, &own));
+    let run = ran(&fleet, host, plan, night(23), JobStatus::Succeeded).await;
+    assert!(Arc::ptr_eq(&one, &ask().await), "nobody has said that something changed");
+    fleet.manager.events().publish(Topic::Run(run));
+    let own = crate::slots::of_host(&fleet.manager, host).await.unwrap();
+    let changed = ask().await;
+    assert_ne!(one, changed, "an event is never answered with what was before it");
+    assert_eq!(own.strips, changed.strips, "one machine is told as in the whole fleet");
+    assert_eq!((&own.tracks, &own.next), (&changed.tracks, &changed.next));
+    fleet.clock.advance(SignedDuration::from_secs(10));
+    assert!(!Arc::ptr_eq(&changed, &ask().await), "time alone changes what is due");
 }

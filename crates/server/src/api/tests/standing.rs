@@ -45,7 +45,8 @@ async fn a_host_tells_its_last_good_backup_and_how_each_plan_stands() {
     let srv = fleet.plan("srv", &repository, &[host]).await;
     let fresh = view(&fleet, host).await;
     assert_eq!(fresh["last_good"], Value::Null);
-    let never = json!({"plan_id": srv, "enabled": true, "last_run": null, "last_good": null});
+    let never = json!({"plan_id": srv, "enabled": true, "last_run": null, "last_good": null,
+        "verdict": "never"});
     assert_eq!(plan_in(&fresh, &srv), &never);
 
     let good = backup(&fleet, host, &etc, JobStatus::Succeeded).await;
@@ -69,6 +70,7 @@ async fn a_host_tells_its_last_good_backup_and_how_each_plan_stands() {
     assert_eq!(etc_stands["last_run"]["status"], "cancelled");
     assert_eq!(srv_stands["last_good"], partial);
     assert_eq!(srv_stands["last_run"]["id"], failed);
+    assert_eq!((&srv_stands["verdict"], &seen["verdict"]), (&json!("failed"), &json!("failed")));
     let kinds: Vec<&Value> =
         seen["last_runs"].as_array().unwrap().iter().map(|run| &run["kind"]).collect();
     assert_eq!(kinds, ["check", "backup"]);

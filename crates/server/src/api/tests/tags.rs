@@ -179,7 +179,7 @@ async fn tags_that_are_none_are_refused_and_a_revoked_host_gets_no_further_ones(
     let revoke = format!("/api/hosts/{host}/revoke");
     fleet.post(&revoke, json!({"confirm": "one"})).await.ok(200);
     fleet.put(&path, json!({"tags": ["db", "x"]})).await.is_refused(403, "host_revoked", None);
-    assert_eq!(tag(&fleet, host, &["db"]).await["tags"], json!(["db"]));
+    assert_eq!(tag(&fleet, host, &[]).await["tags"], json!([]), "it has left those that it had");
 }
 
 #[tokio::test]
@@ -197,4 +197,21 @@ async fn who_watches_hears_of_the_host_and_of_the_plans_that_it_got_or_lost() {
         }
         assert!(heard.contains(&Topic::Host(host)) && heard.contains(&Topic::Plan(plan)));
     }
+}
+
+#[tokio::test]
+async fn a_revoked_host_keeps_the_plans_that_it_had_and_counts_in_no_new_one() {
+    let fleet = Fleet::new().await;
+    let (gone, stays) = (fleet.host("gone").await, fleet.host("stays").await);
+    let repository = fleet.repository("nas").await;
+    tag(&fleet, gone, &["web"]).await;
+    tag(&fleet, stays, &["web"]).await;
+    let old = plan(&fleet, "old", json!(repository), &["web"]).await;
+    fleet.post(&format!("/api/hosts/{gone}/revoke"), json!({"confirm": "gone"})).await.ok(200);
+    let new = plan(&fleet, "new", json!(repository), &["web"]).await;
+    let seen = fleet.get(&format!("/api/hosts/{gone}")).await.ok(200);
+    assert_eq!((&seen["tags"], &seen["plan_ids"]), (&json!([]), &json!([old])));
+    assert_eq!(seen["repository_ids"], json!([repository]), "its snapshots are still found");
+    let new = fleet.get(&format!("/api/plans/{new}")).await.ok(200);
+    assert_eq!(new["all_host_ids"], json!([stays]));
 }

@@ -30,6 +30,7 @@ fn hello() -> String {
         ticket: None,
         open_runs: Vec::new(),
         awake_since: None,
+        has_battery: None,
     })))
 }
 

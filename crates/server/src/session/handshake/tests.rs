@@ -60,6 +60,7 @@ fn hello(journal: JournalState) -> Hello {
         ticket: None,
         open_runs: Vec::new(),
         awake_since: None,
+        has_battery: None,
     }
 }
 

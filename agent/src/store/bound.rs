@@ -1,0 +1,340 @@
+//! The bound of the database, and the room in it that is kept for outcomes.
+//!
+//! Over the bound the bodies of logs make room, oldest first: those that the manager has, then those of
+//! runs that have ended, then any. One record stands in their place. Outcomes and whatever else is no line of
+//! a log stay: they are a few kilobytes a day.
+
+use super::{
+    Store,
+    error::{Result, inconsistent, json, parse, signed, time, unsigned},
+};
+use crate::core::Change;
+use jiff::Timestamp;
+use protocol::{
+    RunId,
+    journal::{JournalElided, kind},
+};
+use sqlx::{Connection as _, SqliteConnection};
+
+/// What the database takes of the disk: a hundred logs as long as a log may be, or a year of hourly runs
+/// with logs of the usual length.
+pub const BOUND: u64 = 256 * 1024 * 1024;
+
+/// So much of the bound is free afterwards, as a part of it: making room costs more than it brings when it is
+/// done for each record.
+const SLACK: u64 = 8;
+
+/// After so many bytes it is looked whether the bound is reached, as a part of it.
+const LOOK_AFTER: u64 = 256;
+
+/// Room for outcomes: a few hundred of the usual size, or four of the largest.
+const RESERVE: i64 = 1024 * 1024;
+
+/// What is made free when the disk is full, and there are logs.
+const MORE_ROOM: u64 = 2 * 1024 * 1024;
+
+/// Below this not even two of the largest outcomes find room for certain.
+const LEAST_SPARE: u64 = 512 * 1024;
+
+/// Lines that are looked at together.
+const CHUNK: i64 = 2_000;
+
+/// A single line that is shorter is not worth the record that would stand in its place.
+const WORTH_IT: i64 = 300;
+
+/// How much there may be, and how much came since somebody looked.
+#[derive(Debug)]
+pub(super) struct Bound {
+    bytes: u64,
+    written: u64,
+    look_after: u64,
+}
+
+impl Default for Bound {
+    fn default() -> Self {
+        Self { bytes: BOUND, written: 0, look_after: BOUND / LOOK_AFTER }
+    }
+}
+
+impl Bound {
+    pub(super) fn note(&mut self, changes: &[Change]) {
+        let bytes = changes.iter().map(|change| match change {
+            Change::Append(record, _) => record.payload.len() as u64,
+            Change::Acked(_)
+            | Change::Run(_)
+            | Change::Numbers { .. }
+            | Change::Incarnation(_)
+            | Change::Epoch(_)
+            | Change::Ticket(_)
+            | Change::View(..)
+            | Change::Mark(..)
+            | Change::Awake(_)
+            | Change::ToldZone(_) => 0,
+        });
+        self.written += bytes.sum::<u64>();
+    }
+}
+
+/// Whose lines make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Acknowledged,
+    Ended,
+    Any,
+}
+
+/// A line that is to make room.
+struct Line {
+    seq: u64,
+    run_id: RunId,
+    hash: Vec<u8>,
+    at: Timestamp,
+    line: u64,
+    bytes: i64,
+}
+
+impl Store {
+    /// Sets another bound, for tests.
+    pub fn set_bound(&mut self, bytes: u64) {
+        self.bound = Bound { bytes, written: 0, look_after: bytes / LOOK_AFTER };
+    }
+
+    /// Keeps the database within its bound, once enough was written since the last look. Says how many lines
+    /// made room.
+    ///
+    /// # Errors
+    /// When SQLite says so; what made room until then has made room.
+    pub async fn keep_within_bound(&mut self) -> Result<u64> {
+        if self.bound.written < self.bound.look_after {
+            return Ok(0);
+        }
+        self.bound.written = 0;
+        if self.used().await? <= self.bound.bytes {
+            return Ok(0);
+        }
+        let target = self.bound.bytes - self.bound.bytes / SLACK;
+        let lines = self.elide_down_to(target).await?;
+        // Where next to nothing is left that could make room, looking through all of it again is in vain.
+        let is_in_vain = self.used().await? > target;
+        let patience = if is_in_vain { 8 } else { LOOK_AFTER };
+        self.bound.look_after = self.bound.bytes / patience;
+        Ok(lines)
+    }
+
+    /// What the database takes of its file, in bytes.
+    ///
+    /// # Errors
+    /// When SQLite says so.
+    pub async fn used(&mut self) -> Result<u64> {
+        let (pages, free, size) = self.pages().await?;
+        Ok(pages.saturating_sub(free) * size)
+    }
+
+    async fn pages(&mut self) -> Result<(u64, u64, u64)> {
+        let connection = &mut self.connection;
+        let pages: i64 =
+            sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *connection).await?;
+        let free: i64 =
+            sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&mut *connection).await?;
+        let size: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(connection).await?;
+        Ok((unsigned(pages), unsigned(free), unsigned(size)))
+    }
+
+    async fn elide_down_to(&mut self, target: u64) -> Result<u64> {
+        let mut lines = 0;
+        for turn in [Turn::Acknowledged, Turn::Ended, Turn::Any] {
+            let mut after = Some(0);
+            while let Some(from) = after
+                && self.used().await? > target
+            {
+                let (next, elided) = self.elide_some(turn, from).await?;
+                after = next;
+                lines += elided;
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Lets some lines make room. Gives back where to go on, and how many there were.
+    async fn elide_some(&mut self, turn: Turn, after: u64) -> Result<(Option<u64>, u64)> {
+        let up_to = match turn {
+            Turn::Acknowledged => self.journal().await?.acked,
+            Turn::Ended | Turn::Any => super::MAX_SEQ,
+        };
+        let mut transaction = self.connection.begin().await?;
+        let lines = lines(&mut transaction, turn, after, up_to).await?;
+        let last = lines.last().map(|line| line.seq);
+        let mut elided = 0;
+        let groups = lines.chunk_by(|one, other| one.seq + 1 == other.seq);
+        for group in groups {
+            elided += elide(&mut transaction, group).await?;
+        }
+        transaction.commit().await?;
+        Ok((last, elided))
+    }
+
+    /// Takes the room that outcomes need when the disk is full, if it is not taken.
+    ///
+    /// # Errors
+    /// When SQLite says so, as on a disk that is still full.
+    pub async fn fill_reserve(&mut self) -> Result<()> {
+        // Not zeros: a file system that compresses would give them no room.
+        sqlx::query!(
+            "INSERT INTO reserve (id, room) SELECT 1, randomblob(?) \
+             WHERE NOT EXISTS (SELECT 1 FROM reserve)",
+            RESERVE
+        )
+        .execute(&mut self.connection)
+        .await?;
+        self.checkpoint().await
+    }
+
+    /// The disk is full: gives outcomes the room that was kept for them, and what some old logs take. Each
+    /// step may fail on such a disk, and the others are of use without it.
+    pub async fn make_room(&mut self) {
+        // What is in the log beside the database goes into it, so that its room can be written again.
+        let moved = self.checkpoint().await;
+        let released = sqlx::query!("DELETE FROM reserve").execute(&mut self.connection).await;
+        let elided = match self.pages().await {
+            // What is free already was of no use, and neither would more be.
+            Ok((_, free, size)) if free * size >= MORE_ROOM => Ok(()),
+            Ok((pages, free, size)) => {
+                let used = pages.saturating_sub(free) * size;
+                let more = MORE_ROOM - free * size;
+                self.elide_down_to(used.saturating_sub(more)).await.map(drop)
+            }
+            Err(error) => Err(error),
+        };
+        let moved_again = self.checkpoint().await;
+        let released = released.map(drop).map_err(super::StoreError::from);
+        for error in [moved, released, elided, moved_again].into_iter().filter_map(Result::err) {
+            let error = anyhow::Error::from(error);
+            tracing::warn!(error = format!("{error:#}"), "No room could be made in the journal");
+        }
+    }
+
+    /// Whether the database has room for outcomes in itself, whatever the disk has.
+    ///
+    /// # Errors
+    /// When SQLite says so.
+    pub async fn has_room_for_outcomes(&mut self) -> Result<bool> {
+        let reserved = sqlx::query_scalar!("SELECT count(*) FROM reserve")
+            .fetch_one(&mut self.connection)
+            .await?;
+        let (_, free, size) = self.pages().await?;
+        Ok(reserved > 0 || free * size >= LEAST_SPARE)
+    }
+
+    async fn checkpoint(&mut self) -> Result<()> {
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut self.connection).await?;
+        Ok(())
+    }
+}
+
+async fn lines(
+    connection: &mut SqliteConnection,
+    turn: Turn,
+    after: u64,
+    up_to: u64,
+) -> Result<Vec<Line>> {
+    let (after, up_to, is_any) = (signed(after), signed(up_to), turn == Turn::Any);
+    let rows = sqlx::query!(
+        r#"SELECT seq, run_id AS "run_id!", hash, at_ms, payload ->> '$.seq' AS "line!: i64",
+           octet_length(payload) AS "bytes!: i64" FROM record
+           WHERE kind = 'log.stream' AND seq > ?1 AND seq <= ?2 AND run_id IS NOT NULL
+           AND json_type(payload, '$.seq') = 'integer'
+           AND (?3 OR NOT EXISTS (SELECT 1 FROM run WHERE run.id = record.run_id
+               AND run.state IN ('accepted', 'queued', 'running')))
+           ORDER BY seq LIMIT ?4"#,
+        after,
+        up_to,
+        is_any,
+        CHUNK
+    )
+    .fetch_all(connection)
+    .await?;
+    let lines = rows.into_iter().map(|row| {
+        let key = row.seq.to_string();
+        Ok(Line {
+            seq: unsigned(row.seq),
+            run_id: parse("record", "run_id", &key, &row.run_id)?,
+            hash: row.hash,
+            at: time("record", "at_ms", &key, row.at_ms)?,
+            line: unsigned(row.line),
+            bytes: row.bytes,
+        })
+    });
+    lines.collect()
+}
+
+/// Puts one record in the place of these lines, which follow each other, and of what stands for lines
+/// directly before them; more than one where they are of many runs.
+async fn elide(connection: &mut SqliteConnection, group: &[Line]) -> Result<u64> {
+    let Some(first) = group.first() else { return Ok(0) };
+    let mut before = elided_at(connection, first.seq.saturating_sub(1)).await?;
+    if let ([line], None) = (group, &before)
+        && line.bytes < WORTH_IT
+    {
+        return Ok(0);
+    }
+    let mut last = None;
+    for line in group {
+        let one = JournalElided::line(line.run_id, line.seq, line.line, line.at);
+        let is_taken = before.as_mut().is_some_and(|elided| elided.extend(&one));
+        if !is_taken {
+            if let (Some(full), Some(last)) = (&before, last) {
+                replace(connection, full, last).await?;
+            }
+            before = Some(one);
+        }
+        last = Some(line);
+    }
+    if let (Some(elided), Some(last)) = (&before, last) {
+        replace(connection, elided, last).await?;
+    }
+    Ok(group.len() as u64)
+}
+
+/// What stands for lines and ends with this record.
+async fn elided_at(connection: &mut SqliteConnection, seq: u64) -> Result<Option<JournalElided>> {
+    let number = signed(seq);
+    let payload = sqlx::query_scalar!(
+        "SELECT payload FROM record WHERE seq = ? AND kind = 'journal.elided'",
+        number
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(payload.and_then(|payload| JournalElided::read(seq, kind::JOURNAL_ELIDED, &payload)))
+}
+
+async fn replace(
+    connection: &mut SqliteConnection,
+    elided: &JournalElided,
+    last: &Line,
+) -> Result<()> {
+    if !elided.counts(last.seq) {
+        return Err(inconsistent("record", "payload", &last.seq.to_string(), "lines do not count"));
+    }
+    let (from, seq) = (signed(elided.first_seq), signed(last.seq));
+    let payload = json("record", "payload", &last.seq.to_string(), elided)?;
+    let run_id = match elided.runs.as_slice() {
+        [one] => Some(one.job_id.to_string()),
+        _ => None,
+    };
+    let at = last.at.as_millisecond();
+    sqlx::query!("DELETE FROM record WHERE seq >= ? AND seq <= ?", from, seq)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!(
+        "INSERT INTO record (seq, kind, payload, hash, run_id, at_ms) \
+         VALUES (?, 'journal.elided', ?, ?, ?, ?)",
+        seq,
+        payload,
+        last.hash,
+        run_id,
+        at
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
