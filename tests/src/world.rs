@@ -25,6 +25,7 @@ mod machine;
 mod manager;
 mod network;
 mod office;
+mod old;
 mod pauses;
 mod process;
 mod restic;
@@ -44,6 +45,7 @@ use jiff::{SignedDuration, Timestamp};
 use machine::{Machine, Side};
 use network::Line;
 use office::{Office, Up};
+use old::{Old, Turn};
 use protocol::RepositoryId;
 use restic::{Process, Repository};
 use slots::Story;
@@ -95,6 +97,8 @@ enum Event {
     Admin,
     /// Something goes wrong.
     Fault,
+    /// The machine with an agent of version 1 does something.
+    Old(Turn),
     /// The tale of the world goes on.
     Act(Act),
     /// It is looked whether all has come to rest.
@@ -116,6 +120,7 @@ pub struct World {
     queue: BTreeMap<(Duration, u64), Event>,
     events: u64,
     machines: Vec<Machine>,
+    old: Option<Old>,
     office: Office,
     up: Option<Up>,
     /// How far the manager's clock is ahead.
@@ -203,6 +208,7 @@ impl World {
             queue: BTreeMap::new(),
             events: 0,
             machines: Vec::new(),
+            old: None,
             office,
             up: None,
             office_skew: SignedDuration::ZERO,
@@ -225,6 +231,11 @@ impl World {
             let machine = Machine::new(enrolled.clone(), &mut world.dice, began, traced);
             world.machines.push(machine);
             world.after(Duration::ZERO, Event::Boot(index));
+        }
+        // What an old agent has nobody can compare with a copy of anything.
+        if tale == Tale::Plain && world.once_in(5) {
+            world.old = template.enrolled.get(template::MACHINES).cloned().map(Old::new);
+            world.after(Duration::from_secs(1), Event::Old(Turn::Dial(0)));
         }
         world.after(Duration::ZERO, Event::Open);
         world.after(Duration::from_secs(10), Event::Admin);
@@ -284,6 +295,7 @@ impl World {
             Event::Admin => self.administer().await?,
             Event::Fault => self.go_wrong()?,
             Event::Act(act) => self.play(act).await?,
+            Event::Old(turn) => self.old_turn(turn),
             Event::Look => {}
         }
         Ok(())

@@ -7,7 +7,10 @@
 use protocol::HostId;
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -45,7 +48,7 @@ impl Link {
 }
 
 enum LinksRequest {
-    Register { host: HostId, answer: oneshot::Sender<(u64, Link)> },
+    Register { host: HostId, number: u64, answer: oneshot::Sender<Link> },
     Unregister { host: HostId, number: u64, answer: oneshot::Sender<bool> },
     Wake { host: HostId },
     WakeAll,
@@ -54,7 +57,11 @@ enum LinksRequest {
 
 /// The way to the actor. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct LinksHandle(mpsc::Sender<LinksRequest>);
+pub struct LinksHandle {
+    requests: mpsc::Sender<LinksRequest>,
+    /// How many connections have begun.
+    begun: Arc<AtomicU64>,
+}
 
 /// A session's place in the registry.
 #[derive(Debug)]
@@ -70,14 +77,22 @@ impl LinksHandle {
     #[must_use]
     pub fn new() -> (Self, Links) {
         let (sender, requests) = mpsc::channel(QUEUE);
-        (Self(sender), Links { requests, live: HashMap::new(), next: 0 })
+        let handle = Self { requests: sender, begun: Arc::default() };
+        (handle, Links { requests, live: HashMap::new() })
     }
 
-    /// Makes a session the host's live one and evicts an older one. `None` during shutdown.
-    pub async fn register(&self, host: HostId) -> Option<Registration> {
+    /// The number of a connection that begins: newer ones have higher numbers.
+    #[must_use]
+    pub fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes a session the host's live one and evicts an older one. Where a newer one is there, because what
+    /// was said over this one came late, it is this one that is replaced. `None` during shutdown.
+    pub async fn register(&self, host: HostId, number: u64) -> Option<Registration> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(LinksRequest::Register { host, answer }).await.ok()?;
-        let (number, link) = answered.await.ok()?;
+        self.requests.send(LinksRequest::Register { host, number, answer }).await.ok()?;
+        let link = answered.await.ok()?;
         Some(Registration { link, host, number })
     }
 
@@ -86,7 +101,7 @@ impl LinksHandle {
     pub async fn unregister(&self, registration: Registration) -> bool {
         let Registration { host, number, .. } = registration;
         let (answer, answered) = oneshot::channel();
-        if self.0.send(LinksRequest::Unregister { host, number, answer }).await.is_err() {
+        if self.requests.send(LinksRequest::Unregister { host, number, answer }).await.is_err() {
             return true;
         }
         answered.await.unwrap_or(true)
@@ -96,18 +111,18 @@ impl LinksHandle {
     /// its hold. Its session, if there is one, reads again what it must do.
     pub async fn wake(&self, host: HostId) {
         // Without an actor there is no session either: the next connection reads everything anyway.
-        let _ = self.0.send(LinksRequest::Wake { host }).await;
+        let _ = self.requests.send(LinksRequest::Wake { host }).await;
     }
 
     /// As [`LinksHandle::wake`], for every host.
     pub async fn wake_all(&self) {
-        let _ = self.0.send(LinksRequest::WakeAll).await;
+        let _ = self.requests.send(LinksRequest::WakeAll).await;
     }
 
     /// The hosts that are connected.
     pub async fn online(&self) -> BTreeSet<HostId> {
         let (answer, answered) = oneshot::channel();
-        if self.0.send(LinksRequest::Online { answer }).await.is_err() {
+        if self.requests.send(LinksRequest::Online { answer }).await.is_err() {
             return BTreeSet::new();
         }
         answered.await.unwrap_or_default()
@@ -119,7 +134,6 @@ impl LinksHandle {
 pub struct Links {
     requests: mpsc::Receiver<LinksRequest>,
     live: HashMap<HostId, (u64, Link)>,
-    next: u64,
 }
 
 impl Links {
@@ -137,13 +151,17 @@ impl Links {
 
     fn handle(&mut self, request: LinksRequest) {
         match request {
-            LinksRequest::Register { host, answer } => {
+            LinksRequest::Register { host, number, answer } => {
                 let link = Link::new();
-                self.next += 1;
-                if let Some((_, older)) = self.live.insert(host, (self.next, link.clone())) {
-                    older.replaced.cancel();
+                match self.live.get(&host) {
+                    Some((newer, _)) if *newer > number => link.replaced.cancel(),
+                    Some(_) | None => {
+                        if let Some((_, older)) = self.live.insert(host, (number, link.clone())) {
+                            older.replaced.cancel();
+                        }
+                    }
                 }
-                let _ = answer.send((self.next, link));
+                let _ = answer.send(link);
             }
             LinksRequest::Unregister { host, number, answer } => {
                 let was_live = self.live.get(&host).is_some_and(|(live, _)| *live == number);
@@ -182,10 +200,15 @@ mod tests {
             tokio_util::task::TaskTracker::new().spawn(actor.run(stop.clone())),
         );
         let host = HostId::new(1, &[1; 10]);
-        let older = links.register(host).await.unwrap();
-        let newer = links.register(host).await.unwrap();
+        let (first, second, third) = (links.begin(), links.begin(), links.begin());
+        let older = links.register(host, second).await.unwrap();
+        let newer = links.register(host, third).await.unwrap();
         older.link.replaced().await;
         assert!(!links.unregister(older).await);
+        // The hello of one that had begun before both comes last.
+        let late = links.register(host, first).await.unwrap();
+        assert!(late.link.is_replaced() && !newer.link.is_replaced());
+        assert!(!links.unregister(late).await);
         assert_eq!(links.online().await, BTreeSet::from([host]));
         // What is said before anyone listens is heard.
         links.wake(host).await;
@@ -195,7 +218,7 @@ mod tests {
         assert!(links.online().await.is_empty());
         stop.cancel();
         actor.await.unwrap();
-        assert!(links.register(host).await.is_none());
+        assert!(links.register(host, links.begin()).await.is_none());
         links.wake(host).await;
     }
 }

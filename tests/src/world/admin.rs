@@ -38,7 +38,12 @@ impl World {
         self.after(wait, Event::Admin);
         let Some(manager) = self.up.as_ref().map(|up| up.manager.clone()) else { return Ok(()) };
         let machine = usize::try_from(self.dice.below(self.machines.len() as u64))?;
-        let enrolled = self.machines[machine].enrolled.clone();
+        let mut enrolled = self.machines[machine].enrolled.clone();
+        if let Some(old) = self.old.as_ref().map(|old| old.enrolled.clone())
+            && self.once_in(4)
+        {
+            enrolled = old;
+        }
         if self.is_patient {
             if !self.is_settled {
                 self.is_settled = true;
@@ -143,7 +148,9 @@ impl World {
     /// All plans run by hand from now on, so that there can be rest.
     pub(super) async fn end_plans(&mut self) -> Result<()> {
         let Some(manager) = self.up.as_ref().map(|up| up.manager.clone()) else { return Ok(()) };
-        let all: Vec<Enrolled> = self.machines.iter().map(|it| it.enrolled.clone()).collect();
+        let own = self.machines.iter().map(|it| it.enrolled.clone());
+        let old = self.old.as_ref().map(|old| old.enrolled.clone());
+        let all: Vec<Enrolled> = own.chain(old).collect();
         for enrolled in all {
             self.change_plan(&manager, &enrolled, json!({"cron": null, "enabled": true})).await?;
         }

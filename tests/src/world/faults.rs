@@ -26,6 +26,7 @@ pub const KINDS: &[&str] = &[
     "killed between two effects",
     "killed while it committed",
     "left-over restic ended",
+    "line of an old agent cut",
     "machine adopted by a manager with an older database",
     "machine lost its power",
     "machine released whose journal told another history",
@@ -39,6 +40,9 @@ pub const KINDS: &[&str] = &[
     "message of an older connection came after a newer one",
     "network away",
     "new journal begun",
+    "old agent began a run",
+    "old agent killed",
+    "old agent took its schedules",
     "plan changed",
     "reading failed",
     "record sent again",
@@ -54,6 +58,7 @@ pub const KINDS: &[&str] = &[
     "run expired",
     "run failed",
     "run interrupted",
+    "run of an old agent given up",
     "run was partial",
     "run went well",
     "run withdrawn before it began",
@@ -112,6 +117,10 @@ impl World {
         }
         let wait = self.millis(500, 40_000);
         self.after(wait, Event::Fault);
+        if self.old.is_some() && self.once_in(5) {
+            self.old_goes_wrong();
+            return Ok(());
+        }
         let machine = usize::try_from(self.dice.below(self.machines.len() as u64))?;
         match self.dice.below(28) {
             0..=4 => self.cut(machine),
@@ -222,7 +231,8 @@ impl World {
         self.queue.iter().filter(|(_, event)| is_on_line(event)).map(|(key, _)| *key).collect()
     }
 
-    fn drop_messages(&mut self, line: u64) {
+    /// What is on its way over this line is lost.
+    pub(super) fn drop_messages(&mut self, line: u64) {
         for key in self.on_line(line) {
             self.queue.remove(&key);
         }

@@ -242,6 +242,9 @@ impl World {
                 return Ok(Some(format!("a process of {name} goes on")));
             }
         }
+        if let Some(unrest) = self.old_unrest().await? {
+            return Ok(Some(unrest));
+        }
         if self.beside > 0 || self.up.as_ref().is_none_or(|up| up.intake.waiting() > 0) {
             return Ok(Some("something is still read or taken in".to_owned()));
         }
@@ -310,6 +313,7 @@ impl World {
             }
         }
         self.check_told().await?;
+        self.check_old().await?;
         self.check_slots().await?;
         for machine in 0..self.machines.len() {
             if !self.machines[machine].is_gone {
@@ -347,7 +351,8 @@ impl World {
             let page = runs::list(&db, None, before, 200).await?;
             let Some(last) = page.last() else { break };
             before = Some(last.id);
-            for run in page {
+            let old = self.old.as_ref().map(|old| old.enrolled.host);
+            for run in page.into_iter().filter(|run| Some(run.host_id) != old) {
                 known.insert(run.id);
                 let numbers: Vec<u64> =
                     logs::lines(&db, run.id, 0, 10_000).await?.iter().map(|it| it.seq).collect();

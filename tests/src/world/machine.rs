@@ -4,6 +4,7 @@
 use super::{
     Down, Event, World,
     disk::Disk,
+    old::OLD,
     restic::{Process, snapshot_of},
     say,
     template::Enrolled,
@@ -479,6 +480,9 @@ impl World {
     pub(super) fn agent_hears(&mut self, line: u64, down: Option<Down>) {
         let Some(found) = self.lines.get(&line) else { return };
         let machine = found.machine;
+        if machine == OLD {
+            return self.old_hears(line, down);
+        }
         if self.is_asleep(machine) {
             self.machines[machine].missed.push(Event::ToAgent(line, down));
             return;
@@ -561,8 +565,9 @@ impl World {
         if it.life != life || it.shell.as_ref().is_none_or(|shell| shell.line.is_some()) {
             return;
         }
+        let host = it.enrolled.host;
         let is_away = self.now < self.network_away_until;
-        let Some(line) = (!is_away).then(|| self.open_line(machine)).flatten() else {
+        let Some(line) = (!is_away).then(|| self.open_line(machine, host)).flatten() else {
             return self.line_ended(machine);
         };
         let now = self.now;

@@ -8,6 +8,7 @@ use super::{
 use anyhow::{Result, bail};
 use axum::extract::ws::Message;
 use futures_util::FutureExt as _;
+use protocol::HostId;
 use server::{
     hooks::{self, Killed, Point},
     server::expire,
@@ -41,9 +42,9 @@ impl World {
     }
 
     /// A machine dials: a line, if the manager is there.
-    pub(super) fn open_line(&mut self, machine: usize) -> Option<u64> {
+    pub(super) fn open_line(&mut self, machine: usize, host: HostId) -> Option<u64> {
         let up = self.up.as_ref().filter(|up| !up.shared.stop.is_cancelled())?;
-        let (pipe, host) = (Pipe::default(), self.machines[machine].enrolled.host);
+        let pipe = Pipe::default();
         let connection = Connection::new(up.shared.clone(), pipe.clone(), host);
         self.events += 1;
         let id = self.events;
@@ -110,10 +111,8 @@ impl World {
     pub(super) fn manager_hears(&mut self, line: u64, text: Option<String>) {
         let Some(found) = self.lines.get(&line) else { return };
         // A newer line is there, and what was sent over the older one still comes.
-        let is_late = self.machines[found.machine]
-            .shell
-            .as_ref()
-            .is_some_and(|shell| shell.line.is_some_and(|current| current != line));
+        let shell = self.machines.get(found.machine).and_then(|it| it.shell.as_ref());
+        let is_late = shell.is_some_and(|shell| shell.line.is_some_and(|current| current != line));
         if is_late && text.is_some() {
             self.met.count("message of an older connection came after a newer one");
         }
@@ -295,6 +294,7 @@ impl World {
             self.poke_all();
         }
         self.decide().await?;
+        self.give_up_old_runs().await?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use crate::dice::Dice;
 use anyhow::{Context as _, Result, anyhow};
 use axum::extract::State;
 use jiff::Timestamp;
-use protocol::{HostArch, HostId, HostOs, PROTOCOL_VERSION, PlanId, RepositoryId};
+use protocol::{HostArch, HostId, HostOs, PROTOCOL_VERSION, PlanId, ProtocolVersion, RepositoryId};
 use serde_json::{Value, json};
 use server::{
     api::{error::ApiError, extract::Body, plans, repositories},
@@ -56,7 +56,7 @@ pub struct Enrolled {
 #[derive(Clone, Debug)]
 pub struct Template {
     database: Vec<u8>,
-    /// The machines.
+    /// The machines, and after them one with an agent of version 1.
     pub enrolled: Vec<Enrolled>,
 }
 
@@ -74,7 +74,7 @@ impl Template {
         office.set_clock(at);
         let up = office.start().await?;
         let mut enrolled = Vec::new();
-        for index in 0..MACHINES {
+        for index in 0..=MACHINES {
             enrolled.push(enrol(&up, &mut dice, index, at).await?);
         }
         drop(up);
@@ -104,7 +104,8 @@ async fn watch(file: &Path) -> Result<()> {
 
 async fn enrol(up: &Up, dice: &mut Dice, index: usize, at: Timestamp) -> Result<Enrolled> {
     let manager = &up.manager;
-    let name = format!("machine-{}", index + 1);
+    let is_old = index == MACHINES;
+    let name = if is_old { "machine-old".to_owned() } else { format!("machine-{}", index + 1) };
     let host: HostId = manager.new_id();
     let mut key = [0; 32];
     key[..10].copy_from_slice(&dice.ten());
@@ -115,7 +116,7 @@ async fn enrol(up: &Up, dice: &mut Dice, index: usize, at: Timestamp) -> Result<
         os: HostOs::Linux,
         arch: HostArch::Amd64,
         agent_version: "0.1.0",
-        protocol_version: PROTOCOL_VERSION,
+        protocol_version: if is_old { ProtocolVersion(1) } else { PROTOCOL_VERSION },
         key_fingerprint: key,
         enrolled_at: at,
     };

@@ -78,6 +78,11 @@ pub fn next(run: &Run, written: Written, manner: Manner, now: Timestamp) -> Opti
             Manner::Numbered { caught_up: false } | Manner::AtOnce => {}
         }
     }
+    // Nor can it say that a command never reached it.
+    let is_unanswered = manner == Manner::AtOnce && run.dispatch == Dispatch::Going;
+    if is_unanswered && is_cancelled && !written.run && !is_begun {
+        return Some(Step::Lose);
+    }
     if is_begun || run.dispatch == Dispatch::Agent {
         return cancel;
     }
@@ -273,8 +278,12 @@ mod tests {
         let step = |dispatch| next(&run(dispatch), Written::default(), Manner::AtOnce, at(5));
         assert_eq!(step(Dispatch::Waiting), Some(Step::WriteRun));
         assert_eq!(step(Dispatch::Going), None);
-        let step =
-            next(&cancelled(run(Dispatch::Going)), Written::default(), Manner::AtOnce, at(5));
+        let going = cancelled(run(Dispatch::Going));
+        let written = Written { run: true, ..Written::default() };
+        let step = next(&going, written, Manner::AtOnce, at(5));
         assert_eq!(step, Some(Step::WriteCancel(CancelReason::Admin)));
+        // It may have been lost with an earlier connection, and nobody will ever say so.
+        let step = next(&going, Written::default(), Manner::AtOnce, at(5));
+        assert_eq!(step, Some(Step::Lose));
     }
 }

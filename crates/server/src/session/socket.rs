@@ -164,6 +164,8 @@ pub struct Connection<W> {
     registration: Option<Registration>,
     progress: Option<watch::Receiver<Progress>>,
     next_frame: u64,
+    /// Which of all connections this one is.
+    number: u64,
 }
 
 enum Tick {
@@ -192,6 +194,7 @@ impl<W: Wire> Connection<W> {
     pub fn new(shared: Shared, wire: W, host: HostId) -> Self {
         Self {
             session: AgentSession::new(Duration::ZERO),
+            number: shared.manager.links().begin(),
             shared,
             host,
             live: None,
@@ -269,10 +272,7 @@ impl<W: Wire> Connection<W> {
                 self.perform(effect).await
             }
             Tick::Woken => self.reconcile().await,
-            Tick::Replaced => Err(Ended::Refused(Problem::new(
-                Code::ConnectionReplaced,
-                "A newer connection of this agent took over.",
-            ))),
+            Tick::Replaced => Err(replaced()),
             Tick::Acknowledged(progress) => self.handle_progress(progress).await,
             Tick::Stop => Err(Ended::Closed("the manager is shutting down")),
         }
@@ -345,9 +345,13 @@ impl<W: Wire> Connection<W> {
     async fn meet(&mut self, hello: Hello) -> Result<(), Ended> {
         // The newest connection is the one that counts, whatever comes of its hello: after a clone
         // was found, the older one must come back too and be held.
-        let registration = self.manager().links().register(self.host).await;
+        let registration = self.manager().links().register(self.host, self.number).await;
         let Some(registration) = registration else { return Err(Ended::Closed("shutting down")) };
         self.registration = Some(registration);
+        // A hello that came late must not take away the ticket that the newer connection was given.
+        if self.is_replaced() {
+            return Err(replaced());
+        }
         let open_runs = hello.open_runs.clone();
         let greeted = greet::greet(self.manager(), self.host, hello).await.map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, host.id = %self.host, "failed to meet an agent");
@@ -552,6 +556,11 @@ async fn confirm_all(
     hosts::confirm_tickets(&mut tx, &tickets).await?;
     tx.commit().await?;
     Ok(vec![(); tickets.len()])
+}
+
+fn replaced() -> Ended {
+    let words = "A newer connection of this agent took over.";
+    Ended::Refused(Problem::new(Code::ConnectionReplaced, words))
 }
 
 fn close_code_of(code: Code) -> u16 {

@@ -396,6 +396,7 @@ async fn a_desired_state_is_sent_until_it_is_acknowledged_and_only_then_in_sync(
     assert_eq!(acknowledged(&fleet, agent.host()).await.acked_generation, 2);
     agent.manager = agent.manager.map(|seen| SeenManager { generation: 2, ..seen });
     drop(link);
+    agent.manager = agent.manager.map(|seen| protocol::SeenManager { generation: 2, ..seen });
     let (mut link, _) = agent.connect().await;
     let run: RunId = fleet.request(agent.host(), Some(plan)).await;
     let protocol::ToAgent::CommandRun(command) = link.told().await else { panic!() };
