@@ -3,7 +3,8 @@
 use crate::double::{Agent, Fleet, Journal, at, finished, line, run_id, started};
 use futures_util::future::join_all;
 use protocol::{
-    Code, Frame, FromAgent, Generation, HostId, JobStatus, RunId, ScheduleAck, journal::ChainHash,
+    Code, Frame, FromAgent, Generation, HostId, JobStatus, RunId, ScheduleAck, SeenManager,
+    journal::ChainHash,
 };
 use server::db::{hosts::Host, journals, logs, runs, runs::Dispatch};
 
@@ -393,6 +394,7 @@ async fn a_desired_state_is_sent_until_it_is_acknowledged_and_only_then_in_sync(
     let frame = agent.journal.push(&FromAgent::ScheduleAck(ack));
     link.send_frame(&frame).await;
     assert_eq!(acknowledged(&fleet, agent.host()).await.acked_generation, 2);
+    agent.manager = agent.manager.map(|seen| SeenManager { generation: 2, ..seen });
     drop(link);
     // It says which plans it has: with older ones it would get them again.
     agent.manager.as_mut().unwrap().generation = 2;
