@@ -97,27 +97,26 @@ pub(super) async fn message(
         }
         FromAgent::ScheduleAck(ack) => schedule_ack(manager, tx, host, ack, applied).await,
         FromAgent::JournalGap(gap) => {
+            let is_damaged = gap.reason == Code::JournalDamaged;
             let notice = NewNotice::of_host(
                 host,
                 gap.reason,
                 format!(
                     "{}: records after {} of the one before may be missing.",
-                    match gap.reason {
-                        Code::JournalDamaged => {
-                            "The machine's journal was damaged, and it began a new one"
-                        }
-                        _ => "The machine began a new journal",
+                    if is_damaged {
+                        "The machine's journal was damaged, and it began a new one"
+                    } else {
+                        "The machine began a new journal"
                     },
                     gap.after_seq
                 ),
             )
             .subject(format!("gap:{}", gap.journal_id))
-            .guidance(match gap.reason {
-                Code::JournalDamaged => {
-                    "Check the machine's disk: `restic-manager-agent status` there says which file was \
-                     kept. Look at the repository's snapshots to see what was backed up in that time."
-                }
-                _ => "Look at the repository's snapshots to see what was backed up in that time.",
+            .guidance(if is_damaged {
+                "Check the machine's disk: `restic-manager-agent status` there says which file was kept. \
+                 Look at the repository's snapshots to see what was backed up in that time."
+            } else {
+                "Look at the repository's snapshots to see what was backed up in that time."
             });
             tell(manager, tx, &notice, applied).await
         }
