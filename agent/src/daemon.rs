@@ -201,7 +201,8 @@ impl Daemon {
         loop {
             self.show();
             self.wake_lock.set(!self.runner.is_idle());
-            if deadline.is_some() && !is_farewell && self.runner.is_idle() {
+            let is_idle = self.runner.is_idle() && !self.brain.is_delivering();
+            if deadline.is_some() && !is_farewell && is_idle {
                 is_farewell = true;
                 deadline = Some(Instant::now() + FAREWELL);
             }
@@ -274,6 +275,12 @@ impl Daemon {
             Tick::Side(SideResult::Gates(closed)) => self.brain.handle_gates(closed, now),
             Tick::Side(SideResult::Recovered(run_id, found)) => {
                 self.brain.handle_recovered(run_id, found, now)
+            }
+            Tick::Side(SideResult::Delivered(key, attempt)) => {
+                self.brain.handle_delivered(key, attempt, now)
+            }
+            Tick::Side(SideResult::Tried(alarm, attempt)) => {
+                self.brain.handle_tried(alarm, attempt)
             }
             Tick::Commit => {
                 let head = self.commit().await?;
@@ -421,6 +428,8 @@ impl Daemon {
             Effect::Read(repository) => self.read(self.pass_through.resolve(*repository)),
             Effect::Probe(id, location) => self.probe(id, location),
             Effect::LookAtGates(asked) => self.look_at_gates(asked),
+            Effect::Deliver(key, parcel) => self.deliver(key, parcel),
+            Effect::TryChannel(parcel) => self.try_channel(parcel),
             Effect::List(repository, want) => {
                 self.list(self.pass_through.resolve(*repository), want);
             }
@@ -515,6 +524,13 @@ impl Daemon {
             tokio::select! {
                 () = tokio::time::sleep(STORE_PAUSE) => {}
                 () = self.stop.cancelled() => {}
+            }
+        }
+        for change in &changes {
+            if let Change::Append(record, _) = change
+                && let Some(point) = Point::after_record(&record.kind)
+            {
+                points::reach(point);
             }
         }
         self.live.warnings.retain(|known| !known.starts_with(UNWRITTEN));

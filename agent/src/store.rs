@@ -4,6 +4,7 @@
 //! on macOS, where a plain sync stops at the drive's cache), because what was committed is told to
 //! the manager as done.
 
+mod alarms;
 mod bound;
 mod damage;
 mod error;
@@ -118,6 +119,8 @@ impl Store {
             marks: self.marks().await?,
             awake: self.awake().await?,
             told_zone: self.told_zone().await?,
+            alarms: self.alarms().await?,
+            deliveries: self.deliveries().await?,
         })
     }
 
@@ -423,6 +426,12 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<()>
         Change::Mark(plan, mark) => plans::put_mark(connection, *plan, mark.as_ref()).await,
         Change::Awake(awake) => plans::put_awake(connection, *awake).await,
         Change::ToldZone(zone) => plans::put_told_zone(connection, zone.as_deref()).await,
+        Change::PlanAlarm(plan, alarm) => {
+            alarms::put_alarm(connection, *plan, alarm.as_ref()).await
+        }
+        Change::Delivery(key, delivery) => {
+            alarms::put_delivery(connection, *key, delivery.as_deref()).await
+        }
     }
 }
 

@@ -70,7 +70,9 @@ impl Bound {
             | Change::View(..)
             | Change::Mark(..)
             | Change::Awake(_)
-            | Change::ToldZone(_) => 0,
+            | Change::ToldZone(_)
+            | Change::PlanAlarm(..)
+            | Change::Delivery(..) => 0,
         });
         self.written += bytes.sum::<u64>();
     }

@@ -468,6 +468,9 @@ impl Applied {
         for repository in self.repositories {
             events.publish(Topic::Repository(repository));
         }
+        if self.has_alarms {
+            events.publish(Topic::Alarms);
+        }
         if self.has_notices {
             events.publish(Topic::Notices);
         }

@@ -27,6 +27,7 @@ pub mod store;
 pub mod text;
 mod together;
 pub mod trees;
+pub mod trials;
 pub mod ui_listener;
 pub mod vault;
 pub mod verdict;

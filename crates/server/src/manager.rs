@@ -13,6 +13,7 @@ use crate::{
     slots,
     store::Store,
     trees::Trees,
+    trials::Trials,
     vault::{Vault, VaultError},
 };
 use jiff::Timestamp;
@@ -44,6 +45,7 @@ struct Inner {
     events: Events,
     links: LinksHandle,
     trees: Trees,
+    trials: Trials,
     announcements: Announcements,
     slots: slots::Shared,
     store: Store,
@@ -109,6 +111,7 @@ impl Manager {
             events: parts.events,
             links: parts.links,
             trees: Trees::default(),
+            trials: Trials::default(),
             slots: slots::Shared::default(),
             random,
             batches: Batches::default(),
@@ -168,6 +171,12 @@ impl Manager {
     #[must_use]
     pub fn trees(&self) -> &Trees {
         &self.0.trees
+    }
+
+    /// The messages for trial that somebody waits for.
+    #[must_use]
+    pub fn trials(&self) -> &Trials {
+        &self.0.trials
     }
 
     /// What became of the fleet's slots, computed once for all who ask.

@@ -27,3 +27,4 @@ mod reports;
 pub mod snapshots;
 pub mod socket;
 mod trees;
+mod trials;

@@ -306,6 +306,22 @@ pub async fn find_by_key(
         .transpose()
 }
 
+/// Whether a host's agent sends alarms.
+///
+/// # Errors
+/// When the database fails.
+pub async fn sends_alarms(db: impl SqliteExecutor<'_>, host: HostId) -> Result<bool, DbError> {
+    let id = host.to_string();
+    let sends = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM hosts, json_each(hosts.capabilities)
+           WHERE hosts.id = ? AND json_each.value = 'alarms') AS "sends!: bool""#,
+        id
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(sends)
+}
+
 /// A host that comes in by a token.
 #[derive(Clone, Debug)]
 pub struct NewHost<'a> {

@@ -3,7 +3,7 @@
 
 use crate::{
     db::{
-        Tx,
+        Tx, alarms,
         error::DbError,
         hosts, logs,
         notices::{self, NewNotice},
@@ -17,8 +17,9 @@ use crate::{
     text,
 };
 use protocol::{
-    AwakeInterval, Code, FromAgent, HostId, JobFinished, JobStarted, JobStatus, LogLine,
-    RepositoryId, RunId, ScheduleAck, SlotDeferred, UnreadableFile, journal::is_durable,
+    AlarmDelivered, AlarmRaised, AwakeInterval, Code, DeliveryResult, FromAgent, HostId,
+    JobFinished, JobStarted, JobStatus, LogLine, Problem, RepositoryId, RunId, ScheduleAck,
+    SlotDeferred, UnreadableFile, journal::is_durable,
 };
 use schedule::zone;
 use serde_json::Value;
@@ -42,6 +43,8 @@ pub(super) struct Applied {
     proofs: Vec<RunId>,
     /// Repositories that changed.
     pub repositories: Vec<RepositoryId>,
+    /// Whether alarms were told.
+    pub has_alarms: bool,
     /// Whether notices changed.
     pub has_notices: bool,
 }
@@ -97,27 +100,24 @@ pub(super) async fn message(
         }
         FromAgent::ScheduleAck(ack) => schedule_ack(manager, tx, host, ack, applied).await,
         FromAgent::JournalGap(gap) => {
-            let is_damaged = gap.reason == Code::JournalDamaged;
-            let notice = NewNotice::of_host(
-                host,
-                gap.reason,
-                format!(
-                    "{}: records after {} of the one before may be missing.",
-                    if is_damaged {
-                        "The machine's journal was damaged, and it began a new one"
-                    } else {
-                        "The machine began a new journal"
-                    },
-                    gap.after_seq
-                ),
-            )
-            .subject(format!("gap:{}", gap.journal_id))
-            .guidance(if is_damaged {
-                "Check the machine's disk: `restic-manager-agent status` there says which file was kept. \
-                 Look at the repository's snapshots to see what was backed up in that time."
+            let (what, guidance) = if gap.reason == Code::JournalDamaged {
+                (
+                    "The machine's journal was damaged, and it began a new one",
+                    "Check the machine's disk: `restic-manager-agent status` there says which file was \
+                     kept. Look at the repository's snapshots to see what was backed up in that time.",
+                )
             } else {
-                "Look at the repository's snapshots to see what was backed up in that time."
-            });
+                (
+                    "The machine began a new journal",
+                    "Look at the repository's snapshots to see what was backed up in that time.",
+                )
+            };
+            let after = gap.after_seq;
+            let message =
+                format!("{what}: records after {after} of the one before may be missing.");
+            let notice = NewNotice::of_host(host, gap.reason, message)
+                .subject(format!("gap:{}", gap.journal_id))
+                .guidance(guidance);
             tell(manager, tx, &notice, applied).await
         }
         FromAgent::JournalElided(elided) => {
@@ -147,6 +147,8 @@ pub(super) async fn message(
             let at = deferred.at.min(manager.now());
             slots::note_deferral(tx, host, &SlotDeferred { at, ..*deferred }).await
         }
+        FromAgent::AlarmRaised(raised) => alarm_raised(manager, tx, host, raised, applied).await,
+        FromAgent::AlarmDelivered(told) => alarm_delivered(manager, tx, host, told, applied).await,
         FromAgent::Hello(_)
         | FromAgent::Heartbeat(_)
         | FromAgent::CommandResult(_)
@@ -154,6 +156,7 @@ pub(super) async fn message(
         | FromAgent::SnapshotsReport(_)
         | FromAgent::RepoStats(_)
         | FromAgent::TreeReport(_)
+        | FromAgent::AlarmTested(_)
         | FromAgent::TicketConfirm(_)
         | FromAgent::Unknown(_) => Ok(()),
     }
@@ -168,6 +171,54 @@ async fn tell(
     notices::open(tx, manager.new_id(), notice, manager.now()).await?;
     applied.has_notices = true;
     Ok(())
+}
+
+/// Channels of one alarm that are noted.
+const MAX_CHANNELS: usize = 100;
+
+async fn alarm_raised(
+    manager: &Manager,
+    tx: &mut Tx,
+    host: HostId,
+    raised: &AlarmRaised,
+    applied: &mut Applied,
+) -> Result<(), DbError> {
+    let now = manager.now();
+    let mut raised = raised.clone();
+    raised.channels.truncate(MAX_CHANNELS);
+    // A clock that ran ahead must not keep an alarm on top for ever.
+    raised.at = raised.at.min(now);
+    raised.last_good = raised.last_good.map(|at| at.min(now));
+    applied.has_alarms |= alarms::raise(tx, host, &raised).await?;
+    Ok(())
+}
+
+async fn alarm_delivered(
+    manager: &Manager,
+    tx: &mut Tx,
+    host: HostId,
+    told: &AlarmDelivered,
+    applied: &mut Applied,
+) -> Result<(), DbError> {
+    let problem = told.problem.as_ref().map(|problem| Problem {
+        message: text::sentence(&problem.message),
+        guidance: problem.guidance.as_deref().map(text::sentence),
+        ..problem.clone()
+    });
+    let told = AlarmDelivered { at: told.at.min(manager.now()), problem, ..told.clone() };
+    let Some(channel) = alarms::delivered(tx, host, &told).await? else { return Ok(()) };
+    applied.has_alarms = true;
+    let Some(problem) = told.problem.filter(|_| told.result == DeliveryResult::GaveUp) else {
+        return Ok(());
+    };
+    let message =
+        format!("The machine could not tell of an alarm by “{channel}”: {}", problem.message);
+    let mut notice = NewNotice::of_host(host, problem.code, message)
+        .subject(format!("channel:{}", told.channel_id));
+    if let Some(guidance) = problem.guidance {
+        notice = notice.guidance(guidance);
+    }
+    tell(manager, tx, &notice, applied).await
 }
 
 async fn job_started(

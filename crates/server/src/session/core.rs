@@ -2,7 +2,7 @@
 //! what has passed since the connection began.
 
 use protocol::{
-    Code, CommandResult, Frame, FrameError, FromAgent, Hello, JobProgress, Problem,
+    AlarmTested, Code, CommandResult, Frame, FrameError, FromAgent, Hello, JobProgress, Problem,
     ProtocolVersion, RepoStats, Secret, SnapshotsReport, TreeReport,
     journal::{ChainHash, JournalElided, is_durable},
 };
@@ -57,6 +57,8 @@ pub enum Effect {
     Stats(RepoStats),
     /// A page of a folder that was asked for.
     Tree(TreeReport),
+    /// What came of a message for trial.
+    Tried(AlarmTested),
     /// The ticket is safe with the agent.
     TicketConfirmed(Secret<String>),
     /// Send a ping and note that the host is there.
@@ -284,10 +286,13 @@ impl AgentSession {
             // Asked for, so they are as many as people ask for; a page that is dropped would leave
             // somebody waiting.
             FromAgent::TreeReport(report) => Some(Effect::Tree(report)),
+            FromAgent::AlarmTested(tested) => Some(Effect::Tried(tested)),
             FromAgent::RepoStats(stats) => self.may_pass(now).then_some(Effect::Stats(stats)),
             FromAgent::Heartbeat(_)
             | FromAgent::AgentAwake(_)
             | FromAgent::SlotDeferred(_)
+            | FromAgent::AlarmRaised(_)
+            | FromAgent::AlarmDelivered(_)
             | FromAgent::JournalGap(_)
             | FromAgent::JournalElided(_)
             | FromAgent::Hello(_)

@@ -49,7 +49,8 @@ impl<W: Wire> Connection<W> {
         let Needs { host, sources, open } = needs;
         self.send_desired(host, sources).await?;
         self.send_commands(open).await?;
-        self.send_wants().await
+        self.send_wants().await?;
+        self.send_trials().await
     }
 
     async fn send_desired(&mut self, mut host: Host, mut sources: Sources) -> Result<(), Ended> {

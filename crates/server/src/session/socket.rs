@@ -327,6 +327,10 @@ impl<W: Wire> Connection<W> {
             Effect::Progress(progress) => self.progress_told(progress).await,
             Effect::Snapshots(report) => self.snapshots_told(report).await,
             Effect::Tree(report) => self.tree_told(report).await,
+            Effect::Tried(tested) => {
+                self.trial_told(tested);
+                Ok(())
+            }
             Effect::Stats(stats) => self.stats_told(&stats).await,
             Effect::TicketConfirmed(ticket) => self.ticket_confirmed(&ticket).await,
             Effect::Ping => {
