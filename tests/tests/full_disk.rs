@@ -91,8 +91,7 @@ async fn on_a_full_disk(work: &Path) {
         Ok((ended["code"] == "disk_full" && is_told).then_some(()))
     })
     .await
-    .inspect_err(|_| println!("{}", fleet.agent.printed().unwrap()))
-    .unwrap();
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", fleet.agent.printed().unwrap()));
 
     drop(greed);
     fs::remove_file(state.join("filler")).unwrap();
@@ -102,8 +101,7 @@ async fn on_a_full_disk(work: &Path) {
         Ok((is_taken && is_told).then_some(()))
     })
     .await
-    .inspect_err(|_| println!("{}", fleet.agent.printed().unwrap()))
-    .unwrap();
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", fleet.agent.printed().unwrap()));
     let last = fleet.ask(&fleet.backup()).await.unwrap();
     fleet.reaches(&last, &["succeeded"]).await.unwrap();
     let log = self::log(&fleet, &last).await;

@@ -3,8 +3,7 @@
 use crate::double::{Agent, Fleet, Journal, at, finished, line, run_id, started};
 use futures_util::future::join_all;
 use protocol::{
-    Code, Frame, FromAgent, Generation, HostId, JobStatus, RunId, ScheduleAck, SeenManager,
-    journal::ChainHash,
+    Code, Frame, FromAgent, Generation, HostId, JobStatus, RunId, ScheduleAck, journal::ChainHash,
 };
 use server::db::{hosts::Host, journals, logs, runs, runs::Dispatch};
 
