@@ -4,6 +4,79 @@
  */
 
 export interface paths {
+    "/api/alarm-channels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All alarm channels, by name. */
+        get: operations["list_channels"];
+        put?: never;
+        /** Makes a channel. Its machines learn of it at once, or when they connect. */
+        post: operations["create_channel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/alarm-channels/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Changes a channel. Its machines, those it leaves included, get a new desired state. */
+        put: operations["update_channel"];
+        post?: never;
+        /** Deletes a channel: nobody is told by it any more. What was told stays in the list. */
+        delete: operations["delete_channel"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/alarm-channels/{id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Has one machine send a message for trial, and waits for what comes of it. Where a ping leads is told
+         *     nothing that changes its state.
+         */
+        post: operations["test_channel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/alarms": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What agents told by themselves, newest first. A machine that is away tells of it when it comes back. */
+        get: operations["list_alarms"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/announcements": {
         parameters: {
             query?: never;
@@ -819,6 +892,51 @@ export interface components {
             /** @description Each `host:port`, best first. */
             addresses: string[];
         };
+        /** @description Something that an agent told people by itself. */
+        AlarmView: {
+            /**
+             * Format: date-time
+             * @description When that changed.
+             */
+            at: string;
+            code?: components["schemas"]["Code"] | null;
+            /** @description Who was to be told. */
+            deliveries: components["schemas"]["DeliveryView"][];
+            /**
+             * Format: uuid
+             * @description The machine.
+             */
+            host_id: string;
+            /**
+             * Format: uuid
+             * @description Its id.
+             */
+            id: string;
+            /**
+             * Format: date-time
+             * @description When the last good run before this began.
+             */
+            last_good?: string | null;
+            /**
+             * Format: uuid
+             * @description The plan, which may be gone.
+             */
+            plan_id: string;
+            /**
+             * Format: uuid
+             * @description Its repository, which may be gone.
+             */
+            repository_id?: string | null;
+            /**
+             * Format: uuid
+             * @description The run that changed it.
+             */
+            run_id?: string | null;
+            /** @description How the plan stands: `failed`, `overdue` or `good`. */
+            state: string;
+            /** @description How it stood before. */
+            was: string;
+        };
         /** @description A machine that asks to join. */
         AnnouncementView: {
             /** @description From where it dialled. */
@@ -930,13 +1048,58 @@ export interface components {
              */
             files: number;
         };
+        /** @description The other side took the message. */
+        ChannelTestView: {
+            /** @description The machine that sent it. */
+            machine: string;
+        };
+        /** @description A channel. */
+        ChannelView: {
+            /** @description The machines that have it. */
+            all_host_ids: string[];
+            /** @description Whether it is for every machine, also those that come later. */
+            all_hosts: boolean;
+            /**
+             * Format: date-time
+             * @description When it was made.
+             */
+            created_at: string;
+            /** @description Whether there is a token, or a password of the mail server. */
+            has_token: boolean;
+            /** @description The machines that were chosen one by one. */
+            host_ids: string[];
+            /** @description The tags of machines that were chosen. */
+            host_tags: string[];
+            /**
+             * Format: uuid
+             * @description Its id.
+             */
+            id: string;
+            /** @description `webhook`, `ntfy`, `ping` or `smtp`. */
+            kind: string;
+            mail?: components["schemas"]["MailView"] | null;
+            /** @description Its name. */
+            name: string;
+            /** @description Where it leads, without what is secret. */
+            place: string;
+            /**
+             * Format: int64
+             * @description Grows with each change; a change may say which one it is based on.
+             */
+            revision: number;
+            /**
+             * Format: date-time
+             * @description When an admin last changed it.
+             */
+            updated_at: string;
+        };
         /** @description Where the store lies. */
         ChooseStoreForm: {
             /** @description An absolute folder of the computer that runs this manager. */
             folder: string;
         };
         /** @enum {string} */
-        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "commitment_broken" | "announcement_over" | "announcement_refused" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "journal_damaged" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "on_battery" | "metered" | "repository_busy" | "timed_out" | "stalled" | "hook_failed" | "hook_unknown" | "store_homeless" | "store_away" | "snapshots_suspect" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "stale" | "not_confirmed" | "too_large" | "keyring_missing" | "keyring_locked" | "keyring_failed" | "vault_key_missing" | "vault_key_wrong" | "database_too_new" | "data_unusable" | "listen_failed" | "stopping" | "internal";
+        Code: "token_unknown" | "token_expired" | "token_used" | "host_unknown" | "host_revoked" | "client_key_missing" | "key_already_enrolled" | "commitment_broken" | "announcement_over" | "announcement_refused" | "agent_too_old" | "capability_missing" | "clone_suspected" | "enrolment_suspect" | "manager_behind" | "agent_behind" | "journal_forked" | "journal_damaged" | "connection_replaced" | "frame_invalid" | "frame_too_large" | "hello_expected" | "kind_unknown" | "plan_unknown" | "repository_unknown" | "policy_forbids" | "expired" | "cancelled" | "interrupted" | "lost" | "on_battery" | "metered" | "repository_busy" | "timed_out" | "stalled" | "hook_failed" | "hook_unknown" | "channel_unreachable" | "channel_refused" | "store_homeless" | "store_away" | "snapshots_suspect" | "restic_missing" | "restic_too_old" | "repository_missing" | "repository_exists" | "wrong_password" | "repository_locked" | "repository_auth" | "repository_append_only" | "repository_unreachable" | "certificate_unknown" | "repository_damaged" | "repository_url_invalid" | "source_missing" | "disk_full" | "snapshot_unknown" | "retention_empty" | "retention_unknown" | "files_unreadable" | "restic_failed" | "host_offline" | "no_answer" | "invalid_input" | "not_found" | "unauthenticated" | "foreign_origin" | "sign_in_failed" | "too_many_attempts" | "conflict" | "stale" | "not_confirmed" | "too_large" | "keyring_missing" | "keyring_locked" | "keyring_failed" | "vault_key_missing" | "vault_key_wrong" | "database_too_new" | "data_unusable" | "listen_failed" | "stopping" | "internal";
         /** @description What an act that cannot be undone wants to hear. */
         ConfirmForm: {
             /** @description The name of the thing, exactly. */
@@ -981,6 +1144,28 @@ export interface components {
              * @description Repositories.
              */
             repositories: number;
+        };
+        /** @description A new channel. */
+        CreateChannelForm: {
+            /** @description Whether it is for every machine, also those that come later. */
+            all_hosts?: boolean;
+            /** @description The machines that it is for, one by one. */
+            host_ids?: string[];
+            /** @description The tags of machines that it is for. */
+            host_tags?: string[];
+            kind: components["schemas"]["KindWord"];
+            mail?: components["schemas"]["MailView"] | null;
+            name: string;
+            /**
+             * Format: password
+             * @description A bearer token, or the password of the mail server.
+             */
+            token?: string | null;
+            /**
+             * Format: password
+             * @description Where it leads; for all but mail. In that of a ping `{machine}` and `{plan}` stand for the names.
+             */
+            url?: string | null;
         };
         /** @description A new enrolment. */
         CreateEnrolmentForm: {
@@ -1114,6 +1299,36 @@ export interface components {
              * @description Until when it can be brought back.
              */
             until: string;
+        };
+        /** @description What became of an alarm on one channel. */
+        DeliveryView: {
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at?: string | null;
+            /**
+             * Format: int32
+             * @description How often it was tried.
+             */
+            attempts: number;
+            /**
+             * Format: uuid
+             * @description The channel, which may be gone.
+             */
+            channel_id: string;
+            /** @description As it was called. */
+            channel_name: string;
+            code?: components["schemas"]["Code"] | null;
+            /** @description What to do next. */
+            guidance?: string | null;
+            /** @description The same for a person. */
+            message?: string | null;
+            /**
+             * @description `waiting` while the agent tries, `sent`, `gave_up`, `superseded` by newer news, or `uncertain`: it may
+             *     have arrived.
+             */
+            result: string;
         };
         /**
          * @description Where a run is on its way.
@@ -1372,6 +1587,11 @@ export interface components {
             /** @description For a shell of Linux or macOS, as root. */
             unix: string;
         };
+        /**
+         * @description What a channel is.
+         * @enum {string}
+         */
+        KindWord: "webhook" | "ntfy" | "ping" | "smtp";
         /** @description The newest backup that left a snapshot. */
         LastGoodView: {
             /**
@@ -1479,6 +1699,24 @@ export interface components {
             last_line: number;
             /** @description The lines. */
             lines: components["schemas"]["LogLineView"][];
+        };
+        /** @description A mail server, and whose mail goes to whom. */
+        MailView: {
+            /** @description Whose mail it is. */
+            from: string;
+            /** @description The server. */
+            host: string;
+            /**
+             * Format: int32
+             * @description Its port.
+             */
+            port: number;
+            /** @description How the connection is secured: `tls` from the beginning, `starttls` on request, or `none`. */
+            security: components["schemas"]["SecurityWord"];
+            /** @description Who gets it, at least one. */
+            to: string[];
+            /** @description The user name, if it asks for one. */
+            username?: string | null;
         };
         /**
          * @description Whether a machine is on when nobody uses it.
@@ -2066,6 +2304,11 @@ export interface components {
              */
             unreadable_count: number;
         };
+        /**
+         * @description How a connection to a mail server is secured.
+         * @enum {string}
+         */
+        SecurityWord: "tls" | "starttls" | "none";
         /** @description Up to when somebody looked. */
         SeenForm: {
             /**
@@ -2344,6 +2587,14 @@ export interface components {
              */
             succeeded: number;
         };
+        /** @description From where. */
+        TestChannelForm: {
+            /**
+             * Format: uuid
+             * @description The machine whose agent sends it.
+             */
+            host_id: string;
+        };
         /** @description Where to look, before anything is saved. */
         TestRepositoryForm: {
             /** @description The authority of the server's certificate, PEM. */
@@ -2395,6 +2646,9 @@ export interface components {
         } | {
             /** @enum {string} */
             topic: "announcements";
+        } | {
+            /** @enum {string} */
+            topic: "alarms";
         } | {
             /** @enum {string} */
             topic: "store";
@@ -2455,6 +2709,26 @@ export interface components {
             error: string;
             /** @description Its path on the machine. */
             path: string;
+        };
+        /** @description A changed channel. Absent leaves a field alone, `null` clears it, a value sets it. */
+        UpdateChannelForm: {
+            all_hosts?: boolean | null;
+            host_ids?: string[] | null;
+            host_tags?: string[] | null;
+            mail?: components["schemas"]["MailView"] | null;
+            name?: string | null;
+            /**
+             * Format: int64
+             * @description The revision that the change is based on: if the channel has another by now, nothing is changed.
+             */
+            revision?: number | null;
+            /** Format: password */
+            token?: string | null;
+            /**
+             * Format: password
+             * @description An address can be set, never cleared.
+             */
+            url?: string | null;
         };
         /**
          * @description A changed plan. Absent leaves a field alone, a value sets it; `null` clears the retention, which
@@ -2518,6 +2792,190 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    list_channels: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelView"][];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    create_channel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateChannelForm"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    update_channel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateChannelForm"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    delete_channel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Deleted */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    test_channel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TestChannelForm"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelTestView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    list_alarms: {
+        parameters: {
+            query?: {
+                /** @description Of this machine alone. */
+                host_id?: string;
+                /** @description How many at most, 50 when absent, 200 at most. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlarmView"][];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
     list_announcements: {
         parameters: {
             query?: never;
