@@ -11,7 +11,7 @@ use crate::{
     logging::{self, LogFormat},
     machine,
     paths::StateDir,
-    status,
+    points, status,
     tls::ManagerKey,
 };
 use anyhow::{Context, Result, bail};
@@ -22,7 +22,6 @@ use std::{
     io::{IsTerminal, Read, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::Arc,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -254,7 +253,7 @@ fn read_token(file: Option<&PathBuf>) -> Result<Secret<String>> {
 
 async fn serve(state: StateDir) -> Result<ExitCode> {
     let executable = std::env::current_exe().context("Failed to find the agent's executable")?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock = points::clock();
     let daemon = Daemon::start(Options { state, clock, executable }).await?;
     let stop = CancellationToken::new();
     let signal = stop.clone();

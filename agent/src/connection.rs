@@ -236,6 +236,12 @@ async fn speak(
 ) -> Option<Problem> {
     let mut ping = Instant::now() + PING;
     loop {
+        // What waits goes out together: much of the journal in few pieces.
+        if orders.is_empty()
+            && let Err(error) = sink.flush().await
+        {
+            return lost(broken(&error));
+        }
         let message = tokio::select! {
             order = orders.recv() => match order {
                 Some(Order::Send(text)) => Message::text(text),
@@ -256,7 +262,7 @@ async fn speak(
                 Message::Ping(Default::default())
             }
         };
-        if let Err(error) = sink.send(message).await {
+        if let Err(error) = sink.feed(message).await {
             return lost(broken(&error));
         }
     }

@@ -17,11 +17,13 @@
 //! Each run reaches `Finished` once, with one `job.finished` in the journal.
 
 mod agenda;
+mod alarms;
 mod commands;
 mod desired_state;
 mod disk;
 mod gates;
 mod link;
+mod message;
 mod numbers;
 mod order;
 mod presence;
@@ -34,9 +36,11 @@ mod timetable;
 mod trees;
 
 pub use agenda::{Agenda, Next};
+pub use alarms::{Attempt, Delivery, DeliveryKey, Parcel, PlanAlarm};
 pub use disk::{Disk, lighten};
 pub use gates::Gates;
 pub use link::redial_after;
+pub use message::{AlarmEvent, AlarmMessage};
 pub use order::{Order, Task};
 pub use presence::Awake;
 pub use recovery::Recovered;
@@ -49,6 +53,7 @@ use crate::{
     journal::{Journal, Record, Room},
     points::{self, Mistake},
 };
+use alarms::Alarms;
 use jiff::{Timestamp, tz::TimeZone};
 use link::Link;
 use numbers::Numbers;
@@ -189,6 +194,10 @@ pub struct Memory {
     pub awake: Option<Awake>,
     /// The time zone that the manager was told last.
     pub told_zone: Option<String>,
+    /// How each plan stands.
+    pub alarms: Vec<(PlanId, PlanAlarm)>,
+    /// The messages that are on their way.
+    pub deliveries: Vec<Delivery>,
 }
 
 /// The command numbers of one life of a manager, as stored.
@@ -236,6 +245,10 @@ pub enum Change {
     Awake(Awake),
     /// The time zone that the journal tells of now.
     ToldZone(Option<String>),
+    /// How a plan stands, or that it is gone.
+    PlanAlarm(PlanId, Option<PlanAlarm>),
+    /// A message on its way, as it is now, or that its way has ended.
+    Delivery(DeliveryKey, Option<Box<Delivery>>),
 }
 
 impl Change {
@@ -256,7 +269,9 @@ impl Change {
             | Self::View(..)
             | Self::Mark(..)
             | Self::Awake(_)
-            | Self::ToldZone(_) => false,
+            | Self::ToldZone(_)
+            | Self::PlanAlarm(..)
+            | Self::Delivery(..) => false,
         }
     }
 }
@@ -325,6 +340,10 @@ pub enum Effect {
     LookAtGates(Gates),
     /// List a folder of a snapshot, and call [`Brain::handle_listed`].
     List(Box<RepositoryConfig>, TreeWant),
+    /// Send a message, once, and call [`Brain::handle_delivered`].
+    Deliver(DeliveryKey, Box<Parcel>),
+    /// Send a message for trial, and call [`Brain::handle_tried`].
+    TryChannel(Box<Parcel>),
 }
 
 /// What happens in a run.
@@ -377,6 +396,7 @@ pub struct Brain {
     /// Whether somebody else may have changed the repositories since they were read.
     is_view_doubtful: bool,
     trees: Trees,
+    alarms: Alarms,
     desired: Option<Desired>,
     link: Link,
     epoch: u64,
@@ -412,6 +432,7 @@ impl Brain {
             unread: BTreeMap::new(),
             is_view_doubtful: false,
             trees: Trees::default(),
+            alarms: Alarms::new(memory.alarms, memory.deliveries),
             desired,
             link: Link::Down,
             epoch,
@@ -473,7 +494,8 @@ impl Brain {
         let progress = self.live.values().filter_map(|live| live.meter.due());
         let schedule = self.timetable.due().into_iter().chain(self.presence.due());
         let others = schedule.chain(self.recover_next).chain(self.due_reading());
-        progress.chain(self.link.due()).chain(others).min()
+        let alarms = self.alarms.due().filter(|_| !self.is_stopping);
+        progress.chain(self.link.due()).chain(others).chain(alarms).min()
     }
 
     /// Time has passed.
@@ -485,6 +507,8 @@ impl Brain {
         effects.extend(self.retry_recovery(now));
         effects.extend(self.read_again(now));
         effects.extend(self.look_if_due(now));
+        effects.extend(self.look_for_overdue(now));
+        effects.extend(self.deliver(now));
         effects
     }
 

@@ -7,6 +7,8 @@
 mod aside;
 mod disk;
 
+pub(crate) use disk::FULL;
+
 use crate::{
     connection::{self, Connection, random_bytes},
     core::{Agenda, Brain, Change, Effect, Memory, Next, Now, Redial, RunEvent, redial_after},
@@ -55,6 +57,9 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// The pause before a failed commit is tried again.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
+/// The pause before a status that could not be written is written again.
+const SHOW_PAUSE: Duration = Duration::from_secs(10);
+
 /// What `status` says while the journal is not written.
 const UNWRITTEN: &str = "The journal cannot be written";
 
@@ -92,6 +97,7 @@ pub struct Daemon {
     upkeep_at: Instant,
     locate_at: Instant,
     disk_at: Instant,
+    show_at: Instant,
     tools: Result<Tools, Problem>,
     live: Live,
     shown: Live,
@@ -166,6 +172,7 @@ impl Daemon {
             upkeep_at: started,
             locate_at: started + LOCATE_PAUSE,
             disk_at: started,
+            show_at: started,
             tools,
             shown: Live { link: Link::Held, ..Live::default() },
             live,
@@ -194,7 +201,8 @@ impl Daemon {
         loop {
             self.show();
             self.wake_lock.set(!self.runner.is_idle());
-            if deadline.is_some() && !is_farewell && self.runner.is_idle() {
+            let is_idle = self.runner.is_idle() && !self.brain.is_delivering();
+            if deadline.is_some() && !is_farewell && is_idle {
                 is_farewell = true;
                 deadline = Some(Instant::now() + FAREWELL);
             }
@@ -267,6 +275,12 @@ impl Daemon {
             Tick::Side(SideResult::Gates(closed)) => self.brain.handle_gates(closed, now),
             Tick::Side(SideResult::Recovered(run_id, found)) => {
                 self.brain.handle_recovered(run_id, found, now)
+            }
+            Tick::Side(SideResult::Delivered(key, attempt)) => {
+                self.brain.handle_delivered(key, attempt, now)
+            }
+            Tick::Side(SideResult::Tried(alarm, attempt)) => {
+                self.brain.handle_tried(alarm, attempt)
             }
             Tick::Commit => {
                 let head = self.commit().await?;
@@ -414,6 +428,8 @@ impl Daemon {
             Effect::Read(repository) => self.read(self.pass_through.resolve(*repository)),
             Effect::Probe(id, location) => self.probe(id, location),
             Effect::LookAtGates(asked) => self.look_at_gates(asked),
+            Effect::Deliver(key, parcel) => self.deliver(key, parcel),
+            Effect::TryChannel(parcel) => self.try_channel(parcel),
             Effect::List(repository, want) => {
                 self.list(self.pass_through.resolve(*repository), want);
             }
@@ -510,6 +526,13 @@ impl Daemon {
                 () = self.stop.cancelled() => {}
             }
         }
+        for change in &changes {
+            if let Change::Append(record, _) = change
+                && let Some(point) = Point::after_record(&record.kind)
+            {
+                points::reach(point);
+            }
+        }
         self.live.warnings.retain(|known| !known.starts_with(UNWRITTEN));
         match self.store.keep_within_bound().await {
             Ok(0) => {}
@@ -556,14 +579,18 @@ impl Daemon {
         self.brain.set_facts(machine::facts(host_id, version_of(&self.tools), has_battery));
     }
 
-    /// Writes the status file when it says something new.
+    /// Writes the status file when it says something new. One that cannot be written is tried again later:
+    /// on a disk that is full there is enough to do.
     fn show(&mut self) {
-        if self.live == self.shown {
+        if self.live == self.shown || Instant::now() < self.show_at {
             return;
         }
         match self.live.save(&self.state) {
             Ok(()) => self.shown = self.live.clone(),
-            Err(error) => tracing::warn!(error = format!("{error:#}"), "No status was written"),
+            Err(error) => {
+                self.show_at = Instant::now() + SHOW_PAUSE;
+                tracing::warn!(error = format!("{error:#}"), "No status was written");
+            }
         }
     }
 

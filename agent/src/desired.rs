@@ -4,8 +4,8 @@
 use crate::paths::{StateDir, keep_aside, replace_file};
 use anyhow::{Context, Result};
 use protocol::{
-    ConfigUpdate, Generation, JobKind, MAX_ADDRESSES, PlanId, RepositoryConfig, RepositoryId,
-    Schedule, ScheduleSet, is_address,
+    AlarmChannel, ConfigUpdate, Generation, JobKind, MAX_ADDRESSES, PlanId, RepositoryConfig,
+    RepositoryId, Schedule, ScheduleSet, is_address,
 };
 use serde::{Deserialize, Serialize};
 use std::{fs, io::ErrorKind, path::PathBuf};
@@ -26,6 +26,9 @@ pub struct Desired {
     /// Where the manager says that it can be dialled, best first.
     #[serde(default)]
     pub addresses: Vec<String>,
+    /// By which ways this machine tells people that a plan failed or is overdue.
+    #[serde(default)]
+    pub alarm_channels: Vec<AlarmChannel>,
 }
 
 impl Desired {
@@ -49,6 +52,7 @@ impl Desired {
                 .filter(|address| is_address(address))
                 .take(MAX_ADDRESSES)
                 .collect(),
+            alarm_channels: config.alarm_channels,
         })
     }
 
@@ -140,7 +144,7 @@ pub fn save(state: &StateDir, desired: &Desired) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{Incarnation, Secret};
+    use protocol::{AlarmTarget, ChannelId, Incarnation, Secret};
 
     fn desired() -> Desired {
         Desired {
@@ -158,6 +162,14 @@ mod tests {
             }],
             schedules: Vec::new(),
             addresses: Vec::new(),
+            alarm_channels: vec![AlarmChannel {
+                id: ChannelId::new(1, &[3; 10]),
+                name: "chat".to_owned(),
+                target: AlarmTarget::Webhook {
+                    url: Secret::new("https://example.org/canary".to_owned()),
+                    token: Some(Secret::new("canary".to_owned())),
+                },
+            }],
         }
     }
 

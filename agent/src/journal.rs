@@ -353,7 +353,8 @@ mod tests {
             at: Timestamp::UNIX_EPOCH,
         };
         assert_eq!(journal.take_room().map(|room| room.after), Some(3));
-        assert_eq!(journal.sending(vec![record.clone(), record.clone()]), [record.clone()]);
+        let sent = journal.sending(vec![record.clone(), record.clone()]);
+        assert_eq!(sent, std::slice::from_ref(&record));
         assert!(journal.acknowledge(5));
         // In another journal it takes as many numbers, and still counts.
         let mut other = Journal::new(&Journal::empty(id(2)));

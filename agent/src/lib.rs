@@ -10,6 +10,7 @@
 //!
 //! [`core`] decides and touches nothing; [`daemon`] carries out and decides nothing.
 
+pub mod alarms;
 pub mod announce;
 pub mod cli;
 pub mod connection;

@@ -1,19 +1,25 @@
-//! What a test may do to the process: end it at a named point, as a power cut would, let it speak as
-//! an agent of another age, and plant a mistake that it must then find. Without the feature
+//! What a test may do to the process: end it at a named point, as a power cut would, set its
+//! clock, let it speak as an agent of another age, and plant a mistake that it must then find. Without the feature
 //! `test-hooks` it can do none of this.
 
 // Whoever sets these variables of a released program could hold its clock or kill it.
 #[cfg(all(feature = "test-hooks", not(debug_assertions)))]
 compile_error!("the feature test-hooks is for tests alone");
 
-use protocol::{PROTOCOL_VERSION, ProtocolVersion};
-use std::cell::Cell;
+use jiff::SignedDuration;
+use protocol::{PROTOCOL_VERSION, ProtocolVersion, journal::kind};
+use schedule::{Clock, SystemClock, WrongClock};
+use std::{cell::Cell, sync::Arc};
 
 /// The variable that names the point.
 pub const VARIABLE: &str = "RESTIC_MANAGER_TEST_CRASH_AT";
 
 /// The variable that names the protocol version that the agent says it speaks.
 pub const PROTOCOL_VARIABLE: &str = "RESTIC_MANAGER_TEST_PROTOCOL";
+
+/// The variable that names a file with the seconds by which the clock is ahead. It is read each time
+/// somebody asks for the time, so a test can set the clock of a program that runs.
+pub const CLOCK_VARIABLE: &str = "RESTIC_MANAGER_TEST_CLOCK_AHEAD";
 
 /// A point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +28,16 @@ pub enum Point {
     AfterAccept,
     /// The beginning of a run is in the journal, restic does not run yet.
     AfterStartedJournalled,
+    /// The first lines of a run are in the journal, restic is at work.
+    AfterLinesJournalled,
     /// restic has ended, its outcome is not in the journal yet.
     AfterResticBeforeFinished,
+    /// An attempt to send an alarm is written down, nothing is sent yet.
+    BeforeAlarmSent,
+    /// An alarm was sent, what came of it is not written down yet.
+    AfterAlarmSent,
+    /// The outcome of a run is in the journal, nobody was told.
+    AfterFinishedJournalled,
 }
 
 impl Point {
@@ -33,8 +47,34 @@ impl Point {
         match self {
             Self::AfterAccept => "after-accept",
             Self::AfterStartedJournalled => "after-started-journalled",
+            Self::AfterLinesJournalled => "after-lines-journalled",
             Self::AfterResticBeforeFinished => "after-restic-before-finished",
+            Self::BeforeAlarmSent => "before-alarm-sent",
+            Self::AfterAlarmSent => "after-alarm-sent",
+            Self::AfterFinishedJournalled => "after-finished-journalled",
         }
+    }
+
+    /// The point that is reached when a record of this kind is on the disk.
+    #[must_use]
+    pub fn after_record(kind: &str) -> Option<Self> {
+        match kind {
+            kind::LOG_STREAM => Some(Self::AfterLinesJournalled),
+            kind::JOB_FINISHED => Some(Self::AfterFinishedJournalled),
+            _ => None,
+        }
+    }
+}
+
+/// The clock of a program: the computer's own, unless a test says by how much it is wrong.
+#[must_use]
+pub fn clock() -> Arc<dyn Clock> {
+    match std::env::var_os(CLOCK_VARIABLE).filter(|_| cfg!(feature = "test-hooks")) {
+        None => Arc::new(SystemClock),
+        Some(file) => Arc::new(WrongClock(move || {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            SignedDuration::from_secs(text.trim().parse().unwrap_or(0))
+        })),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use crate::{
     core::RunState,
-    daemon::addresses,
+    daemon::{FULL, addresses},
     desired::{self, Desired},
     identity::{Enrolment, Settings},
-    paths::{StateDir, replace_file},
+    paths::{StateDir, free, replace_file},
     runner::locate,
     store::Store,
 };
@@ -15,6 +15,9 @@ use outcome::words::{count, one_line};
 use protocol::{Generation, HostId, JobKind, JournalId, Problem, RunId};
 use serde::{Deserialize, Serialize};
 use std::{fmt, fs};
+
+/// With less than this the agent's own small files cannot be written.
+const LEAST_FREE: u64 = 64 * 1024;
 
 /// The states of the connection, for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +137,11 @@ pub async fn gather(state: &StateDir) -> Result<Status> {
     let mut connection = Live::load(state);
     if !is_running {
         connection.link = Link::Stopped;
+    }
+    // The running agent cannot write that down: the disk is full.
+    let is_full = free(state.path()).is_some_and(|free| free < LEAST_FREE);
+    if is_full && connection.warnings.iter().all(|warning| warning != FULL) {
+        connection.warnings.push(FULL.to_owned());
     }
     let settings = Settings::load(state)?;
     let (restic, restic_problem) = match locate(&settings).await {

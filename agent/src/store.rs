@@ -4,10 +4,12 @@
 //! on macOS, where a plain sync stops at the drive's cache), because what was committed is told to
 //! the manager as done.
 
+mod alarms;
 mod bound;
 mod damage;
 mod error;
 mod plans;
+mod transaction;
 
 pub use bound::BOUND;
 pub use damage::{Begin, Damage, Opened};
@@ -31,6 +33,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use std::path::Path;
+use transaction::within;
 
 /// How long acknowledged records and ended runs stay, so that a rebuilt manager gets them back.
 pub const HISTORY: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -62,6 +65,8 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .pragma("fullfsync", "ON")
+            // 512 KiB: the less waits beside the database, the less it has to grow by when the disk is full.
+            .pragma("wal_autocheckpoint", "128")
             .busy_timeout(std::time::Duration::from_secs(5));
         let mut connection = SqliteConnection::connect_with(&options).await?;
         sqlx::migrate!("../migrations/agent").run(&mut connection).await?;
@@ -114,6 +119,8 @@ impl Store {
             marks: self.marks().await?,
             awake: self.awake().await?,
             told_zone: self.told_zone().await?,
+            alarms: self.alarms().await?,
+            deliveries: self.deliveries().await?,
         })
     }
 
@@ -218,11 +225,13 @@ impl Store {
     /// # Errors
     /// When SQLite says so; then none of them is written.
     pub async fn commit(&mut self, changes: &[Change]) -> Result<()> {
-        let mut transaction = self.connection.begin().await?;
-        for change in changes {
-            apply(&mut transaction, change).await?;
-        }
-        transaction.commit().await?;
+        within(&mut self.connection, async |connection| {
+            for change in changes {
+                apply(connection, change).await?;
+            }
+            Ok(())
+        })
+        .await?;
         self.bound.note(changes);
         Ok(())
     }
@@ -299,20 +308,22 @@ impl Store {
         }
         let state = journal.state();
         let (id, base) = (state.id.to_string(), state.base_hash.as_bytes().to_vec());
-        let mut transaction = self.connection.begin().await?;
-        sqlx::query!("DELETE FROM record").execute(&mut *transaction).await?;
-        sqlx::query!(
+        within(&mut self.connection, async |connection| {
+            sqlx::query!("DELETE FROM record").execute(&mut *connection).await?;
+            sqlx::query!(
             "UPDATE agent_state SET journal_id = ?, base_hash = ?, first_seq = 1, acked_seq = 0 \
              WHERE id = 1",
             id,
             base
         )
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await?;
-        for record in &records {
-            insert_record(&mut transaction, record).await?;
-        }
-        transaction.commit().await?;
+            for record in &records {
+                insert_record(connection, record).await?;
+            }
+            Ok(())
+        })
+        .await?;
         Ok(state)
     }
 
@@ -330,36 +341,38 @@ impl Store {
                 .fetch_one(&mut self.connection)
                 .await?;
         let last = first_young.map_or(acked, |seq| seq - 1).min(acked);
-        let mut transaction = self.connection.begin().await?;
-        // One that stands for many goes with the last of them.
-        let newest = sqlx::query!(
-            "SELECT seq, hash FROM record WHERE seq <= ? ORDER BY seq DESC LIMIT 1",
-            last
-        )
-        .fetch_optional(&mut *transaction)
-        .await?;
-        if let Some(newest) = newest {
-            let (last, hash) = (newest.seq, newest.hash);
-            sqlx::query!("DELETE FROM record WHERE seq <= ?", last)
-                .execute(&mut *transaction)
-                .await?;
-            let first = last + 1;
-            sqlx::query!(
-                "UPDATE agent_state SET first_seq = ?, base_hash = ? WHERE id = 1",
-                first,
-                hash
+        let gone = within(&mut self.connection, async |connection| {
+            // One that stands for many goes with the last of them.
+            let newest = sqlx::query!(
+                "SELECT seq, hash FROM record WHERE seq <= ? ORDER BY seq DESC LIMIT 1",
+                last
             )
-            .execute(&mut *transaction)
+            .fetch_optional(&mut *connection)
             .await?;
-        }
-        let gone = sqlx::query_scalar!(
-            "DELETE FROM run WHERE finished_ms < ? \
+            if let Some(newest) = newest {
+                let (last, hash) = (newest.seq, newest.hash);
+                sqlx::query!("DELETE FROM record WHERE seq <= ?", last)
+                    .execute(&mut *connection)
+                    .await?;
+                let first = last + 1;
+                sqlx::query!(
+                    "UPDATE agent_state SET first_seq = ?, base_hash = ? WHERE id = 1",
+                    first,
+                    hash
+                )
+                .execute(&mut *connection)
+                .await?;
+            }
+            let gone = sqlx::query_scalar!(
+                "DELETE FROM run WHERE finished_ms < ? \
              AND id NOT IN (SELECT run_id FROM record WHERE run_id IS NOT NULL) RETURNING id",
-            since
-        )
-        .fetch_all(&mut *transaction)
+                since
+            )
+            .fetch_all(&mut *connection)
+            .await?;
+            Ok(gone)
+        })
         .await?;
-        transaction.commit().await?;
         let gone: Result<Vec<RunId>> = gone.iter().map(|id| parse("run", "id", id, id)).collect();
         Ok((self.journal().await?, gone?))
     }
@@ -413,6 +426,12 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<()>
         Change::Mark(plan, mark) => plans::put_mark(connection, *plan, mark.as_ref()).await,
         Change::Awake(awake) => plans::put_awake(connection, *awake).await,
         Change::ToldZone(zone) => plans::put_told_zone(connection, zone.as_deref()).await,
+        Change::PlanAlarm(plan, alarm) => {
+            alarms::put_alarm(connection, *plan, alarm.as_ref()).await
+        }
+        Change::Delivery(key, delivery) => {
+            alarms::put_delivery(connection, *key, delivery.as_deref()).await
+        }
     }
 }
 

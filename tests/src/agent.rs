@@ -35,13 +35,21 @@ pub struct Agent {
     process: Option<Process>,
     /// Extra environment of the process, such as the hooks that crash it at a named point.
     pub environment: Vec<(String, String)>,
+    /// What its programs are started by, such as one that enters a namespace.
+    pub through: Vec<OsString>,
 }
 
 impl Agent {
     /// An agent below `root`, not yet enrolled, that runs this restic.
     #[must_use]
     pub fn new(root: &Path, restic: PathBuf) -> Self {
-        Self { root: root.to_owned(), restic, process: None, environment: Vec::new() }
+        Self {
+            root: root.to_owned(),
+            restic,
+            process: None,
+            environment: Vec::new(),
+            through: Vec::new(),
+        }
     }
 
     /// Its state folder.
@@ -73,7 +81,7 @@ impl Agent {
         more: &[&str],
     ) -> Result<(ExitStatus, String)> {
         std::fs::create_dir_all(&self.root)?;
-        let mut command = Command::new(built("restic-manager-agent")?);
+        let mut command = self.command(Vec::new())?;
         command.arg("enroll").arg("--state-dir").arg(self.state());
         command.args(["--address", &ready.agent, "--manager-key", &ready.manager_key]).args(more);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -125,7 +133,6 @@ impl Agent {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&mut self, rights: Rights) -> Result<()> {
-        let program = built("restic-manager-agent")?;
         let mut line: Vec<OsString> = Vec::new();
         if rights == Rights::NoOverride && is_root() {
             let drop = "-dac_override,-dac_read_search";
@@ -133,13 +140,22 @@ impl Agent {
                 ["setpriv", "--inh-caps", drop, "--bounding-set", drop].map(OsString::from),
             );
         }
-        line.push(program.into_os_string());
-        let mut command = Command::new(&line[0]);
-        command.args(&line[1..]).arg("run").arg("--state-dir").arg(self.state());
+        let mut command = self.command(line)?;
+        command.arg("run").arg("--state-dir").arg(self.state());
         command.env("RESTIC_MANAGER_RESTIC", &self.restic);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::spawn("agent", command, &self.root, "")?);
         Ok(())
+    }
+
+    /// The beginning of a command line that ends with the agent's own words.
+    fn command(&self, more: Vec<OsString>) -> Result<Command> {
+        let program = built("restic-manager-agent")?.into_os_string();
+        let line: Vec<OsString> =
+            self.through.iter().cloned().chain(more).chain([program]).collect();
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]);
+        Ok(command)
     }
 
     /// Sets a field of its settings, for its next start.

@@ -3,7 +3,8 @@
 
 use crate::canary::Answer;
 use anyhow::{Context as _, Result, bail, ensure};
-use futures_util::StreamExt as _;
+use axum::body::Bytes;
+use futures_util::{StreamExt as _, stream::BoxStream};
 use reqwest::{
     Method, StatusCode,
     header::{self, HeaderMap},
@@ -187,47 +188,74 @@ impl Api {
         path: &str,
         mut on_event: impl FnMut(&str, &Value) -> Flow,
     ) -> Result<()> {
+        let mut events = self.open(path).await?;
+        while let Some((event, value)) = events.next().await? {
+            if on_event(&event, &value) == Flow::Stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a stream of events, of which nothing is read before somebody asks.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn open(&self, path: &str) -> Result<Events> {
         let answer = self
             .request(Method::GET, path)
             .header(header::ACCEPT, "text/event-stream")
             .send()
             .await?;
         ensure!(answer.status().is_success(), "{path} was refused with {}", answer.status());
+        let (seen, path, headers) = (self.seen.clone(), path.to_owned(), answer.headers().clone());
         // In one piece, since a secret may lie across two chunks.
-        let mut whole =
-            Noted { api: self, path, headers: answer.headers().clone(), body: Vec::new() };
-        let mut body = answer.bytes_stream();
-        let mut buffer = Vec::new();
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk.with_context(|| format!("the stream {path} broke"))?;
-            whole.body.extend_from_slice(&chunk);
-            buffer.extend_from_slice(&chunk);
-            while let Some(end) = buffer.windows(2).position(|pair| pair == b"\n\n") {
-                let block: Vec<u8> = buffer.drain(..end + 2).collect();
+        let whole = Noted { seen, path, headers, body: Vec::new() };
+        Ok(Events { whole, body: answer.bytes_stream().boxed(), buffer: Vec::new() })
+    }
+}
+
+/// A stream of events that is being read.
+pub struct Events {
+    whole: Noted,
+    body: BoxStream<'static, reqwest::Result<Bytes>>,
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    /// The next event and its data; none at the end.
+    ///
+    /// # Errors
+    /// When the stream breaks.
+    pub async fn next(&mut self) -> Result<Option<(String, Value)>> {
+        loop {
+            while let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
+                let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
                 let (event, data) = parse_event(&String::from_utf8_lossy(&block));
                 if !data.is_empty() {
                     let value = serde_json::from_str(&data).unwrap_or(Value::String(data));
-                    if on_event(&event, &value) == Flow::Stop {
-                        return Ok(());
-                    }
+                    return Ok(Some((event, value)));
                 }
             }
+            let Some(chunk) = self.body.next().await else { return Ok(None) };
+            let chunk = chunk.with_context(|| format!("the stream {} broke", self.whole.path))?;
+            self.whole.body.extend_from_slice(&chunk);
+            self.buffer.extend_from_slice(&chunk);
         }
-        Ok(())
     }
 }
 
 /// A stream that is being read. However the reading ends, what was read is noted.
-struct Noted<'a> {
-    api: &'a Api,
-    path: &'a str,
+struct Noted {
+    seen: Seen,
+    path: String,
     headers: HeaderMap,
     body: Vec<u8>,
 }
 
-impl Drop for Noted<'_> {
+impl Drop for Noted {
     fn drop(&mut self) {
-        self.api.seen.add(&format!("GET {}", self.path), &self.headers, &self.body);
+        self.seen.add(&format!("GET {}", self.path), &self.headers, &self.body);
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use std::{
+    ffi::OsString,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -201,9 +203,23 @@ impl Fleet<StoreFolder> {
     /// # Errors
     /// When a part of it does not start.
     pub async fn in_store(root: &Path, tools: &Tools, source: &Path) -> Result<Self> {
+        Self::in_store_at(root, tools, source, Ipv4Addr::LOCALHOST, Vec::new()).await
+    }
+
+    /// The same where the agent is started `through` something, and dials its manager at this address.
+    ///
+    /// # Errors
+    /// When a part of it does not start.
+    pub async fn in_store_at(
+        root: &Path,
+        tools: &Tools,
+        source: &Path,
+        listens: Ipv4Addr,
+        through: Vec<OsString>,
+    ) -> Result<Self> {
         // What deletes in the store is done by the manager.
-        let restic = (restic::VARIABLE.to_owned(), tools.restic()?.display().to_string());
-        let manager = Manager::create_with(&root.join("manager"), vec![restic]).await?;
+        let restic = vec![(restic::VARIABLE.to_owned(), tools.restic()?.display().to_string())];
+        let manager = Manager::create_at(&root.join("manager"), restic, listens).await?;
         let api = manager.api().await?;
         let folder = root.join("store");
         api.put("/api/store", &json!({ "folder": folder })).await?;
@@ -213,6 +229,7 @@ impl Fleet<StoreFolder> {
         let plan = text(&api.post("/api/plans", &form).await?, "id")?;
         let token = enrolment_token(&api, MACHINE, Some(&plan)).await?;
         let mut agent = Agent::new(&root.join("agent"), tools.restic()?);
+        agent.through = through;
         agent.enrol(manager.ready(), &token)?;
         agent.start(Rights::Full)?;
         let stored = api.get("/api/store").await?["repositories"][0].clone();

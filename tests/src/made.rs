@@ -23,7 +23,7 @@ use protocol::{
 use server::{
     db::{
         Db, Tx, audit,
-        hosts::{self, HostState, NewHost},
+        hosts::{self, Heard, HostState, NewHost},
         notices::{self, NewNotice},
         slots,
     },
@@ -126,7 +126,9 @@ async fn enrol(
 async fn finish(tx: &mut Tx, made: &Made, now: Timestamp, dice: &mut Dice) -> Result<()> {
     let Made { machine, host, .. } = made;
     let seen = now - machine.fate.silence(dice);
-    hosts::note_hello(tx, *host, &hello(machine, now), false, seen.max(made.enrolled_at)).await?;
+    let hello = hello(machine, now);
+    let heard = Heard { host: *host, hello, has_told_all: false, tickets: None };
+    hosts::note_hellos(tx, &[heard], seen.max(made.enrolled_at)).await?;
     desired::restate(tx, &[*host], made.enrolled_at).await?;
     let stored = hosts::find(&mut **tx, *host).await?.context("the host was just entered")?;
     if let (true, Some(digest)) = (machine.fate.knows_plans(), stored.desired_digest) {

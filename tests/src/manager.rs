@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::{
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -24,6 +25,8 @@ pub struct Manager {
     process: Option<Process>,
     ready: Ready,
     ui_port: Port,
+    /// Where it listens for agents.
+    listens: Ipv4Addr,
     agent_port: Port,
     /// What stands between the agents and this manager.
     pub network: Proxy,
@@ -38,7 +41,7 @@ pub struct Manager {
 pub struct Ready {
     /// Where its interface listens.
     pub ui: String,
-    /// Where agents dial, `host:port`; the proxy of [`Manager::network`].
+    /// Where agents dial, `host:port`; the proxy of [`Manager::network`], if that is between.
     pub agent: String,
     /// Its root public key as agents pin it.
     pub manager_key: String,
@@ -62,6 +65,19 @@ impl Manager {
     /// # Errors
     /// When it cannot be started.
     pub async fn create_with(root: &Path, environment: Vec<(String, String)>) -> Result<Self> {
+        Self::create_at(root, environment, Ipv4Addr::LOCALHOST).await
+    }
+
+    /// The same where agents dial it at this address, with nothing between unless it is this machine's
+    /// own.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn create_at(
+        root: &Path,
+        environment: Vec<(String, String)>,
+        listens: Ipv4Addr,
+    ) -> Result<Self> {
         fs::create_dir_all(root)?;
         let password = planted_secret("admin password");
         let mut command = Command::new(built("restic-manager-headless")?);
@@ -78,6 +94,7 @@ impl Manager {
             process: None,
             ready: Ready::default(),
             ui_port: Port::reserve()?,
+            listens,
             agent_port,
             network,
             environment,
@@ -93,8 +110,9 @@ impl Manager {
     /// When it cannot be started.
     pub async fn start(&mut self) -> Result<()> {
         let ui = format!("127.0.0.1:{}", self.ui_port.number());
-        let agent = format!("127.0.0.1:{}", self.agent_port.number());
-        let dialled = self.network.address().to_string();
+        let agent = format!("{}:{}", self.listens, self.agent_port.number());
+        let is_between = self.listens.is_loopback();
+        let dialled = if is_between { self.network.address().to_string() } else { agent.clone() };
         let mut command = Command::new(built("restic-manager-headless")?);
         command.arg("serve").arg("--data-dir").arg(self.data());
         command.args(["--ui-listen", &ui, "--agent-listen", &agent, "--agent-address", &dialled]);

@@ -347,6 +347,7 @@ impl OnStage {
             | ToAgent::ConfigUpdate(_)
             | ToAgent::JournalAck(_)
             | ToAgent::SnapshotsWant(_)
+            | ToAgent::AlarmTest(_)
             | ToAgent::TreeWant(_)
             | ToAgent::AgentUpdateAvailable(_)
             | ToAgent::Unknown(_) => Ok(()),

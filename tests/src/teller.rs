@@ -129,8 +129,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// Tells all records that the manager does not have yet, each in a message of its own as the agent
-    /// does, and waits until all are acknowledged.
+    /// Tells all records that the manager does not have yet, each in a message of its own and several of
+    /// them in one write as the agent does, and waits until all are acknowledged.
     ///
     /// # Errors
     /// When the connection ends before.
@@ -139,9 +139,9 @@ impl Link {
         let head = teller.head();
         let told = async {
             for record in &teller.records[from..] {
-                self.sink.send(Message::Text(record.clone())).await?;
+                self.sink.feed(Message::Text(record.clone())).await?;
             }
-            anyhow::Ok(())
+            anyhow::Ok(self.sink.flush().await?)
         };
         let acknowledged = async {
             let mut acked = teller.acked;

@@ -11,6 +11,7 @@ use testkit::{
     process::Orphan,
     proxy::Mode,
     rest_server::Deletes,
+    told,
     tools::Tools,
     tree, wait_for,
 };
@@ -202,6 +203,28 @@ async fn an_agent_that_dies_before_restic_runs_says_interrupted() {
     assert_eq!(shown["status"], "interrupted", "{shown:#}");
     assert_eq!(shown["code"], "interrupted");
     assert!(shown["error"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_dies_after_its_first_lines_writes_none_of_them_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fleet = fleet(dir.path()).await;
+    let shown = crash_agent_at(&mut fleet, "after-lines-journalled").await;
+    let run = shown["id"].as_str().unwrap();
+    let written = told::written(&fleet.agent).await.unwrap();
+    told::agree(&fleet.api, run, &written).await.unwrap();
+    nothing_stands_in_the_way(&fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_dies_with_an_outcome_that_nobody_heard_tells_it_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fleet = fleet(dir.path()).await;
+    let shown = crash_agent_at(&mut fleet, "after-finished-journalled").await;
+    assert_eq!(shown["status"], "succeeded", "{shown:#}");
+    let written = told::written(&fleet.agent).await.unwrap();
+    told::agree(&fleet.api, shown["id"].as_str().unwrap(), &written).await.unwrap();
+    fleet.lists(shown["snapshot_id"].as_str().unwrap()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ use std::{path::Path, process::Command};
 use testkit::{
     agent::{Agent, Rights},
     api::Api,
+    clock::Ahead,
     fleet::{Fleet, enrolment_token},
     manager::{Manager, Ready},
     rest_server::Deletes,
@@ -111,8 +112,10 @@ async fn a_withdrawn_token_is_worth_nothing() {
 async fn a_token_whose_hour_is_over_is_refused_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     // Minted an hour and a second ago, by the manager's clock.
-    let late = ("RESTIC_MANAGER_TEST_CLOCK_LATE_SECONDS".to_owned(), "3601".to_owned());
-    let mut manager = Manager::create_with(&dir.path().join("manager"), vec![late]).await.unwrap();
+    let clock = Ahead::new(&dir.path().join("clock")).unwrap();
+    clock.set(-3601).unwrap();
+    let late = vec![clock.environment()];
+    let mut manager = Manager::create_with(&dir.path().join("manager"), late).await.unwrap();
     let api = manager.api().await.unwrap();
     let token = enrolment_token(&api, "x", None).await.unwrap();
     manager.stop().await.unwrap();

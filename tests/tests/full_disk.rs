@@ -71,10 +71,10 @@ async fn on_a_full_disk(work: &Path) {
     let log = log(&fleet, &run).await;
     let last = log.last().unwrap();
     assert_eq!(ended["log_lines"], last.0, "{last:?}");
-    let left_out: usize = log.iter().filter_map(|(_, text)| left_out(text)).sum();
-    assert!(left_out > 0, "nothing was left out: {} lines", log.len());
+    let missing: usize = log.iter().filter_map(|(_, text)| left_out(text)).sum();
+    assert!(missing > 0, "nothing was left out: {} lines", log.len());
     let chatter = log.iter().filter(|(_, text)| text.contains("chatter chatter")).count();
-    assert!(chatter < LINES && chatter + left_out >= LINES, "{chatter} and {left_out}");
+    assert!(chatter < LINES && chatter + missing >= LINES, "{chatter} and {missing}");
     let status = fleet.agent.status_in_words().unwrap();
     assert!(status.contains("The disk of the state folder is full"), "{status}");
 
@@ -91,14 +91,18 @@ async fn on_a_full_disk(work: &Path) {
         Ok((ended["code"] == "disk_full" && is_told).then_some(()))
     })
     .await
+    .inspect_err(|_| println!("{}", fleet.agent.printed().unwrap()))
     .unwrap();
 
     drop(greed);
     fs::remove_file(state.join("filler")).unwrap();
-    wait_for("the disk to have room again", async || {
-        Ok((!fleet.agent.status_in_words()?.contains("is full")).then_some(()))
+    wait_for("the agent to take what it keeps for outcomes", async || {
+        let is_taken = state.join("reserve").exists();
+        let is_told = !fleet.agent.status_in_words()?.contains("is full");
+        Ok((is_taken && is_told).then_some(()))
     })
     .await
+    .inspect_err(|_| println!("{}", fleet.agent.printed().unwrap()))
     .unwrap();
     let last = fleet.ask(&fleet.backup()).await.unwrap();
     fleet.reaches(&last, &["succeeded"]).await.unwrap();

@@ -78,5 +78,7 @@ fn sorted(mut memory: Memory) -> Memory {
     memory.runs.sort_by_key(|run| run.id);
     memory.views.sort_by_key(|(id, _)| *id);
     memory.marks.sort_by_key(|(plan, _)| *plan);
+    memory.alarms.sort_by_key(|(plan, _)| *plan);
+    memory.deliveries.sort_by_key(agent::core::Delivery::key);
     memory
 }

@@ -670,6 +670,7 @@ const ELSEWHERE: Record<string, string[]> = {
     'vault_key_wrong',
   ],
   'the pages come from the same place': ['foreign_origin'],
+  'alarms.spec.ts meets them': ['channel_refused', 'channel_unreachable'],
   'takes minutes, or a fault of the manager': ['no_answer', 'internal'],
 };
 

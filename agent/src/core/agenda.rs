@@ -56,7 +56,9 @@ impl Agenda {
             | Change::View(..)
             | Change::Mark(..)
             | Change::Awake(_)
-            | Change::ToldZone(_) => None,
+            | Change::ToldZone(_)
+            | Change::PlanAlarm(..)
+            | Change::Delivery(..) => None,
         });
         (changes, head)
     }

@@ -92,7 +92,9 @@ pub fn lighten(changes: Vec<Change>) -> Vec<Change> {
             | Change::Ticket(_)
             | Change::Mark(..)
             | Change::Awake(_)
-            | Change::ToldZone(_) => {
+            | Change::ToldZone(_)
+            | Change::PlanAlarm(..)
+            | Change::Delivery(..) => {
                 open = None;
                 light.push(change);
             }
@@ -129,12 +131,9 @@ mod tests {
         let light = lighten(changes);
         let told: Vec<_> = light
             .iter()
-            .filter_map(|change| match change {
-                Change::Append(record, line) => Some((record, line)),
-                _ => None,
-            })
-            .map(|(record, line)| {
-                (record.seq, record.elided().map(|it| (it.first_seq, it.lines())), *line)
+            .filter_map(|change| {
+                let Change::Append(record, line) = change else { return None };
+                Some((record.seq, record.elided().map(|it| (it.first_seq, it.lines())), *line))
             })
             .collect();
         assert_eq!(

@@ -24,7 +24,7 @@ use std::{
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// What this agent can do beyond its protocol version.
-const CAPABILITIES: [&str; 3] = ["restore", "stats", "hooks"];
+const CAPABILITIES: [&str; 4] = ["restore", "stats", "hooks", protocol::ALARMS];
 
 /// The state of the connection.
 #[derive(Debug)]
@@ -142,6 +142,7 @@ impl Brain {
             ToAgent::ConfigUpdate(config) => self.config_update(*config),
             ToAgent::ScheduleSet(set) => self.schedule_set(set),
             ToAgent::TreeWant(want) => self.tree_wanted(want),
+            ToAgent::AlarmTest(test) => self.alarm_test(*test, now),
             ToAgent::SnapshotsWant(want) => self.snapshots_wanted(want.repository_id),
             ToAgent::JournalAck(_) | ToAgent::AgentUpdateAvailable(_) | ToAgent::Unknown(_) => {
                 Vec::new()

@@ -30,6 +30,7 @@ impl Brain {
     pub fn handle_start(&mut self, now: Now) -> Vec<Effect> {
         self.recover_until = now.mono + PATIENCE;
         let mut effects = self.wake_up(now);
+        effects.extend(self.end_what_was_going(now));
         effects.extend(self.tell_zone(now));
         // A run of the schedule is still due, and waits for its gates and its repository once more.
         let (commands, due): (Vec<RunId>, Vec<RunId>) = self

@@ -214,6 +214,8 @@ impl Brain {
         };
         let is_recovering = self.live.remove(&run_id).is_some_and(|live| live.is_recovering);
         let retry = self.plan_retry(&run, &outcome, now);
+        let (before, status) = (run.clone(), outcome.status);
+        let code = outcome.problem.as_ref().map(|problem| problem.code);
         let finished = fit(JobFinished {
             job_id: run_id,
             status: outcome.status,
@@ -221,7 +223,7 @@ impl Brain {
             finished_at: now.wall,
             stats: outcome.stats,
             error: outcome.problem.as_ref().map(|problem| cut_text(&problem.message, 8 * 1024)),
-            code: outcome.problem.as_ref().map(|problem| problem.code),
+            code,
             guidance: outcome.problem.and_then(|problem| problem.guidance),
             snapshot_id: outcome.snapshot_id,
             unreadable: outcome.unreadable,
@@ -235,7 +237,8 @@ impl Brain {
         ];
         let is_elided = points::is_planted(Mistake::ElideOutcome) && is_recovering;
         let ended = ended.into_iter().take(if is_elided { 1 } else { 2 });
-        left_out.into_iter().chain(retry).chain(ended).collect()
+        let alarms = self.note_outcome(&before, status, code, now);
+        left_out.into_iter().chain(retry).chain(ended).chain(alarms).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The brain's rules without clock, disk or network: whatever happens in whatever order, each run
 //! begins at most once and ends exactly once.
 
+mod alarms;
 mod disk;
 mod hooks;
 mod presence;
@@ -57,6 +58,7 @@ fn desired() -> Desired {
         digest: None,
         version: 1,
         addresses: Vec::new(),
+        alarm_channels: Vec::new(),
         repositories: vec![RepositoryConfig {
             id: repository_id,
             name: "store".to_owned(),
@@ -106,6 +108,9 @@ struct World {
     /// The order that was given last.
     order: Option<Order>,
     recovering: Vec<RunId>,
+    /// The messages that were begun to be sent, in order, and those for trial.
+    parcels: Vec<(DeliveryKey, Parcel)>,
+    tried: Vec<Parcel>,
     started: BTreeMap<RunId, u32>,
     is_connected: bool,
 }
@@ -122,6 +127,8 @@ impl World {
             marks: Vec::new(),
             awake: None,
             told_zone: None,
+            alarms: Vec::new(),
+            deliveries: Vec::new(),
         };
         Self {
             brain: Brain::new(facts(), disk.clone(), Some(desired()), 0),
@@ -137,6 +144,8 @@ impl World {
             running: Vec::new(),
             order: None,
             recovering: Vec::new(),
+            parcels: Vec::new(),
+            tried: Vec::new(),
             started: BTreeMap::new(),
             is_connected: false,
         }
@@ -189,6 +198,8 @@ impl World {
                 };
                 return self.brain.handle_gates(closed, self.now);
             }
+            Effect::Deliver(key, parcel) => self.parcels.push((key, *parcel)),
+            Effect::TryChannel(parcel) => self.tried.push(*parcel),
             Effect::Renew { .. } => panic!("nothing here forks"),
             Effect::Disconnect { .. } | Effect::Read(_) | Effect::List(..) => {}
         }
@@ -229,6 +240,14 @@ impl World {
             }
             Change::Awake(awake) => self.disk.awake = Some(awake),
             Change::ToldZone(zone) => self.disk.told_zone = zone,
+            Change::PlanAlarm(plan, alarm) => {
+                self.disk.alarms.retain(|(of, _)| *of != plan);
+                self.disk.alarms.extend(alarm.map(|alarm| (plan, alarm)));
+            }
+            Change::Delivery(key, delivery) => {
+                self.disk.deliveries.retain(|of| of.key() != key);
+                self.disk.deliveries.extend(delivery.map(|delivery| *delivery));
+            }
             Change::Epoch(_) | Change::Ticket(_) | Change::View(..) => {}
         }
         Vec::new()

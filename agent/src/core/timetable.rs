@@ -86,6 +86,11 @@ impl Timetable {
         waits.map(|(plan, _)| *plan).collect()
     }
 
+    /// When a plan runs, if it runs by the clock.
+    pub(super) fn rhythm(&self, plan: PlanId) -> Option<&Rhythm> {
+        self.rhythms.get(&plan)
+    }
+
     /// Where a plan stands, if it runs by the clock.
     pub(super) fn mark(&self, plan: PlanId) -> Option<&Mark> {
         self.marks.get(&plan)
@@ -119,15 +124,18 @@ impl Brain {
             self.timetable.marks.remove(&id);
             effects.push(Effect::Store(Change::Mark(id, None)));
         }
+        let mut renewed = BTreeSet::new();
         self.timetable.rhythms.clear();
         for (id, (cron, rhythm)) in timed {
             if self.timetable.marks.get(&id).is_none_or(|mark| mark.cron != cron) {
                 let mark = Mark { cron, served: now.wall, deferred: None, retry: None };
                 effects.push(self.mark(id, mark));
+                renewed.insert(id);
             }
             self.timetable.rhythms.insert(id, rhythm);
         }
         self.timetable.zone = Some(zone);
+        effects.extend(self.read_alarms(&renewed, now));
         effects.extend(self.look(now));
         effects
     }
@@ -254,7 +262,7 @@ impl Brain {
         ahead.into_iter().map(|(id, mark)| self.mark(id, mark)).collect()
     }
 
-    fn is_going(&self, plan: PlanId) -> bool {
+    pub(super) fn is_going(&self, plan: PlanId) -> bool {
         self.runs.values().any(|run| {
             matches!(run.state, RunState::Queued | RunState::Running)
                 && run.spec.kind() == JobKind::Backup

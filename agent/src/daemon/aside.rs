@@ -2,12 +2,15 @@
 
 use super::Daemon;
 use crate::{
-    core::{Gates, Process, Reading, Recovered},
-    gates, reach,
+    alarms::{self, Roots},
+    core::{Attempt, DeliveryKey, Gates, Parcel, Process, Reading, Recovered},
+    gates,
+    points::{self, Point},
+    reach,
     runner::reading,
 };
 use jiff::Timestamp;
-use protocol::{Problem, RepositoryConfig, RepositoryId, RunId, TreeEntry, TreeWant};
+use protocol::{AlarmId, Problem, RepositoryConfig, RepositoryId, RunId, TreeEntry, TreeWant};
 
 /// What came of work beside the runs.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub(super) enum SideResult {
     Listed(TreeWant, Result<Vec<TreeEntry>, Problem>),
     Probed(RepositoryId, bool),
     Gates(Gates),
+    Delivered(DeliveryKey, Attempt),
+    Tried(AlarmId, Attempt),
 }
 
 impl Daemon {
@@ -52,6 +57,22 @@ impl Daemon {
 
     pub(super) fn look_at_gates(&mut self, asked: Gates) {
         self.side_tasks.spawn(async move { SideResult::Gates(gates::closed(asked).await) });
+    }
+
+    pub(super) fn deliver(&mut self, key: DeliveryKey, parcel: Box<Parcel>) {
+        points::reach(Point::BeforeAlarmSent);
+        self.side_tasks.spawn(async move {
+            let attempt = alarms::deliver(&parcel, &Roots::System).await;
+            points::reach(Point::AfterAlarmSent);
+            SideResult::Delivered(key, attempt)
+        });
+    }
+
+    pub(super) fn try_channel(&mut self, parcel: Box<Parcel>) {
+        self.side_tasks.spawn(async move {
+            let attempt = alarms::deliver(&parcel, &Roots::System).await;
+            SideResult::Tried(parcel.message.id, attempt)
+        });
     }
 
     pub(super) fn read(&mut self, repository: RepositoryConfig) {

@@ -19,7 +19,8 @@ const LEAST_FREE: u64 = 4 * 1024 * 1024;
 /// What must be free for the disk to have room again: the reserve, and as much once more.
 const FREE_AGAIN: u64 = 2 * RESERVE_BYTES;
 
-const FULL: &str = "The disk of the state folder is full. Backups go on, but lines of logs are left out. Free some space on it.";
+/// What `status` says while it is full.
+pub(crate) const FULL: &str = "The disk of the state folder is full. Backups go on, but lines of logs are left out. Free some space on it.";
 
 impl Daemon {
     /// Looks at the disk, now and then: whether runs may begin, and whether logs are complete again.
@@ -27,29 +28,29 @@ impl Daemon {
         if Instant::now() < self.disk_at {
             return Ok(());
         }
-        let free = free(&self.state.temporary()).or_else(|| free(self.state.path()));
-        let disk = self.brain.disk();
-        let has_room_again =
-            disk.is_full && free.is_none_or(|free| free >= FREE_AGAIN) && self.keep_reserve().await;
+        let has_room = || free(self.state.path()).is_none_or(|free| free >= FREE_AGAIN);
+        let has_room_again = self.brain.disk().is_full && has_room() && self.keep_reserve().await;
         let is_full = self.brain.disk().is_full && !has_room_again;
         if has_room_again {
             tracing::info!("The disk has room again");
             self.live.warnings.retain(|warning| warning != FULL);
         }
         self.disk_at = Instant::now() + if is_full { LOOK_WHILE_FULL } else { LOOK };
-        let refusal = self.refusal(free, is_full).await;
+        let refusal = self.refusal(is_full).await;
         let effects = self.brain.set_disk(Disk { is_full, refusal }, self.now());
         self.execute(effects).await
     }
 
     /// Why no run may begin: one that could not end must not, and neither must one that restic cannot do.
-    async fn refusal(&mut self, free: Option<u64>, is_full: bool) -> Option<Problem> {
+    async fn refusal(&mut self, is_full: bool) -> Option<Problem> {
+        let folder = self.state.temporary();
+        // It is made when the first run begins.
+        let free = free(&folder).or_else(|| free(self.state.path()));
         let problem = |why: &str| {
             Problem::new(Code::DiskFull, format!("{why}; the run was not begun."))
                 .guidance("Free some space on that disk. The schedule tries again by itself.")
         };
         if free.is_some_and(|free| free < LEAST_FREE) {
-            let folder = self.state.temporary();
             return Some(problem(&format!(
                 "Less than 4 MiB are free where restic builds what it uploads ({})",
                 folder.display()

@@ -7,6 +7,7 @@
 use super::{
     Store,
     error::{Result, inconsistent, json, parse, signed, time, unsigned},
+    transaction::within,
 };
 use crate::core::Change;
 use jiff::Timestamp;
@@ -14,7 +15,7 @@ use protocol::{
     RunId,
     journal::{JournalElided, kind},
 };
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::SqliteConnection;
 
 /// What the database takes of the disk: a hundred logs as long as a log may be, or a year of hourly runs
 /// with logs of the usual length.
@@ -69,7 +70,9 @@ impl Bound {
             | Change::View(..)
             | Change::Mark(..)
             | Change::Awake(_)
-            | Change::ToldZone(_) => 0,
+            | Change::ToldZone(_)
+            | Change::PlanAlarm(..)
+            | Change::Delivery(..) => 0,
         });
         self.written += bytes.sum::<u64>();
     }
@@ -161,27 +164,26 @@ impl Store {
             Turn::Acknowledged => self.journal().await?.acked,
             Turn::Ended | Turn::Any => super::MAX_SEQ,
         };
-        let mut transaction = self.connection.begin().await?;
-        let lines = lines(&mut transaction, turn, after, up_to).await?;
-        let last = lines.last().map(|line| line.seq);
-        let mut elided = 0;
-        let groups = lines.chunk_by(|one, other| one.seq + 1 == other.seq);
-        for group in groups {
-            elided += elide(&mut transaction, group).await?;
-        }
-        transaction.commit().await?;
-        Ok((last, elided))
+        within(&mut self.connection, async |connection| {
+            let lines = lines(connection, turn, after, up_to).await?;
+            let mut elided = 0;
+            for group in lines.chunk_by(|one, other| one.seq + 1 == other.seq) {
+                elided += elide(connection, group).await?;
+            }
+            Ok((lines.last().map(|line| line.seq), elided))
+        })
+        .await
     }
 
-    /// Takes the room that outcomes need when the disk is full, if it is not taken.
+    /// Takes the room that outcomes need when the disk is full. It is written anew each time: with that the log
+    /// beside the database has the same room, which it keeps until the database is closed.
     ///
     /// # Errors
     /// When SQLite says so, as on a disk that is still full.
     pub async fn fill_reserve(&mut self) -> Result<()> {
         // Not zeros: a file system that compresses would give them no room.
         sqlx::query!(
-            "INSERT INTO reserve (id, room) SELECT 1, randomblob(?) \
-             WHERE NOT EXISTS (SELECT 1 FROM reserve)",
+            "INSERT OR REPLACE INTO reserve (id, room) VALUES (1, randomblob(?))",
             RESERVE
         )
         .execute(&mut self.connection)

@@ -201,6 +201,14 @@ impl Saved {
         saved.changes.extend(runs.into_iter().map(|run| Change::Run(Box::new(run))));
         let marks = old.marks().await.unwrap_or_default();
         saved.changes.extend(marks.into_iter().map(|(plan, mark)| Change::Mark(plan, Some(mark))));
+        let alarms = old.alarms().await.unwrap_or_default();
+        saved
+            .changes
+            .extend(alarms.into_iter().map(|(plan, alarm)| Change::PlanAlarm(plan, Some(alarm))));
+        let deliveries = old.deliveries().await.unwrap_or_default();
+        saved.changes.extend(
+            deliveries.into_iter().map(|it| Change::Delivery(it.key(), Some(Box::new(it)))),
+        );
         saved.changes.extend(old.awake().await.ok().flatten().map(Change::Awake));
         saved.changes.extend(old.told_zone().await.ok().map(Change::ToldZone));
         let after = saved.journal.map_or(0, |(_, acked)| acked);
@@ -272,14 +280,15 @@ impl StoreError {
 }
 
 fn is_damage(error: &sqlx::Error) -> bool {
-    match error {
+    let makes_no_sense = matches!(
+        error,
         sqlx::Error::ColumnDecode { .. }
-        | sqlx::Error::Decode(_)
-        | sqlx::Error::RowNotFound
-        | sqlx::Error::ColumnNotFound(_) => true,
-        // ERROR, such as a table that is missing; CORRUPT; NOTADB.
-        _ => matches!(super::error::primary_code(error), Some(1 | 11 | 26)),
-    }
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::RowNotFound
+            | sqlx::Error::ColumnNotFound(_)
+    );
+    // ERROR, such as a table that is missing; CORRUPT; NOTADB.
+    makes_no_sense || matches!(super::error::primary_code(error), Some(1 | 11 | 26))
 }
 
 /// Moves the database and what belongs to it out of the way. What was kept before goes: one is enough to

@@ -104,8 +104,11 @@ fn check_chain(records: &[Record], from: (u64, ChainHash)) -> (u64, ChainHash) {
     (seq, hash)
 }
 
+/// Lines of runs.
+type Lines = BTreeSet<(RunId, u64)>;
+
 /// The lines that are there, and those that are named as missing.
-fn lines(records: &[Record]) -> (BTreeSet<(RunId, u64)>, BTreeSet<(RunId, u64)>) {
+fn lines(records: &[Record]) -> (Lines, Lines) {
     let (mut there, mut missing) = (BTreeSet::new(), BTreeSet::new());
     for record in records {
         if record.kind == "log.stream" {

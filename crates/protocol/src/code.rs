@@ -114,6 +114,12 @@ codes! {
     /// The machine has no hook of this name.
     HookUnknown = "hook_unknown",
 
+    // Alarms.
+    /// Nothing answers where the channel leads.
+    ChannelUnreachable = "channel_unreachable",
+    /// The channel's other side does not take the message.
+    ChannelRefused = "channel_refused",
+
     // The store.
     /// The store has no folder yet.
     StoreHomeless = "store_homeless",

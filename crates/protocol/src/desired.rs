@@ -3,7 +3,7 @@
 //! complete documents.
 
 use crate::{
-    Incarnation, JobKind, Patch, PlanId, PlanOptions, RepositoryId, Secret,
+    AlarmChannel, Incarnation, JobKind, Patch, PlanId, PlanOptions, RepositoryId, Secret,
     absent::empty_when_null, expose,
 };
 use jiff::Timestamp;
@@ -210,4 +210,8 @@ pub struct ConfigUpdate {
     /// behind them, so that a wrong list strands nobody (since 2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// The ways by which the agent itself tells people that a plan failed or is overdue; only for agents
+    /// that say [`ALARMS`](crate::ALARMS) (since 2).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarm_channels: Vec<AlarmChannel>,
 }

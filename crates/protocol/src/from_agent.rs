@@ -1,9 +1,9 @@
 //! Frames that an agent sends.
 
 use crate::{
-    AwakeInterval, Code, Frame, FrameError, Hello, JobFinished, JobProgress, JobStarted, LogLine,
-    Problem, RepoStats, RunId, ScheduleAck, Secret, SlotDeferred, SnapshotsReport, TreeReport,
-    expose,
+    AlarmDelivered, AlarmRaised, AlarmTested, AwakeInterval, Code, Frame, FrameError, Hello,
+    JobFinished, JobProgress, JobStarted, LogLine, Problem, RepoStats, RunId, ScheduleAck, Secret,
+    SlotDeferred, SnapshotsReport, TreeReport, expose,
     journal::{JournalElided, JournalGap, kind},
 };
 use jiff::Timestamp;
@@ -87,6 +87,12 @@ pub enum FromAgent {
     AgentAwake(AwakeInterval),
     /// `slot.deferred`
     SlotDeferred(SlotDeferred),
+    /// `alarm.raised`
+    AlarmRaised(AlarmRaised),
+    /// `alarm.delivered`
+    AlarmDelivered(AlarmDelivered),
+    /// `alarm.tested`
+    AlarmTested(AlarmTested),
     /// `journal.gap`
     JournalGap(JournalGap),
     /// `journal.elided`
@@ -117,6 +123,9 @@ impl FromAgent {
             kind::SCHEDULE_ACK => Self::ScheduleAck(frame.payload()?),
             kind::AGENT_AWAKE => Self::AgentAwake(frame.payload()?),
             kind::SLOT_DEFERRED => Self::SlotDeferred(frame.payload()?),
+            kind::ALARM_RAISED => Self::AlarmRaised(frame.payload()?),
+            kind::ALARM_DELIVERED => Self::AlarmDelivered(frame.payload()?),
+            "alarm.tested" => Self::AlarmTested(frame.payload()?),
             kind::JOURNAL_GAP => Self::JournalGap(frame.payload()?),
             kind::JOURNAL_ELIDED => Self::JournalElided(frame.payload()?),
             "ticket.confirm" => Self::TicketConfirm(frame.payload()?),
@@ -143,6 +152,9 @@ impl FromAgent {
             Self::ScheduleAck(payload) => Frame::new(kind::SCHEDULE_ACK, payload),
             Self::AgentAwake(payload) => Frame::new(kind::AGENT_AWAKE, payload),
             Self::SlotDeferred(payload) => Frame::new(kind::SLOT_DEFERRED, payload),
+            Self::AlarmRaised(payload) => Frame::new(kind::ALARM_RAISED, payload),
+            Self::AlarmDelivered(payload) => Frame::new(kind::ALARM_DELIVERED, payload),
+            Self::AlarmTested(payload) => Frame::new("alarm.tested", payload),
             Self::JournalGap(payload) => Frame::new(kind::JOURNAL_GAP, payload),
             Self::JournalElided(payload) => Frame::new(kind::JOURNAL_ELIDED, payload),
             Self::TicketConfirm(payload) => Frame::new("ticket.confirm", payload),

@@ -73,6 +73,14 @@ id!(
     RunId
 );
 id!(
+    /// A way to tell people when something is wrong.
+    ChannelId
+);
+id!(
+    /// One change of how a plan stands, as people are told of it.
+    AlarmId
+);
+id!(
     /// One journal of one agent. An agent that finds its state restored from an older copy, or
     /// cloned, starts a new journal under a new identifier.
     JournalId

@@ -26,6 +26,10 @@ pub mod kind {
     pub const AGENT_AWAKE: &str = "agent.awake";
     /// A run that was due did not begin.
     pub const SLOT_DEFERRED: &str = "slot.deferred";
+    /// A plan stands otherwise, and people are told.
+    pub const ALARM_RAISED: &str = "alarm.raised";
+    /// What became of telling them.
+    pub const ALARM_DELIVERED: &str = "alarm.delivered";
     /// Records are missing before this one; says which and why.
     pub const JOURNAL_GAP: &str = "journal.gap";
     /// Lines of logs that had to make room; stands in the place of their records.
@@ -43,6 +47,8 @@ pub fn is_durable(frame_kind: &str) -> bool {
             | kind::SCHEDULE_ACK
             | kind::AGENT_AWAKE
             | kind::SLOT_DEFERRED
+            | kind::ALARM_RAISED
+            | kind::ALARM_DELIVERED
             | kind::JOURNAL_GAP
             | kind::JOURNAL_ELIDED
     )

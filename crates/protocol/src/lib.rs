@@ -18,6 +18,7 @@
 
 mod absent;
 mod address;
+mod alarm;
 mod announce;
 mod code;
 mod desired;
@@ -39,6 +40,10 @@ mod version;
 
 pub use absent::absent_when_year_one;
 pub use address::{MAX_ADDRESSES, is_address};
+pub use alarm::{
+    ALARMS, AlarmChannel, AlarmDelivered, AlarmRaised, AlarmState, AlarmTarget, AlarmTest,
+    AlarmTested, DeliveryResult, SmtpSecurity,
+};
 pub use announce::{
     AnnounceRequest, AnnounceResponse, Commitment, Meeting, Nonce, NotACode, RevealRequest,
     ShortCode,
@@ -54,7 +59,10 @@ pub use hello::{
     CommandNumber, Cursor, Hello, Hold, HostArch, HostOs, JournalState, ManagerIdentity, Refused,
     SeenManager, Welcome,
 };
-pub use ids::{HostId, Incarnation, JournalId, PlanId, RepositoryId, RunId, is_reserved_tag};
+pub use ids::{
+    AlarmId, ChannelId, HostId, Incarnation, JournalId, PlanId, RepositoryId, RunId,
+    is_reserved_tag,
+};
 pub use options::{Hook, HookText, Hooks, PlanOptions};
 pub use patch::Patch;
 pub use presence::{AwakeInterval, SlotDeferred};

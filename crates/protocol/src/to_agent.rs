@@ -1,8 +1,8 @@
 //! Frames that the manager sends.
 
 use crate::{
-    CommandNumber, ConfigUpdate, Frame, FrameError, Refused, RepositoryId, RunId, RunSpec,
-    ScheduleSet, TreeWant, Welcome,
+    AlarmTest, CommandNumber, ConfigUpdate, Frame, FrameError, Refused, RepositoryId, RunId,
+    RunSpec, ScheduleSet, TreeWant, Welcome,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -109,6 +109,8 @@ pub enum ToAgent {
     SnapshotsWant(SnapshotsWant),
     /// `tree.want`
     TreeWant(TreeWant),
+    /// `alarm.test`
+    AlarmTest(Box<AlarmTest>),
     /// `agent.update_available`
     AgentUpdateAvailable(AgentUpdateAvailable),
     /// A type that this build does not know.
@@ -132,6 +134,7 @@ impl ToAgent {
             "journal.ack" => Self::JournalAck(frame.payload()?),
             "snapshots.want" => Self::SnapshotsWant(frame.payload()?),
             "tree.want" => Self::TreeWant(frame.payload()?),
+            "alarm.test" => Self::AlarmTest(frame.payload()?),
             "agent.update_available" => Self::AgentUpdateAvailable(frame.payload()?),
             other => Self::Unknown(other.to_owned()),
         })
@@ -153,6 +156,7 @@ impl ToAgent {
             Self::JournalAck(payload) => Frame::new("journal.ack", payload),
             Self::SnapshotsWant(payload) => Frame::new("snapshots.want", payload),
             Self::TreeWant(payload) => Frame::new("tree.want", payload),
+            Self::AlarmTest(payload) => Frame::new("alarm.test", payload),
             Self::AgentUpdateAvailable(payload) => Frame::new("agent.update_available", payload),
             Self::Unknown(kind) => Frame::new(kind, &serde_json::Map::new()),
         }

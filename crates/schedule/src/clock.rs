@@ -1,6 +1,6 @@
 //! The clock, as a trait with a real and a manual implementation.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::{
     fmt,
     sync::{Mutex, PoisonError},
@@ -23,6 +23,22 @@ impl Clock for SystemClock {
     }
 }
 
+/// The computer's own clock, wrong by what the function says each time; for tests.
+pub struct WrongClock<F>(pub F);
+
+impl<F> fmt::Debug for WrongClock<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WrongClock")
+    }
+}
+
+impl<F: Fn() -> SignedDuration + Send + Sync> Clock for WrongClock<F> {
+    fn now(&self) -> Timestamp {
+        let now = SystemClock.now();
+        now.checked_add((self.0)()).unwrap_or(now)
+    }
+}
+
 /// A clock that stands still until it is moved; for tests.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<Timestamp>);
@@ -40,7 +56,7 @@ impl ManualClock {
     }
 
     /// Moves the clock forward.
-    pub fn advance(&self, by: jiff::SignedDuration) {
+    pub fn advance(&self, by: SignedDuration) {
         let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *now = now.saturating_add(by).unwrap_or(Timestamp::MAX);
     }

@@ -9,6 +9,13 @@ const LONGEST_DELAY: SignedDuration = SignedDuration::from_mins(10);
 /// And never more than this part of the time to the next slot.
 const PART_OF_GAP: i32 = 10;
 
+/// A plan that missed a slot is overdue once the next one has come too, but not before this.
+const SHORTEST_GRACE: SignedDuration = SignedDuration::from_hours(1);
+/// And after this at the latest.
+const LONGEST_GRACE: SignedDuration = SignedDuration::from_hours(24);
+/// And by so much later: the run of the next slot must have had its chance to begin.
+const CHANCE: SignedDuration = SignedDuration::from_mins(15);
+
 /// A plan's slots on one machine, and how long after each its run begins.
 #[derive(Clone, Debug)]
 pub struct Rhythm {
@@ -50,6 +57,17 @@ impl Rhythm {
             slot = self.cron.last_until(before, &self.zone)?;
         }
         (slot > served).then_some(slot)
+    }
+
+    /// When a plan is overdue of which no run was good since `good`: a quarter of an hour after the slot that
+    /// follows the first one that it missed, which counts as an hour after that one at least, and as a day at
+    /// most.
+    #[must_use]
+    pub fn overdue_at(&self, good: Timestamp) -> Option<Timestamp> {
+        let missed = self.cron.next_after(good, &self.zone)?;
+        let next = self.cron.next_after(missed, &self.zone);
+        let grace = next.map_or(LONGEST_GRACE, |next| next.duration_since(missed));
+        missed.checked_add(grace.clamp(SHORTEST_GRACE, LONGEST_GRACE) + CHANCE).ok()
     }
 
     /// When [`due`](Self::due) has an answer at the earliest, from now on; `None` where the calendar ends.

@@ -8,6 +8,6 @@ pub mod slots;
 mod wall;
 pub mod zone;
 
-pub use clock::{Clock, ManualClock, SystemClock};
+pub use clock::{Clock, ManualClock, SystemClock, WrongClock};
 pub use cron::{Cron, CronError, Field};
 pub use due::Rhythm;

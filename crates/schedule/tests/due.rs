@@ -49,6 +49,18 @@ fn a_slot_is_not_due_before_its_delay_is_over_and_what_was_missed_before_it_is()
 }
 
 #[test]
+fn a_plan_is_overdue_once_it_missed_two_slots_but_not_at_once_and_within_a_day() {
+    for (cron, good, overdue) in [
+        ("0 2 * * *", "2026-03-05T02:00:10Z", "2026-03-07T02:15:00Z"),
+        ("0 * * * *", "2026-03-05T02:00:10Z", "2026-03-05T04:15:00Z"),
+        ("*/5 * * * *", "2026-03-05T02:00:10Z", "2026-03-05T03:20:00Z"),
+        ("0 2 * * 0", "2026-03-01T02:00:10Z", "2026-03-09T02:15:00Z"),
+    ] {
+        assert_eq!(rhythm(cron, "UTC", "a").overdue_at(at(good)), Some(at(overdue)), "{cron}");
+    }
+}
+
+#[test]
 fn machines_spread_and_each_keeps_its_place() {
     let slot = at("2026-03-01T02:00:00Z");
     let delays: Vec<SignedDuration> = (0..200)

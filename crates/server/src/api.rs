@@ -7,10 +7,12 @@
 //! [`Principal::LocalUser`]: crate::auth::Principal::LocalUser
 //! [`network`]: crate::auth::network
 
+mod alarms;
 pub mod announcements;
 pub mod audit;
 pub mod away;
 pub mod change;
+mod channels;
 pub mod check;
 pub mod document;
 pub mod enrolments;
@@ -137,6 +139,10 @@ fn resources() -> OpenApiRouter<Manager> {
         .routes(routes!(announcements::list::list))
         .routes(routes!(announcements::approve::approve))
         .routes(routes!(announcements::refuse::refuse))
+        .routes(routes!(channels::list::list, channels::create::create))
+        .routes(routes!(channels::update::update, channels::delete::delete))
+        .routes(routes!(channels::test::test))
+        .routes(routes!(alarms::list))
         .routes(routes!(store::show::show, store::choose::choose))
         .routes(routes!(store::space::space))
         .routes(routes!(store::limit::limit))

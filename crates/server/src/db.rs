@@ -3,7 +3,9 @@
 //! SQLite in WAL mode with `synchronous=FULL`: a commit that returned is on the disk, which is what
 //! an acknowledgement to an agent promises. All SQL lives in this module's files, one an aggregate.
 
+pub mod alarms;
 pub mod audit;
+pub mod channels;
 pub mod enrolments;
 pub mod error;
 pub mod folders;

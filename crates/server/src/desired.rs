@@ -8,6 +8,7 @@
 use crate::{
     db::{
         Tx,
+        channels::{self, Channel, ChannelKind},
         error::DbError,
         hosts::{self, Nature, RunsHooks},
         manager as identity_rows,
@@ -22,11 +23,12 @@ use crate::{
 };
 use jiff::Timestamp;
 use protocol::{
-    ConfigUpdate, Generation, Hook, HostId, HostOs, JobKind, Patch, PlanOptions, RepositoryConfig,
-    RepositoryId, Schedule, ScheduleSet,
+    AlarmChannel, AlarmTarget, ConfigUpdate, Generation, Hook, HostId, HostOs, JobKind, Patch,
+    PlanOptions, RepositoryConfig, RepositoryId, Schedule, ScheduleSet,
 };
 use sha2::{Digest, Sha256};
 use sqlx::SqliteConnection;
+use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// Why a desired state could not be compiled.
@@ -51,6 +53,8 @@ pub struct Sources {
     pub repositories: Vec<Repository>,
     /// Where the manager can be dialled.
     pub addresses: Vec<String>,
+    /// By which ways its agent tells people that a plan failed or is overdue, by id; none where it does not.
+    pub channels: Vec<Channel>,
 }
 
 impl Sources {
@@ -59,15 +63,54 @@ impl Sources {
     /// # Errors
     /// When the database fails.
     pub async fn read(db: &mut SqliteConnection, host: HostId) -> Result<Self, DbError> {
-        let mut sources = Self {
-            nature: hosts::nature(&mut *db, host).await?,
-            plans: plans::of_host(&mut *db, host).await?,
-            repositories: repositories::of_host(&mut *db, host).await?,
-            addresses: identity_rows::addresses(&mut *db).await?,
-        };
-        sources.plans.sort_by_key(|plan| plan.id);
-        sources.repositories.sort_by_key(|repository| repository.id);
-        Ok(sources)
+        let nature = hosts::nature(&mut *db, host).await?;
+        let mut sources = Self::of_hosts(db, &BTreeMap::from([(host, nature)])).await?;
+        sources.remove(&host).ok_or_else(|| DbError::inconsistent("hosts", "id", host))
+    }
+
+    /// Reads them for several hosts, which are like this: for each of them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn of_hosts(
+        db: &mut SqliteConnection,
+        hosts: &BTreeMap<HostId, Nature>,
+    ) -> Result<BTreeMap<HostId, Self>, DbError> {
+        let ids: Vec<HostId> = hosts.keys().copied().collect();
+        let targets = plans::targets(&mut *db, &ids).await?;
+        let plans = targets.iter().map(|(_, plan, _)| *plan).collect();
+        let plans = by_id(plans::find_all(&mut *db, &plans).await?, |plan| plan.id);
+        let used = targets.iter().filter_map(|(.., repository)| *repository).collect();
+        let used = by_id(repositories::find_all(&mut *db, &used).await?, |one| one.id);
+        let addresses = identity_rows::addresses(&mut *db).await?;
+        let mut all: BTreeMap<HostId, Self> = hosts
+            .iter()
+            .map(|(&host, &nature)| {
+                let addresses = addresses.clone();
+                let (plans, repositories, channels) = (Vec::new(), Vec::new(), Vec::new());
+                (host, Self { nature, plans, repositories, addresses, channels })
+            })
+            .collect();
+        for (host, plan, repository_id) in targets {
+            let (Some(sources), Some(plan)) = (all.get_mut(&host), plans.get(&plan)) else {
+                continue;
+            };
+            sources.plans.push(Plan { repository_id, ..plan.clone() });
+            sources.repositories.extend(repository_id.and_then(|id| used.get(&id)).cloned());
+        }
+        for (host, channel) in channels::of_hosts(&mut *db, &ids).await? {
+            if let Some(sources) = all.get_mut(&host) {
+                sources.channels.push(channel);
+            }
+        }
+        for sources in all.values_mut() {
+            sources.channels.sort_by_key(|channel| channel.id);
+            sources.channels.dedup_by_key(|channel| channel.id);
+            sources.plans.sort_by_key(|plan| plan.id);
+            sources.repositories.sort_by_key(|repository| repository.id);
+            sources.repositories.dedup_by_key(|repository| repository.id);
+        }
+        Ok(all)
     }
 
     /// The only repository that a version 1 agent knows: that of the first plan.
@@ -111,13 +154,31 @@ impl Sources {
                 })
             })
             .collect();
-        let whole = serde_json::json!({
+        let mut whole = serde_json::json!({
             "schedules": self.schedules(),
             "repositories": repositories,
             "addresses": self.addresses,
         });
+        // Hosts without channels keep the digest that they have.
+        if !self.channels.is_empty() {
+            let channels = self.channels.iter().map(|channel| {
+                serde_json::json!({
+                    "id": channel.id,
+                    "name": channel.name,
+                    "kind": channel.kind,
+                    "mail": channel.mail,
+                    "token": channel.token_sealed.is_some(),
+                    "updated_at": channel.updated_at.as_millisecond(),
+                })
+            });
+            whole["channels"] = channels.collect();
+        }
         data_encoding::HEXLOWER.encode(&Sha256::digest(whole.to_string().as_bytes()))
     }
+}
+
+fn by_id<I: Ord, T>(all: Vec<T>, id: impl Fn(&T) -> I) -> BTreeMap<I, T> {
+    all.into_iter().map(|one| (id(&one), one)).collect()
 }
 
 /// A compiled desired state.
@@ -140,10 +201,12 @@ pub fn compile(
     digest: String,
 ) -> Result<DesiredState, VaultError> {
     let repositories = sources.repositories.iter().map(|repository| unseal(repository, vault));
+    let channels = sources.channels.iter().map(|channel| unseal_channel(channel, vault));
     let config = ConfigUpdate {
         generation: Some(generation),
         repositories: Some(repositories.collect::<Result<_, _>>()?),
         addresses: sources.addresses.clone(),
+        alarm_channels: channels.collect::<Result<_, _>>()?,
         ..ConfigUpdate::default()
     };
     let schedules = ScheduleSet {
@@ -265,6 +328,40 @@ pub fn unseal(repository: &Repository, vault: &Vault) -> Result<RepositoryConfig
     })
 }
 
+/// A channel with its secrets in the clear.
+///
+/// # Errors
+/// When they do not open.
+pub fn unseal_channel(channel: &Channel, vault: &Vault) -> Result<AlarmChannel, VaultError> {
+    let id = channel.id;
+    let open = |place: String, sealed: Option<&Vec<u8>>| {
+        sealed.map(|sealed| vault.unseal_text(&place, sealed)).transpose()
+    };
+    let token = open(channels::token_place(id), channel.token_sealed.as_ref())?;
+    let url = open(channels::url_place(id), channel.url_sealed.as_ref())?;
+    let target = match (channel.kind, url, &channel.mail) {
+        (ChannelKind::Webhook, Some(url), _) => AlarmTarget::Webhook { url, token },
+        (ChannelKind::Ntfy, Some(url), _) => AlarmTarget::Ntfy { url, token },
+        (ChannelKind::Ping, Some(url), _) => AlarmTarget::Ping { url },
+        (ChannelKind::Smtp, _, Some(mail)) => AlarmTarget::Smtp {
+            host: mail.host.clone(),
+            port: mail.port,
+            security: mail.security,
+            username: mail.username.clone(),
+            password: token,
+            from: mail.from.clone(),
+            to: mail.to.clone(),
+        },
+        // Nothing that was entered here; nobody is told by it.
+        (
+            ChannelKind::Webhook | ChannelKind::Ntfy | ChannelKind::Ping | ChannelKind::Smtp,
+            _,
+            _,
+        ) => AlarmTarget::Unknown,
+    };
+    Ok(AlarmChannel { id, name: channel.name.clone(), target })
+}
+
 /// Gives each of these hosts a new generation if its desired state is another than before, and a
 /// repository in the store where one of its plans needs that. To be called in the transaction that
 /// changes a plan, a repository or an assignment; after its commit wake the hosts.
@@ -305,7 +402,8 @@ pub async fn restate(
 mod tests {
     use super::*;
     use crate::vault::FileKeyStore;
-    use protocol::{HookText, Incarnation, PlanId};
+    use jiff::Timestamp;
+    use protocol::{ChannelId, HookText, Incarnation, PlanId};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -355,11 +453,30 @@ mod tests {
         }
     }
 
+    fn channel(vault: &Vault) -> Channel {
+        let id = ChannelId::new(1, &[1; 10]);
+        Channel {
+            id,
+            name: "chat".to_owned(),
+            kind: ChannelKind::Webhook,
+            place: "https://chat.example".to_owned(),
+            url_sealed: Some(vault.seal(&channels::url_place(id), b"https://canary").unwrap()),
+            token_sealed: Some(vault.seal(&channels::token_place(id), b"canary-token").unwrap()),
+            mail: None,
+            all_hosts: true,
+            created_at: at(1),
+            updated_at: at(1),
+            revision: 0,
+        }
+    }
+
     fn sources(vault: &Vault) -> Sources {
         let repositories = vec![repository(vault, 1), repository(vault, 2)];
         let plans = vec![plan(1, &repositories[0]), plan(2, &repositories[1])];
         let nature = Nature { os: HostOs::Linux, runs_hooks: RunsHooks::All };
-        Sources { nature, plans, repositories, addresses: vec!["box:9781".to_owned()] }
+        let addresses = vec!["box:9781".to_owned()];
+        let channels = vec![channel(vault)];
+        Sources { nature, plans, repositories, addresses, channels }
     }
 
     const fn generation(incarnation: Incarnation) -> Generation {
@@ -389,6 +506,9 @@ mod tests {
         change(|sources| sources.plans[0].presets.push("trash".to_owned()));
         change(|sources| drop(sources.plans.pop()));
         change(|sources| sources.addresses.clear());
+        change(|sources| sources.channels[0].updated_at = at(2));
+        change(|sources| sources.channels[0].token_sealed = None);
+        change(|sources| sources.channels.clear());
         changed.push(before.digest());
         let all = changed.len();
         changed.sort();

@@ -50,6 +50,8 @@ pub enum Topic {
     Enrolments,
     /// The machines that ask to join.
     Announcements,
+    /// What agents told by themselves, or by which ways they do.
+    Alarms,
     /// The store: its folder, what is in it, or what can be brought back.
     Store,
 }

@@ -1,20 +1,21 @@
-//! What a test may do to the process: end it at a named point, as a power cut would, set its clock
-//! back, and plant a mistake that it must then find. Without the feature `test-hooks` it can do none of
+//! What a test may do to the process: end it at a named point, as a power cut would, set its
+//! clock, and plant a mistake that it must then find. Without the feature `test-hooks` it can do none of
 //! this.
 
 // Whoever sets these variables of a released program could hold its clock or kill it.
 #[cfg(all(feature = "test-hooks", not(debug_assertions)))]
 compile_error!("the feature test-hooks is for tests alone");
 
-use jiff::{SignedDuration, Timestamp};
-use schedule::{Clock, SystemClock};
+use jiff::SignedDuration;
+use schedule::{Clock, SystemClock, WrongClock};
 use std::{cell::Cell, panic::resume_unwind, sync::Arc};
 
 /// The variable that names the point.
 pub const VARIABLE: &str = "RESTIC_MANAGER_TEST_CRASH_AT";
 
-/// The variable that says by how many seconds the clock is late.
-pub const LATE_VARIABLE: &str = "RESTIC_MANAGER_TEST_CLOCK_LATE_SECONDS";
+/// The variable that names a file with the seconds by which the clock is ahead. It is read each time
+/// somebody asks for the time, so a test can set the clock of a program that runs.
+pub const CLOCK_VARIABLE: &str = "RESTIC_MANAGER_TEST_CLOCK_AHEAD";
 
 /// A point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,24 +43,15 @@ impl Point {
     }
 }
 
-/// The clock of a program: the computer's own, unless a test set it back.
+/// The clock of a program: the computer's own, unless a test says by how much it is wrong.
 #[must_use]
 pub fn clock() -> Arc<dyn Clock> {
-    let seconds = std::env::var(LATE_VARIABLE).ok().and_then(|number| number.parse().ok());
-    match seconds.filter(|_| cfg!(feature = "test-hooks")) {
+    match std::env::var_os(CLOCK_VARIABLE).filter(|_| cfg!(feature = "test-hooks")) {
         None => Arc::new(SystemClock),
-        Some(seconds) => Arc::new(LateClock(SignedDuration::from_secs(seconds))),
-    }
-}
-
-/// A clock that goes as the computer's does, and is late.
-#[derive(Debug)]
-struct LateClock(SignedDuration);
-
-impl Clock for LateClock {
-    fn now(&self) -> Timestamp {
-        let now = SystemClock.now();
-        now.checked_sub(self.0).unwrap_or(now)
+        Some(file) => Arc::new(WrongClock(move || {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            SignedDuration::from_secs(text.trim().parse().unwrap_or(0))
+        })),
     }
 }
 

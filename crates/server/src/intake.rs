@@ -9,7 +9,7 @@ use crate::{
         Tx,
         error::DbError,
         hosts,
-        journals::{self, Place},
+        journals::{self, Place, Stretch},
         notices,
     },
     events::Topic,
@@ -31,11 +31,18 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::{Instant, timeout_at},
+};
 
 /// Records in one transaction.
 const BATCH: usize = 500;
+/// How long a transaction waits for more of them. Nobody sees such a delay, and many small transactions
+/// would cost several times as much.
+const GATHER_FOR: Duration = Duration::from_millis(10);
 /// Records that may wait.
 const QUEUE: usize = 1_000;
 /// Bytes of records that may wait, over all sessions.
@@ -82,7 +89,7 @@ struct Item {
 
 impl Item {
     fn is_outcome(&self) -> bool {
-        matches!(&self.content, Content::Record { record, .. } if record.kind == kind::JOB_FINISHED)
+        matches!(&self.content, Content::Record { record, .. } if record.frame.kind == kind::JOB_FINISHED)
     }
 }
 
@@ -179,11 +186,24 @@ impl Intake {
         }
     }
 
+    /// Waits a moment for more: a transaction costs nearly the same for one record as for many.
+    async fn gather(&mut self, batch: &mut Vec<Item>) {
+        let end = Instant::now() + GATHER_FOR;
+        while batch.len() < BATCH {
+            let more = self.items.recv_many(batch, BATCH - batch.len());
+            match timeout_at(end, more).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return,
+            }
+        }
+    }
+
     /// Takes records in until the last session and handle are gone. The database lies in this folder.
     pub async fn run(mut self, manager: Manager, folder: PathBuf) {
         let mut disk = Disk::of(folder);
         let mut batch = Vec::with_capacity(BATCH);
         while self.items.recv_many(&mut batch, BATCH).await > 0 {
+            self.gather(&mut batch).await;
             let has_room = disk.has_room(&manager).await;
             take_in_with_room(&manager, &batch, has_room).await;
             batch.clear();
@@ -230,10 +250,10 @@ struct Batch {
     before: BTreeMap<(HostId, JournalId), Position>,
     /// Where those stand that have moved on.
     positions: BTreeMap<(HostId, JournalId), Position>,
-    /// The records that were applied, whose hashes are to be kept.
-    marks: Vec<Place>,
-    /// By index into the batch: what to tell its session after the commit.
-    told: Vec<(usize, Result<u64, Stopped>)>,
+    /// The hashes of the records that were applied: of those that follow each other, by the first.
+    marks: BTreeMap<(HostId, JournalId, u64), Vec<ChainHash>>,
+    /// What to tell each session after the commit, with the index of an item of it.
+    told: BTreeMap<usize, (usize, Progress)>,
     applied: Applied,
     forked: Vec<HostId>,
     /// Items after which nothing more is taken in from their session.
@@ -259,11 +279,11 @@ async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
                 if result.is_err() {
                     batch.stopped.push(index);
                 }
-                batch.told.push((index, result));
+                batch.note(index, item, result);
             }
         }
     }
-    apply::waiting_lines(&mut tx, &mut batch.applied).await?;
+    apply::rest(manager, &mut tx, &mut batch.applied).await?;
     batch.write(&mut tx).await?;
     if hooks::is_planted(Mistake::AcknowledgeBeforeCommit) {
         batch.tell(items);
@@ -308,13 +328,22 @@ async fn positions(
 }
 
 impl Batch {
-    /// Tells the sessions how far their records are.
+    fn note(&mut self, index: usize, item: &Item, result: Result<u64, Stopped>) {
+        let session = Arc::as_ptr(&item.progress).addr();
+        let (_, progress) = self.told.entry(session).or_insert((index, Progress::default()));
+        match result {
+            Ok(seq) => progress.acked = progress.acked.max(seq),
+            Err(why) => progress.stopped = Some(why),
+        }
+    }
+
+    /// Tells the sessions how far their records are, each once: it wakes the session.
     fn tell(&mut self, items: &[Item]) {
-        for (index, result) in self.told.drain(..) {
-            match result {
-                Ok(seq) => items[index].progress.send_modify(|it| it.acked = it.acked.max(seq)),
-                Err(why) => stop(&items[index], why),
-            }
+        for (index, news) in std::mem::take(&mut self.told).into_values() {
+            items[index].progress.send_modify(|progress| {
+                progress.acked = progress.acked.max(news.acked);
+                progress.stopped = progress.stopped.or(news.stopped);
+            });
         }
     }
 
@@ -329,7 +358,12 @@ impl Batch {
             .iter()
             .map(|(&(host, journal), position)| (host, journal, position.seq, position.hash))
             .collect();
-        journals::mark(tx, &self.marks).await?;
+        let stretches: Vec<Stretch> = self
+            .marks
+            .iter()
+            .map(|(&(host, journal, first), hashes)| (host, journal, first, hashes.clone()))
+            .collect();
+        journals::keep_marks(tx, &stretches).await?;
         journals::advance(tx, &places).await?;
         for (host, journal, seq, _) in places {
             let from = self.before.get(&(host, journal)).map_or(0, |before| before.seq);
@@ -338,16 +372,32 @@ impl Batch {
         Ok(())
     }
 
+    /// Notes the hash of a record that was applied. Where others were left out it does not follow the one
+    /// before it.
+    fn mark(&mut self, (host, journal): (HostId, JournalId), seq: u64, hash: ChainHash) {
+        let before = self.marks.range_mut((host, journal, 0)..=(host, journal, seq)).next_back();
+        match before {
+            Some(((.., first), hashes)) if usize::try_from(seq - first) == Ok(hashes.len()) => {
+                hashes.push(hash);
+            }
+            Some(_) | None => drop(self.marks.insert((host, journal, seq), vec![hash])),
+        }
+    }
+
     /// The hash of a record that lies behind, if it is kept.
     async fn mark_of(
         &self,
         tx: &mut Tx,
-        (host, journal): (HostId, JournalId),
+        key: (HostId, JournalId),
         seq: u64,
     ) -> Result<Option<ChainHash>, DbError> {
-        let is_it = |mark: &&Place| (mark.0, mark.1, mark.2) == (host, journal, seq);
-        match self.marks.iter().find(is_it) {
-            Some((.., hash)) => Ok(Some(*hash)),
+        let (host, journal) = key;
+        let before = self.marks.range((host, journal, 0)..=(host, journal, seq)).next_back();
+        let here = before.and_then(|((.., first), hashes)| {
+            hashes.get(usize::try_from(seq - first).ok()?).copied()
+        });
+        match here {
+            Some(hash) => Ok(Some(hash)),
             None => journals::mark_of(&mut **tx, host, journal, seq).await,
         }
     }
@@ -365,12 +415,13 @@ async fn store_record(
     let Some(&(mut position)) = batch.positions.get(&key).or_else(|| batch.before.get(&key)) else {
         return Ok(Err(Stopped::Gap));
     };
-    let Record { seq, hash, kind, payload } = record;
-    let offered = Offered { seq: *seq, hash: *hash, kind, payload: payload.get() };
+    let Record { seq, hash, frame } = record;
+    let offered =
+        Offered { seq: *seq, hash: *hash, kind: &frame.kind, payload: frame.payload.get() };
     match position.offer(&offered) {
         Offer::Next => {
             apply::record(manager, tx, host, record, &mut batch.applied).await?;
-            batch.marks.push((host, journal, *seq, *hash));
+            batch.mark(key, *seq, *hash);
             batch.positions.insert(key, position);
             Ok(Ok(position.seq))
         }
@@ -416,6 +467,9 @@ impl Applied {
         }
         for repository in self.repositories {
             events.publish(Topic::Repository(repository));
+        }
+        if self.has_alarms {
+            events.publish(Topic::Alarms);
         }
         if self.has_notices {
             events.publish(Topic::Notices);

@@ -16,12 +16,16 @@ mod tls;
 use crate::{manager::Manager, session::socket::Shared, write_deadline::WriteDeadline};
 use axum::{
     Json, Router,
-    http::{HeaderValue, StatusCode, header::CONNECTION},
+    http::{HeaderValue, Request, StatusCode, header::CONNECTION},
     middleware::map_response,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use hyper::server::conn::http1;
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -236,12 +240,17 @@ impl Serving {
     }
 
     async fn serve_agent(&self, stream: Stream, peer: Peer, place: OwnedSemaphorePermit) {
-        let router = self.agents.clone().layer(axum::Extension(peer));
+        // Not as a layer: that would make all routes anew for each connection.
+        let router = TowerToHyperService::new(self.agents.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            router.call(request)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WITHIN)
             .max_buf_size(HTTP_BUFFER_BYTES)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         // With the upgrade the connection becomes a task of its own, and this place is free.
         tokio::select! {

@@ -9,9 +9,11 @@ use crate::{
     events::{Events, Topic},
     identity::Identity,
     links::LinksHandle,
+    session::batches::Batches,
     slots,
     store::Store,
     trees::Trees,
+    trials::Trials,
     vault::{Vault, VaultError},
 };
 use jiff::Timestamp;
@@ -43,10 +45,12 @@ struct Inner {
     events: Events,
     links: LinksHandle,
     trees: Trees,
+    trials: Trials,
     announcements: Announcements,
     slots: slots::Shared,
     store: Store,
     random: Arc<dyn Random>,
+    batches: Batches,
     ids: AtomicU64,
 }
 
@@ -107,8 +111,10 @@ impl Manager {
             events: parts.events,
             links: parts.links,
             trees: Trees::default(),
+            trials: Trials::default(),
             slots: slots::Shared::default(),
             random,
+            batches: Batches::default(),
             ids: AtomicU64::new(0),
         }))
     }
@@ -129,6 +135,12 @@ impl Manager {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.0.identity
+    }
+
+    /// Where connections meet others that ask the same.
+    #[must_use]
+    pub(crate) fn batches(&self) -> &Batches {
+        &self.0.batches
     }
 
     /// The time.
@@ -159,6 +171,12 @@ impl Manager {
     #[must_use]
     pub fn trees(&self) -> &Trees {
         &self.0.trees
+    }
+
+    /// The messages for trial that somebody waits for.
+    #[must_use]
+    pub fn trials(&self) -> &Trials {
+        &self.0.trials
     }
 
     /// What became of the fleet's slots, computed once for all who ask.

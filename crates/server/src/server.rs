@@ -19,8 +19,8 @@ use schedule::Clock;
 use std::{
     collections::BTreeSet,
     fs::{File, TryLockError},
-    io,
-    net::SocketAddr,
+    io, iter,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -147,6 +147,7 @@ impl Server {
         let listen = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let agent_addr = listener.local_addr().map_err(listen)?;
+        let listeners = iter::once(listener).chain(listen_here(agent_addr).await);
 
         let (links, registry) = LinksHandle::new();
         let (intake, taking_in) = IntakeHandle::new();
@@ -179,13 +180,35 @@ impl Server {
         handle.tasks.spawn(tend_store(manager.clone(), soft.clone()));
         let shared = Shared { manager, intake, stop: soft };
         let tasks = handle.tasks.clone();
-        let listener = AgentListener { listener, shared, tasks, hard };
-        handle.tasks.spawn(async move {
-            if let Err(error) = listener.run().await {
-                tracing::error!(error = &error as &dyn std::error::Error, "failed to serve agents");
-            }
-        });
+        for listener in listeners {
+            let (shared, tasks, hard) = (shared.clone(), tasks.clone(), hard.clone());
+            let listener = AgentListener { listener, shared, tasks, hard };
+            handle.tasks.spawn(async move {
+                if let Err(error) = listener.run().await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "failed to serve agents");
+                }
+            });
+        }
         Ok(handle)
+    }
+}
+
+/// The keeper's restic dials this computer under the name `localhost`, at which nobody answers when
+/// agents are listened for at one address of the network only.
+async fn listen_here(agents: SocketAddr) -> Option<TcpListener> {
+    let is_here = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+    if agents.ip().is_unspecified() || is_here.contains(&agents.ip()) {
+        return None;
+    }
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, agents.port()));
+    match TcpListener::bind(here).await {
+        Ok(listener) => Some(listener),
+        // Agents are served all the same; a check or prune in the store says that nobody answers.
+        Err(error) => {
+            tracing::warn!(%here, %error, "nothing in the store can be checked or pruned");
+            None
+        }
     }
 }
 

@@ -15,13 +15,16 @@
 //!                 connection, a decision of the admin
 //! ```
 
+pub(crate) mod batches;
 pub mod commands;
 pub mod core;
 pub mod cursor;
 pub(crate) mod greet;
 pub mod handshake;
+mod needs;
 mod reconcile;
 mod reports;
 pub mod snapshots;
 pub mod socket;
 mod trees;
+mod trials;

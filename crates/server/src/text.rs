@@ -14,6 +14,10 @@ const MAX_NAME_BYTES: usize = 256;
 /// of what follows. Tabs and line ends become spaces.
 #[must_use]
 pub fn clean(text: &str) -> String {
+    // Nearly all text is plain.
+    if text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        return text.to_owned();
+    }
     let mut kept = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
     while let Some(next) = rest.next() {

@@ -257,6 +257,7 @@ impl Link {
             | ToAgent::ConfigUpdate(_)
             | ToAgent::JournalAck(_)
             | ToAgent::SnapshotsWant(_)
+            | ToAgent::AlarmTest(_)
             | ToAgent::AgentUpdateAvailable(_)
             | ToAgent::Unknown(_) => Ok(()),
         }

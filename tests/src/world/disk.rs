@@ -3,7 +3,9 @@
 //! `tests/tests/simulation.rs` holds it to the real store, change by change.
 
 use agent::{
-    core::{Awake, Change, Mark, Memory, Retry, Run, Series, View},
+    core::{
+        Awake, Change, Delivery, DeliveryKey, Mark, Memory, PlanAlarm, Retry, Run, Series, View,
+    },
     desired::Desired,
     journal::{Journal, Kept, Record, Room},
 };
@@ -36,6 +38,8 @@ pub struct Disk {
     marks: BTreeMap<PlanId, Mark>,
     awake: Option<Awake>,
     told_zone: Option<String>,
+    alarms: BTreeMap<PlanId, PlanAlarm>,
+    deliveries: BTreeMap<DeliveryKey, Delivery>,
     epoch: u64,
     /// Everything that was ever committed, if somebody wants to compare.
     history: Option<Vec<Written>>,
@@ -58,6 +62,8 @@ impl Disk {
             marks: BTreeMap::new(),
             awake: None,
             told_zone: None,
+            alarms: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
             epoch,
             history: is_compared.then(Vec::new),
             desired: None,
@@ -77,6 +83,8 @@ impl Disk {
             marks: self.marks.iter().map(|(id, mark)| (*id, mark.clone())).collect(),
             awake: self.awake,
             told_zone: self.told_zone.clone(),
+            alarms: self.alarms.iter().map(|(id, alarm)| (*id, alarm.clone())).collect(),
+            deliveries: self.deliveries.values().cloned().collect(),
         }
     }
 
@@ -171,6 +179,24 @@ impl Disk {
                 self.awake = Some(Awake { since: stored(since), until: stored(until) });
             }
             Change::ToldZone(zone) => self.told_zone = zone,
+            Change::PlanAlarm(plan, Some(alarm)) => {
+                let alarm = PlanAlarm {
+                    changed: stored(alarm.changed),
+                    covered: stored(alarm.covered),
+                    last_good: alarm.last_good.map(stored),
+                    ..alarm
+                };
+                self.alarms.insert(plan, alarm);
+            }
+            Change::PlanAlarm(plan, None) => {
+                self.alarms.remove(&plan);
+            }
+            Change::Delivery(key, Some(delivery)) => {
+                self.deliveries.insert(key, *delivery);
+            }
+            Change::Delivery(key, None) => {
+                self.deliveries.remove(&key);
+            }
         }
     }
 

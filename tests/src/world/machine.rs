@@ -11,7 +11,10 @@ use super::{
 };
 use crate::dice::Dice;
 use agent::{
-    core::{Agenda, Brain, Effect, Facts, Gates, Next, Now, Reading, Recovered, Redial, RunEvent},
+    core::{
+        Agenda, Attempt, Brain, Effect, Facts, Gates, Next, Now, Reading, Recovered, Redial,
+        RunEvent,
+    },
     desired::Desired,
 };
 use anyhow::Result;
@@ -355,8 +358,14 @@ impl World {
                 }
                 self.begin_beside(machine, Side::Gates(closed));
             }
-            // Nobody browses in this world.
-            Effect::List(..) => {}
+            Effect::Deliver(key, _) => {
+                let it = &mut self.machines[machine];
+                if let Some(shell) = &mut it.shell {
+                    return shell.brain.handle_delivered(key, Attempt::Sent, now);
+                }
+            }
+            // Nobody browses or tries a channel in this world.
+            Effect::List(..) | Effect::TryChannel(_) => {}
         }
         Vec::new()
     }

@@ -19,6 +19,8 @@ export function emptyServer(): FakeTransport {
     .on('GET', '/api/enrolments', [])
     .on('GET', '/api/store', store())
     .on('GET', '/api/store/space', { total_bytes: 2e12, free_bytes: 1.2e12 })
+    .on('GET', '/api/alarm-channels', [])
+    .on('GET', '/api/alarms', [])
     .on('GET', '/api/announcements', [])
     .on('GET', '/api/slots', [])
     .on('GET', '/api/away', away())

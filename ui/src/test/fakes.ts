@@ -2,8 +2,10 @@
 import type { Answer, StreamEvent, Transport } from '$lib/api/transport';
 import { Refused } from '$lib/api/transport';
 import type {
+  Alarm,
   Announcement,
   Away,
+  Channel,
   LastRun,
   Machine,
   Notice,
@@ -153,6 +155,40 @@ export function repository(more: Partial<Repository> = {}): Repository {
     host_ids: ['m1'],
     plan_ids: ['p1'],
     facts: { locks: [] },
+    ...more,
+  };
+}
+
+/** A channel for all machines. */
+export function channel(more: Partial<Channel> = {}): Channel {
+  return {
+    id: 'c1',
+    name: 'Chat',
+    kind: 'webhook',
+    place: 'https://chat.example',
+    has_token: true,
+    mail: null,
+    all_hosts: true,
+    host_ids: [],
+    host_tags: [],
+    all_host_ids: ['m1'],
+    created_at: ago(100),
+    updated_at: ago(100),
+    revision: 0,
+    ...more,
+  };
+}
+
+/** An alarm that was told by one channel. */
+export function alarm(more: Partial<Alarm> = {}): Alarm {
+  return {
+    id: 'al1',
+    host_id: 'm1',
+    plan_id: 'p1',
+    state: 'failed',
+    was: 'good',
+    at: ago(2),
+    deliveries: [{ channel_id: 'c1', channel_name: 'Chat', result: 'sent', attempts: 1 }],
     ...more,
   };
 }

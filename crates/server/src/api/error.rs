@@ -234,6 +234,8 @@ pub fn status(code: Code) -> StatusCode {
         | Code::Stalled
         | Code::HookFailed
         | Code::HookUnknown
+        | Code::ChannelUnreachable
+        | Code::ChannelRefused
         | Code::ResticMissing
         | Code::ResticTooOld
         | Code::RepositoryMissing

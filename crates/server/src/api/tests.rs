@@ -1,6 +1,7 @@
 //! Tests of the whole router: requests go in as a desktop or a listener sends them, and whole
 //! answers are looked at.
 
+mod alarms;
 mod announcements;
 mod document;
 mod enrolments;

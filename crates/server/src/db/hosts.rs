@@ -124,6 +124,12 @@ impl Host {
     pub fn in_sync(&self) -> bool {
         self.generation == self.acked_generation && self.desired_digest == self.acked_digest
     }
+
+    /// What its desired state depends on.
+    #[must_use]
+    pub fn nature(&self) -> Nature {
+        Nature { os: self.os, runs_hooks: self.runs_hooks }
+    }
 }
 
 struct HostRow {
@@ -251,6 +257,39 @@ pub async fn find(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Option<Ho
     select_host!("WHERE id = ?", id).fetch_optional(db).await?.map(Host::try_from).transpose()
 }
 
+/// These hosts, removed ones too.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_all(db: impl SqliteExecutor<'_>, hosts: &[HostId]) -> Result<Vec<Host>, DbError> {
+    let ids = to_json("hosts", "id", "many", hosts)?;
+    let rows =
+        select_host!("WHERE id IN (SELECT value FROM json_each(?))", ids).fetch_all(db).await?;
+    rows.into_iter().map(Host::try_from).collect()
+}
+
+/// The hosts of these client keys.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_by_keys(
+    db: impl SqliteExecutor<'_>,
+    keys: &[Fingerprint],
+) -> Result<Vec<Host>, DbError> {
+    let keys: Vec<String> = keys.iter().map(hex).collect();
+    let keys = to_json("hosts", "key_fingerprint", "many", &keys)?;
+    let rows =
+        select_host!("WHERE key_fingerprint IN (SELECT unhex(value) FROM json_each(?))", keys)
+            .fetch_all(db)
+            .await?;
+    rows.into_iter().map(Host::try_from).collect()
+}
+
+/// A hash for a statement that takes many as JSON.
+fn hex(hash: &Fingerprint) -> String {
+    data_encoding::HEXLOWER.encode(hash)
+}
+
 /// The host of a client key.
 ///
 /// # Errors
@@ -265,6 +304,22 @@ pub async fn find_by_key(
         .await?
         .map(Host::try_from)
         .transpose()
+}
+
+/// Whether a host's agent sends alarms.
+///
+/// # Errors
+/// When the database fails.
+pub async fn sends_alarms(db: impl SqliteExecutor<'_>, host: HostId) -> Result<bool, DbError> {
+    let id = host.to_string();
+    let sends = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM hosts, json_each(hosts.capabilities)
+           WHERE hosts.id = ? AND json_each.value = 'alarms') AS "sends!: bool""#,
+        id
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(sends)
 }
 
 /// A host that comes in by a token.
@@ -449,43 +504,63 @@ pub async fn acknowledge(
     Ok(())
 }
 
-/// Notes what a `hello` says about the machine, and whether it has told everything by now.
+/// What is to be noted of a `hello`.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// Who said it.
+    pub host: HostId,
+    /// What it says about the machine.
+    pub hello: Hello,
+    /// Whether the machine has told everything by now.
+    pub has_told_all: bool,
+    /// The tickets that it may come back with; `None` where they stay.
+    pub tickets: Option<Tickets>,
+}
+
+/// Notes what machines said in their hellos, of each machine one.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn note_hello(
-    tx: &mut Tx,
-    host: HostId,
-    hello: &Hello,
-    has_told_all: bool,
-    now: Timestamp,
-) -> Result<(), DbError> {
-    let (id, os, arch) = (host.to_string(), hello.os.as_str(), hello.arch.as_str());
-    let version = i64::from(hello.protocol_version.0);
-    let (boot, now) = (hello.boot_time.map(millis), millis(now));
-    let awake = hello.awake_since.map(millis);
-    let capabilities = to_json("hosts", "capabilities", &id, &hello.capabilities)?;
+pub async fn note_hellos(tx: &mut Tx, heard: &[Heard], now: Timestamp) -> Result<(), DbError> {
+    let rows: Vec<_> = heard
+        .iter()
+        .map(|Heard { host, hello, has_told_all, tickets }| {
+            let (boot, awake) = (hello.boot_time.map(millis), hello.awake_since.map(millis));
+            let ticket = |it: fn(&Tickets) -> Option<Fingerprint>| {
+                tickets.as_ref().and_then(it).as_ref().map(hex)
+            };
+            let machine = (
+                &hello.hostname,
+                hello.os.as_str(),
+                hello.arch.as_str(),
+                &hello.agent_version,
+                &hello.restic_version,
+                hello.protocol_version.0,
+                &hello.time_zone,
+                hello.has_battery,
+                &hello.capabilities,
+            );
+            let tickets = (tickets.is_some(), ticket(|it| it.confirmed), ticket(|it| it.pending));
+            (host, machine, boot, awake, has_told_all, tickets)
+        })
+        .collect();
+    let (rows, now) = (to_json("hosts", "id", "many", &rows)?, millis(now));
     sqlx::query!(
-        "UPDATE hosts SET hostname = ?, os = ?, arch = ?, agent_version = ?, restic_version = ?, \
-         protocol_version = ?, time_zone = coalesce(?, time_zone), boot_time = ?, \
-         awake_since = coalesce(?, awake_since), has_battery = coalesce(?, has_battery), \
-         capabilities = ?, last_seen_at = ?, \
-         heard_until = iif(?, ?, heard_until), revision = revision + 1 WHERE id = ?",
-        hello.hostname,
-        os,
-        arch,
-        hello.agent_version,
-        hello.restic_version,
-        version,
-        hello.time_zone,
-        boot,
-        awake,
-        hello.has_battery,
-        capabilities,
-        now,
-        has_told_all,
-        now,
-        id
+        "UPDATE hosts SET hostname = heard.value ->> '$[1][0]', os = heard.value ->> '$[1][1]', \
+         arch = heard.value ->> '$[1][2]', agent_version = heard.value ->> '$[1][3]', \
+         restic_version = heard.value ->> '$[1][4]', protocol_version = heard.value ->> '$[1][5]', \
+         time_zone = coalesce(heard.value ->> '$[1][6]', time_zone), \
+         has_battery = coalesce(heard.value ->> '$[1][7]', has_battery), \
+         capabilities = heard.value ->> '$[1][8]', \
+         boot_time = heard.value ->> 2, awake_since = coalesce(heard.value ->> 3, awake_since), \
+         last_seen_at = ?2, heard_until = iif(heard.value ->> 4, ?2, heard_until), \
+         ticket_hash = iif(heard.value ->> '$[5][0]', unhex(heard.value ->> '$[5][1]'), ticket_hash), \
+         pending_ticket_hash = \
+         iif(heard.value ->> '$[5][0]', unhex(heard.value ->> '$[5][2]'), pending_ticket_hash), \
+         revision = revision + 1 \
+         FROM json_each(?1) AS heard WHERE hosts.id = heard.value ->> 0",
+        rows,
+        now
     )
     .execute(&mut **tx)
     .await?;
@@ -514,36 +589,22 @@ pub async fn note_seen(
     Ok(())
 }
 
-/// Sets the tickets that a host may come back with.
+/// The pending tickets of hosts are safe with their agents. Another ticket than the pending one changes
+/// nothing.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn set_tickets(tx: &mut Tx, host: HostId, tickets: &Tickets) -> Result<(), DbError> {
-    let id = host.to_string();
-    let confirmed = tickets.confirmed.as_ref().map(<[u8; 32]>::as_slice);
-    let pending = tickets.pending.as_ref().map(<[u8; 32]>::as_slice);
-    sqlx::query!(
-        "UPDATE hosts SET ticket_hash = ?, pending_ticket_hash = ? WHERE id = ?",
-        confirmed,
-        pending,
-        id
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// The pending ticket is safe with the agent. Another ticket than the pending one changes nothing.
-///
-/// # Errors
-/// When the database fails.
-pub async fn confirm_ticket(tx: &mut Tx, host: HostId, hash: &Fingerprint) -> Result<(), DbError> {
-    let (id, hash) = (host.to_string(), hash.as_slice());
+pub async fn confirm_tickets(
+    tx: &mut Tx,
+    tickets: &[(HostId, Fingerprint)],
+) -> Result<(), DbError> {
+    let tickets: Vec<_> = tickets.iter().map(|(host, hash)| (host, hex(hash))).collect();
+    let tickets = to_json("hosts", "pending_ticket_hash", "many", &tickets)?;
     sqlx::query!(
         "UPDATE hosts SET ticket_hash = pending_ticket_hash, pending_ticket_hash = NULL \
-         WHERE id = ? AND pending_ticket_hash = ?",
-        id,
-        hash
+         FROM json_each(?) AS shown \
+         WHERE hosts.id = shown.value ->> 0 AND pending_ticket_hash = unhex(shown.value ->> 1)",
+        tickets
     )
     .execute(&mut **tx)
     .await?;

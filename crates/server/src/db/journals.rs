@@ -8,6 +8,7 @@ use super::{
 use jiff::Timestamp;
 use protocol::{Code, HostId, JournalId, journal::ChainHash};
 use sqlx::SqliteExecutor;
+use std::collections::BTreeMap;
 
 /// Marks that are kept of each journal: as many records as an agent may repeat after a lost
 /// acknowledgement, many times over.
@@ -32,7 +33,66 @@ fn hash(row: Row<'_>, bytes: &[u8]) -> Result<ChainHash, DbError> {
     ChainHash::try_from(bytes).map_err(|_| row.inconsistent("hash"))
 }
 
-/// The cursor of one journal, and which hashes are kept of these two records of it.
+/// A hash that is kept; behind the end of a stretch there is none.
+fn mark(row: Row<'_>, bytes: Option<&[u8]>) -> Result<Option<ChainHash>, DbError> {
+    bytes.filter(|bytes| !bytes.is_empty()).map(|bytes| hash(row, bytes)).transpose()
+}
+
+/// A journal, and two records of it.
+pub type Records = (HostId, JournalId, [u64; 2]);
+
+/// The cursor of a journal, and which hashes are kept of two records of it.
+pub type Found = (JournalCursor, [Option<ChainHash>; 2]);
+
+/// The cursors of journals, and which hashes are kept of these records of them. Those that nobody knows are
+/// not among them.
+///
+/// # Errors
+/// When the database fails.
+pub async fn cursors(
+    db: impl SqliteExecutor<'_>,
+    journals: &[Records],
+) -> Result<BTreeMap<(HostId, JournalId), Found>, DbError> {
+    let wanted: Vec<_> = journals
+        .iter()
+        .map(|(host, journal, [one, two])| (host, journal, count(*one), count(*two)))
+        .collect();
+    let wanted = to_json("journals", "journal_id", "many", &wanted)?;
+    let rows = sqlx::query!(
+        r#"SELECT host_id, journal_id, journals.seq, journals.hash, renew,
+           is_current AS "is_current: bool",
+           (SELECT substr(hashes, ((wanted.value ->> 2) - mark.seq) * 16 + 1, 16) FROM journal_marks AS mark
+            WHERE mark.host_id = journals.host_id AND mark.journal_id = journals.journal_id
+            AND mark.seq <= (wanted.value ->> 2) ORDER BY mark.seq DESC LIMIT 1) AS "one: Vec<u8>",
+           (SELECT substr(hashes, ((wanted.value ->> 3) - mark.seq) * 16 + 1, 16) FROM journal_marks AS mark
+            WHERE mark.host_id = journals.host_id AND mark.journal_id = journals.journal_id
+            AND mark.seq <= (wanted.value ->> 3) ORDER BY mark.seq DESC LIMIT 1) AS "two: Vec<u8>"
+           FROM json_each(?) AS wanted CROSS JOIN journals
+           WHERE host_id = wanted.value ->> 0 AND journal_id = wanted.value ->> 1"#,
+        wanted
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|found| {
+            let row = Row { table: "journals", id: &found.journal_id };
+            let key = (
+                row.parse("host_id", &found.host_id)?,
+                row.parse("journal_id", &found.journal_id)?,
+            );
+            let cursor = JournalCursor {
+                seq: uncount(found.seq),
+                hash: hash(row, &found.hash)?,
+                renew: found.renew.as_deref().map(|code| row.word("renew", code)).transpose()?,
+                is_current: found.is_current,
+            };
+            let marks = [mark(row, found.one.as_deref())?, mark(row, found.two.as_deref())?];
+            Ok((key, (cursor, marks)))
+        })
+        .collect()
+}
+
+/// The same of one journal.
 ///
 /// # Errors
 /// When the database fails.
@@ -41,34 +101,8 @@ pub async fn cursor(
     host: HostId,
     journal: JournalId,
     records: [u64; 2],
-) -> Result<Option<(JournalCursor, [Option<ChainHash>; 2])>, DbError> {
-    let (host, journal) = (host.to_string(), journal.to_string());
-    let [one, two] = records.map(count);
-    let row = sqlx::query!(
-        r#"SELECT seq, hash, renew, is_current AS "is_current: bool",
-           (SELECT hash FROM journal_marks WHERE host_id = ?1 AND journal_id = ?2 AND seq = ?3)
-           AS "one: Vec<u8>",
-           (SELECT hash FROM journal_marks WHERE host_id = ?1 AND journal_id = ?2 AND seq = ?4)
-           AS "two: Vec<u8>"
-           FROM journals WHERE host_id = ?1 AND journal_id = ?2"#,
-        host,
-        journal,
-        one,
-        two
-    )
-    .fetch_optional(db)
-    .await?;
-    let Some(found) = row else { return Ok(None) };
-    let row = Row { table: "journals", id: &journal };
-    let renew = found.renew.as_deref().map(|code| row.word("renew", code)).transpose()?;
-    let cursor = JournalCursor {
-        seq: uncount(found.seq),
-        hash: hash(row, &found.hash)?,
-        renew,
-        is_current: found.is_current,
-    };
-    let mark = |bytes: Option<Vec<u8>>| bytes.map(|bytes| hash(row, &bytes)).transpose();
-    Ok(Some((cursor, [mark(found.one)?, mark(found.two)?])))
+) -> Result<Option<Found>, DbError> {
+    Ok(cursors(db, &[(host, journal, records)]).await?.remove(&(host, journal)))
 }
 
 /// Whether the host ever had a journal here.
@@ -187,16 +221,26 @@ pub async fn set_renew(
     Ok(())
 }
 
+/// Records of a journal that follow each other: the number of the first, and the hashes after each.
+pub type Stretch = (HostId, JournalId, u64, Vec<ChainHash>);
+
 /// Keeps the hashes of records.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn mark(tx: &mut Tx, records: &[Place]) -> Result<(), DbError> {
-    let records = to_json("journal_marks", "seq", "many", records)?;
+pub async fn keep_marks(tx: &mut Tx, stretches: &[Stretch]) -> Result<(), DbError> {
+    let rows: Vec<_> = stretches
+        .iter()
+        .map(|(host, journal, seq, hashes)| {
+            let hashes: String = hashes.iter().map(ChainHash::to_string).collect();
+            (host, journal, count(*seq), hashes)
+        })
+        .collect();
+    let rows = to_json("journal_marks", "seq", "many", &rows)?;
     sqlx::query!(
-        "INSERT OR REPLACE INTO journal_marks (host_id, journal_id, seq, hash) \
+        "INSERT OR REPLACE INTO journal_marks (host_id, journal_id, seq, hashes) \
          SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3) FROM json_each(?)",
-        records
+        rows
     )
     .execute(&mut **tx)
     .await?;
@@ -215,15 +259,15 @@ pub async fn mark_of(
 ) -> Result<Option<ChainHash>, DbError> {
     let (host, journal, seq) = (host.to_string(), journal.to_string(), count(seq));
     let bytes = sqlx::query_scalar!(
-        "SELECT hash FROM journal_marks WHERE host_id = ? AND journal_id = ? AND seq = ?",
+        r#"SELECT substr(hashes, (?3 - seq) * 16 + 1, 16) AS "hash!: Vec<u8>" FROM journal_marks
+           WHERE host_id = ?1 AND journal_id = ?2 AND seq <= ?3 ORDER BY seq DESC LIMIT 1"#,
         host,
         journal,
         seq
     )
     .fetch_optional(db)
     .await?;
-    let row = Row { table: "journal_marks", id: &journal };
-    bytes.map(|bytes| hash(row, &bytes)).transpose()
+    mark(Row { table: "journal_marks", id: &journal }, bytes.as_deref())
 }
 
 /// Forgets the hashes of records that lie far behind, where a cursor has moved on from one number to
@@ -238,13 +282,15 @@ pub async fn prune_marks(
     from: u64,
     to: u64,
 ) -> Result<(), DbError> {
-    if from / PRUNE_EVERY == to / PRUNE_EVERY {
+    let Some(below) = to.checked_sub(MARKS).filter(|_| from / PRUNE_EVERY != to / PRUNE_EVERY)
+    else {
         return Ok(());
-    }
-    let (host, journal, below) =
-        (host.to_string(), journal.to_string(), count(to.saturating_sub(MARKS)));
+    };
+    let (host, journal, below) = (host.to_string(), journal.to_string(), count(below));
+    // The stretch that reaches over this number stays.
     sqlx::query!(
-        "DELETE FROM journal_marks WHERE host_id = ? AND journal_id = ? AND seq < ?",
+        "DELETE FROM journal_marks WHERE host_id = ?1 AND journal_id = ?2 AND seq < \
+         (SELECT max(seq) FROM journal_marks WHERE host_id = ?1 AND journal_id = ?2 AND seq <= ?3)",
         host,
         journal,
         below

@@ -9,6 +9,7 @@ use super::{
 use jiff::Timestamp;
 use protocol::{HostId, LogLine, LogStream, RunId, journal::ElidedLines};
 use sqlx::{SqliteExecutor, error::ErrorKind};
+use std::collections::BTreeSet;
 
 struct LineRow {
     run_id: String,
@@ -130,38 +131,71 @@ pub async fn note_elided(
     Ok((done.rows_affected() > 0).then_some(line))
 }
 
-/// Takes in lines of runs of hosts in one statement, all or none of them, and says whether it did. It
-/// takes none when one of them is there already, or is of a run that somebody else does or of none:
-/// [`insert`] takes those that can be taken.
+/// Takes in lines of runs of hosts and returns those that are new; a line of a run that somebody else
+/// does, or of none, is not taken.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert_all(tx: &mut Tx, lines: &[(HostId, LogLine)]) -> Result<bool, DbError> {
-    let rows: Vec<_> = lines
-        .iter()
-        .map(|(host, line)| {
-            let (stream, ts) = (line.stream.as_str(), millis(line.ts));
-            (line.job_id, host, count(line.seq), ts, stream, &line.payload)
+pub async fn insert_all(
+    tx: &mut Tx,
+    lines: Vec<(HostId, LogLine)>,
+) -> Result<Vec<LogLine>, DbError> {
+    let runs: Vec<_> = lines
+        .chunk_by(|(host, line), (same, next)| (host, line.job_id) == (same, next.job_id))
+        .map(|lines| {
+            let of_run: Vec<_> = lines
+                .iter()
+                .map(|(_, line)| {
+                    (count(line.seq), millis(line.ts), line.stream.as_str(), &line.payload)
+                })
+                .collect();
+            (lines.first().map(|(host, line)| (line.job_id, host)), of_run)
         })
         .collect();
-    let rows = to_json("log_lines", "text", "many", &rows)?;
+    let runs = to_json("log_lines", "text", "many", &runs)?;
     // A line that is not to be taken has no run here, and the table refuses the statement as a whole.
     let done = sqlx::query!(
         "INSERT INTO log_lines (run_id, seq, ts, stream, text) \
-         SELECT (SELECT id FROM runs WHERE id = value ->> 0 AND dispatch <> 'manager' \
-         AND host_id = value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
-         FROM json_each(?)",
-        rows
+         SELECT runs.id, line.value ->> 0, line.value ->> 1, line.value ->> 2, line.value ->> 3 \
+         FROM json_each(?) AS of_run LEFT JOIN runs ON runs.id = of_run.value ->> '$[0][0]' \
+         AND runs.dispatch <> 'manager' AND runs.host_id = of_run.value ->> '$[0][1]' \
+         JOIN json_each(of_run.value, '$[1]') AS line",
+        runs
     )
     .execute(&mut **tx)
     .await;
     match done {
-        Ok(_) => Ok(true),
+        Ok(_) => Ok(lines.into_iter().map(|(_, line)| line).collect()),
         Err(sqlx::Error::Database(error))
             if matches!(error.kind(), ErrorKind::UniqueViolation | ErrorKind::NotNullViolation) =>
         {
-            Ok(false)
+            insert_some(tx, &runs, lines).await
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The same where not all of them can be taken.
+async fn insert_some(
+    tx: &mut Tx,
+    runs: &str,
+    lines: Vec<(HostId, LogLine)>,
+) -> Result<Vec<LogLine>, DbError> {
+    let taken = sqlx::query!(
+        "INSERT INTO log_lines (run_id, seq, ts, stream, text) \
+         SELECT runs.id, line.value ->> 0, line.value ->> 1, line.value ->> 2, line.value ->> 3 \
+         FROM json_each(?) AS of_run CROSS JOIN runs ON runs.id = of_run.value ->> '$[0][0]' \
+         AND runs.dispatch <> 'manager' AND runs.host_id = of_run.value ->> '$[0][1]' \
+         CROSS JOIN json_each(of_run.value, '$[1]') AS line WHERE true \
+         ON CONFLICT (run_id, seq) DO NOTHING \
+         RETURNING run_id AS \"run_id!\", seq AS \"seq!\", text AS \"text!\"",
+        runs
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut taken: BTreeSet<(String, u64, String)> =
+        taken.into_iter().map(|line| (line.run_id, uncount(line.seq), line.text)).collect();
+    let mut lines: Vec<LogLine> = lines.into_iter().map(|(_, line)| line).collect();
+    lines.retain(|line| taken.remove(&(line.job_id.to_string(), line.seq, line.payload.clone())));
+    Ok(lines)
 }

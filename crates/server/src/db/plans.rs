@@ -8,6 +8,7 @@ use super::{
 use jiff::Timestamp;
 use protocol::{HostId, PlanId, PlanOptions, RepositoryId, Retention};
 use sqlx::SqliteExecutor;
+use std::collections::BTreeSet;
 
 /// A plan as it stands in the database.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +18,7 @@ pub struct Plan {
     /// What the admin calls it.
     pub name: String,
     /// Where its snapshots go; `None` for the store, where each host has a repository of its own. In
-    /// the plans of one host ([`of_host`]) it is the repository that this host uses.
+    /// the plans of one host ([`targets`]) it is the repository that this host uses.
     pub repository_id: Option<RepositoryId>,
     /// What is backed up.
     pub paths: Vec<String>,
@@ -174,6 +175,56 @@ pub async fn of_host(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Vec<Pl
            FROM plans JOIN plan_targets ON plan_targets.plan_id = plans.id WHERE plan_targets.host_id = ?
            ORDER BY name COLLATE NOCASE, id"#,
         host
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Plan::try_from).collect()
+}
+
+/// A plan of a host, and the repository that this host uses for it.
+pub type Target = (HostId, PlanId, Option<RepositoryId>);
+
+/// The plans of these hosts.
+///
+/// # Errors
+/// When the database fails.
+pub async fn targets(
+    db: impl SqliteExecutor<'_>,
+    hosts: &[HostId],
+) -> Result<Vec<Target>, DbError> {
+    let wanted = to_json("plan_targets", "host_id", "many", hosts)?;
+    let rows = sqlx::query!(
+        r#"SELECT host_id AS "host_id!: String", plan_id AS "plan_id!: String",
+                  repository_id AS "repository_id?: String"
+           FROM plan_targets WHERE host_id IN (SELECT value FROM json_each(?))"#,
+        wanted
+    )
+    .fetch_all(db)
+    .await?;
+    rows.iter()
+        .map(|target| {
+            let (plan, host) = pair("plan_targets", &target.plan_id, &target.host_id)?;
+            let row = Row { table: "plan_targets", id: &target.plan_id };
+            Ok((host, plan, row.maybe_parse("repository_id", target.repository_id.as_deref())?))
+        })
+        .collect()
+}
+
+/// These plans.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_all(
+    db: impl SqliteExecutor<'_>,
+    ids: &BTreeSet<PlanId>,
+) -> Result<Vec<Plan>, DbError> {
+    let ids = to_json("plans", "id", "many", ids)?;
+    let rows = sqlx::query_as!(
+        PlanRow,
+        "SELECT id, name, repository_id, paths, excludes, presets, tags, retention, options, cron, enabled, created_at,
+                updated_at, revision
+         FROM plans WHERE id IN (SELECT value FROM json_each(?))",
+        ids
     )
     .fetch_all(db)
     .await?;

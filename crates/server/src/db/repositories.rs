@@ -3,11 +3,12 @@
 use super::{
     Tx,
     error::DbError,
-    row::{Row, millis},
+    row::{Row, millis, to_json},
 };
 use jiff::Timestamp;
-use protocol::{HostId, PlanId, RepositoryId};
+use protocol::{HostId, PlanId, RepositoryId, RunId};
 use sqlx::SqliteExecutor;
+use std::collections::BTreeSet;
 
 /// A repository as it stands in the database; its secrets stay sealed.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,6 +127,27 @@ pub async fn find(
     .fetch_optional(db)
     .await?;
     row.map(Repository::try_from).transpose()
+}
+
+/// These repositories.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_all(
+    db: impl SqliteExecutor<'_>,
+    ids: &BTreeSet<RepositoryId>,
+) -> Result<Vec<Repository>, DbError> {
+    let ids = to_json("repositories", "id", "many", ids)?;
+    let rows = sqlx::query_as!(
+        RepositoryRow,
+        "SELECT id, name, url, username, password_sealed, credential_sealed, ca_pem, append_only,
+                store_host_id, created_at, updated_at, initialised_at, revision
+         FROM repositories WHERE id IN (SELECT value FROM json_each(?))",
+        ids
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Repository::try_from).collect()
 }
 
 /// The repository of this name, without regard to case.
@@ -283,4 +305,33 @@ pub async fn note_initialised(
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Notes that the repositories of these runs, which have ended well, exist: a backup wrote a snapshot, or
+/// they were created. A host proves nothing about what it does not have. Returns those of which that is
+/// news.
+///
+/// # Errors
+/// When the database fails.
+pub async fn note_proven(
+    tx: &mut Tx,
+    runs: &[RunId],
+    now: Timestamp,
+) -> Result<Vec<RepositoryId>, DbError> {
+    let (runs, now) = (to_json("runs", "id", "many", runs)?, millis(now));
+    let ids = sqlx::query_scalar!(
+        "UPDATE repositories SET initialised_at = ?1, revision = revision + 1
+         WHERE initialised_at IS NULL AND id IN (
+             SELECT plan_targets.repository_id FROM json_each(?2) AS proof
+             CROSS JOIN runs ON runs.id = proof.value AND runs.kind IN ('backup', 'init')
+             CROSS JOIN plan_targets ON plan_targets.host_id = runs.host_id
+                 AND iif(runs.repository_id IS NULL, plan_targets.plan_id = runs.plan_id,
+                     plan_targets.repository_id = runs.repository_id))
+         RETURNING id",
+        now,
+        runs
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    ids.iter().map(|id| Row { table: "repositories", id }.parse("id", id)).collect()
 }

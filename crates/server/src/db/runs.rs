@@ -320,6 +320,25 @@ pub async fn open_of_host(db: impl SqliteExecutor<'_>, host: HostId) -> Result<V
     rows.into_iter().map(Run::try_from).collect()
 }
 
+/// The runs of these hosts that have not ended, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn open_of_hosts(
+    db: impl SqliteExecutor<'_>,
+    hosts: &[HostId],
+) -> Result<Vec<Run>, DbError> {
+    let hosts = to_json("runs", "host_id", "many", hosts)?;
+    let rows = select_run!(
+        "WHERE finished_at IS NULL AND host_id IN (SELECT value FROM json_each(?)) \
+         ORDER BY created_at, id",
+        hosts
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(Run::try_from).collect()
+}
+
 /// All runs that have not ended, oldest first.
 ///
 /// # Errors

@@ -3,11 +3,11 @@
 
 use crate::{
     db::{
-        Tx,
+        Tx, alarms,
         error::DbError,
         hosts, logs,
         notices::{self, NewNotice},
-        plans, repositories,
+        repositories,
         runs::{self, Reported},
         slots,
     },
@@ -17,8 +17,9 @@ use crate::{
     text,
 };
 use protocol::{
-    AwakeInterval, Code, Frame, FromAgent, HostId, JobFinished, JobKind, JobStarted, JobStatus,
-    LogLine, RepositoryId, RunId, ScheduleAck, SlotDeferred, UnreadableFile, journal::is_durable,
+    AlarmDelivered, AlarmRaised, AwakeInterval, Code, DeliveryResult, FromAgent, HostId,
+    JobFinished, JobStarted, JobStatus, LogLine, Problem, RepositoryId, RunId, ScheduleAck,
+    SlotDeferred, UnreadableFile, journal::is_durable,
 };
 use schedule::zone;
 use serde_json::Value;
@@ -38,8 +39,12 @@ pub(super) struct Applied {
     pub ended: BTreeSet<RunId>,
     /// Hosts that changed.
     pub hosts: BTreeSet<HostId>,
+    /// Runs that ended well, and with it prove that their repository exists.
+    proofs: Vec<RunId>,
     /// Repositories that changed.
-    pub repositories: BTreeSet<RepositoryId>,
+    pub repositories: Vec<RepositoryId>,
+    /// Whether alarms were told.
+    pub has_alarms: bool,
     /// Whether notices changed.
     pub has_notices: bool,
 }
@@ -53,22 +58,15 @@ pub(super) async fn record(
     record: &Record,
     applied: &mut Applied,
 ) -> Result<(), DbError> {
-    if !is_durable(&record.kind) {
+    let kind = &record.frame.kind;
+    if !is_durable(kind) {
         // A newer agent's word; it does not say anything to this version.
         return Ok(());
     }
-    let frame = Frame {
-        kind: record.kind.clone(),
-        id: String::new(),
-        seq: None,
-        ack: None,
-        hash: None,
-        payload: record.payload.clone(),
-    };
-    match FromAgent::decode(&frame) {
+    match FromAgent::decode(&record.frame) {
         Ok(content) => message(manager, tx, host, &content, applied).await,
         Err(_) => {
-            let kind = text::name(&record.kind);
+            let kind = text::name(kind);
             let notice = NewNotice::of_host(
                 host,
                 Code::FrameInvalid,
@@ -102,28 +100,24 @@ pub(super) async fn message(
         }
         FromAgent::ScheduleAck(ack) => schedule_ack(manager, tx, host, ack, applied).await,
         FromAgent::JournalGap(gap) => {
-            let notice = NewNotice::of_host(
-                host,
-                gap.reason,
-                format!(
-                    "{}: records after {} of the one before may be missing.",
-                    match gap.reason {
-                        Code::JournalDamaged => {
-                            "The machine's journal was damaged, and it began a new one"
-                        }
-                        _ => "The machine began a new journal",
-                    },
-                    gap.after_seq
-                ),
-            )
-            .subject(format!("gap:{}", gap.journal_id))
-            .guidance(match gap.reason {
-                Code::JournalDamaged => {
+            let (what, guidance) = if gap.reason == Code::JournalDamaged {
+                (
+                    "The machine's journal was damaged, and it began a new one",
                     "Check the machine's disk: `restic-manager-agent status` there says which file was \
-                     kept. Look at the repository's snapshots to see what was backed up in that time."
-                }
-                _ => "Look at the repository's snapshots to see what was backed up in that time.",
-            });
+                     kept. Look at the repository's snapshots to see what was backed up in that time.",
+                )
+            } else {
+                (
+                    "The machine began a new journal",
+                    "Look at the repository's snapshots to see what was backed up in that time.",
+                )
+            };
+            let after = gap.after_seq;
+            let message =
+                format!("{what}: records after {after} of the one before may be missing.");
+            let notice = NewNotice::of_host(host, gap.reason, message)
+                .subject(format!("gap:{}", gap.journal_id))
+                .guidance(guidance);
             tell(manager, tx, &notice, applied).await
         }
         FromAgent::JournalElided(elided) => {
@@ -153,6 +147,8 @@ pub(super) async fn message(
             let at = deferred.at.min(manager.now());
             slots::note_deferral(tx, host, &SlotDeferred { at, ..*deferred }).await
         }
+        FromAgent::AlarmRaised(raised) => alarm_raised(manager, tx, host, raised, applied).await,
+        FromAgent::AlarmDelivered(told) => alarm_delivered(manager, tx, host, told, applied).await,
         FromAgent::Hello(_)
         | FromAgent::Heartbeat(_)
         | FromAgent::CommandResult(_)
@@ -160,6 +156,7 @@ pub(super) async fn message(
         | FromAgent::SnapshotsReport(_)
         | FromAgent::RepoStats(_)
         | FromAgent::TreeReport(_)
+        | FromAgent::AlarmTested(_)
         | FromAgent::TicketConfirm(_)
         | FromAgent::Unknown(_) => Ok(()),
     }
@@ -174,6 +171,54 @@ async fn tell(
     notices::open(tx, manager.new_id(), notice, manager.now()).await?;
     applied.has_notices = true;
     Ok(())
+}
+
+/// Channels of one alarm that are noted.
+const MAX_CHANNELS: usize = 100;
+
+async fn alarm_raised(
+    manager: &Manager,
+    tx: &mut Tx,
+    host: HostId,
+    raised: &AlarmRaised,
+    applied: &mut Applied,
+) -> Result<(), DbError> {
+    let now = manager.now();
+    let mut raised = raised.clone();
+    raised.channels.truncate(MAX_CHANNELS);
+    // A clock that ran ahead must not keep an alarm on top for ever.
+    raised.at = raised.at.min(now);
+    raised.last_good = raised.last_good.map(|at| at.min(now));
+    applied.has_alarms |= alarms::raise(tx, host, &raised).await?;
+    Ok(())
+}
+
+async fn alarm_delivered(
+    manager: &Manager,
+    tx: &mut Tx,
+    host: HostId,
+    told: &AlarmDelivered,
+    applied: &mut Applied,
+) -> Result<(), DbError> {
+    let problem = told.problem.as_ref().map(|problem| Problem {
+        message: text::sentence(&problem.message),
+        guidance: problem.guidance.as_deref().map(text::sentence),
+        ..problem.clone()
+    });
+    let told = AlarmDelivered { at: told.at.min(manager.now()), problem, ..told.clone() };
+    let Some(channel) = alarms::delivered(tx, host, &told).await? else { return Ok(()) };
+    applied.has_alarms = true;
+    let Some(problem) = told.problem.filter(|_| told.result == DeliveryResult::GaveUp) else {
+        return Ok(());
+    };
+    let message =
+        format!("The machine could not tell of an alarm by “{channel}”: {}", problem.message);
+    let mut notice = NewNotice::of_host(host, problem.code, message)
+        .subject(format!("channel:{}", told.channel_id));
+    if let Some(guidance) = problem.guidance {
+        notice = notice.guidance(guidance);
+    }
+    tell(manager, tx, &notice, applied).await
 }
 
 async fn job_started(
@@ -232,10 +277,8 @@ async fn job_finished(
         Reported::Unchanged | Reported::TooMany => return Ok(()),
         Reported::Foreign => return tell(manager, tx, &foreign(host, run), applied).await,
     }
-    if let Some(repository) = repository_that_exists(tx, host, finished).await?
-        && repositories::note_initialised(tx, repository, manager.now()).await?
-    {
-        applied.repositories.insert(repository);
+    if matches!(finished.status, JobStatus::Succeeded | JobStatus::Partial) {
+        applied.proofs.push(run);
     }
     Ok(())
 }
@@ -273,44 +316,28 @@ fn clean_value(value: &mut Value) {
     }
 }
 
-/// The repository that a run proves to exist: a snapshot was written, or it was created. A host
-/// proves nothing about what it does not have.
-async fn repository_that_exists(
-    tx: &mut Tx,
-    host: HostId,
-    finished: &JobFinished,
-) -> Result<Option<RepositoryId>, DbError> {
-    if !matches!(finished.status, JobStatus::Succeeded | JobStatus::Partial) {
-        return Ok(None);
-    }
-    let Some(run) = runs::find(&mut **tx, finished.job_id).await? else { return Ok(None) };
-    if !matches!(run.kind, JobKind::Backup | JobKind::Init) {
-        return Ok(None);
-    }
-    let named = match (run.repository_id, run.plan_id) {
-        (Some(repository), _) => Some(repository),
-        (None, Some(id)) => {
-            let plans = plans::of_host(&mut **tx, host).await?;
-            plans.into_iter().find(|plan| plan.id == id).and_then(|plan| plan.repository_id)
-        }
-        (None, None) => None,
-    };
-    let Some(named) = named else { return Ok(None) };
-    let assigned = repositories::of_host(&mut **tx, host).await?;
-    Ok(assigned.iter().any(|one| one.id == named).then_some(named))
-}
-
 /// Writes the log lines that wait.
-pub(super) async fn waiting_lines(tx: &mut Tx, applied: &mut Applied) -> Result<(), DbError> {
+async fn waiting_lines(tx: &mut Tx, applied: &mut Applied) -> Result<(), DbError> {
     let waiting = std::mem::take(&mut applied.waiting);
     if waiting.is_empty() {
         return Ok(());
     }
-    let are_new = logs::insert_all(tx, &waiting).await?;
-    for (host, line) in waiting {
-        if are_new || logs::insert(tx, Some(host), &line).await? {
-            applied.lines.entry(line.job_id).or_default().push(line);
-        }
+    for line in logs::insert_all(tx, waiting).await? {
+        applied.lines.entry(line.job_id).or_default().push(line);
+    }
+    Ok(())
+}
+
+/// Writes what a transaction keeps for its end.
+pub(super) async fn rest(
+    manager: &Manager,
+    tx: &mut Tx,
+    applied: &mut Applied,
+) -> Result<(), DbError> {
+    waiting_lines(tx, applied).await?;
+    let proofs = std::mem::take(&mut applied.proofs);
+    if !proofs.is_empty() {
+        applied.repositories = repositories::note_proven(tx, &proofs, manager.now()).await?;
     }
     Ok(())
 }

@@ -5,7 +5,11 @@
 
 use super::{AgentState, Peer, Refusal};
 use crate::{
-    db::{error::DbError, hosts},
+    db::{
+        error::DbError,
+        hosts::{self, Fingerprint, Host},
+    },
+    manager::Manager,
     session::{self, greet::check_state},
 };
 use axum::{
@@ -18,7 +22,7 @@ use axum::{
     response::Response,
 };
 use protocol::{Code, HostId, MAX_FRAME_BYTES, Problem, Refused, ToAgent};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// Memory of a connection: the default of 128 KiB would cost ten times as much.
 const READ_BUFFER_BYTES: usize = 4_096;
@@ -82,7 +86,9 @@ async fn admit(state: &AgentState, peer: &Peer) -> Result<Result<HostId, Problem
             "The connection shows no client certificate, so nothing says who the agent is.",
         )));
     };
-    let Some(host) = hosts::find_by_key(state.manager().db().read(), &key).await? else {
+    let manager = state.manager();
+    let found = manager.batches().keys.ask(key, |keys| find(manager, keys)).await?.flatten();
+    let Some(host) = found else {
         return Ok(Err(Problem::new(
             Code::HostUnknown,
             "This agent's key is not enrolled with this manager.",
@@ -90,6 +96,14 @@ async fn admit(state: &AgentState, peer: &Peer) -> Result<Result<HostId, Problem
         .guidance("Enrol this machine with an install line of this manager.")));
     };
     Ok(check_state(&host).map(|()| host.id))
+}
+
+/// Whose these keys are.
+async fn find(manager: &Manager, keys: Vec<Fingerprint>) -> Result<Vec<Option<Host>>, DbError> {
+    let hosts = hosts::find_by_keys(manager.db().read(), &keys).await?;
+    let hosts: BTreeMap<Fingerprint, Host> =
+        hosts.into_iter().map(|host| (host.key_fingerprint, host)).collect();
+    Ok(keys.iter().map(|key| hosts.get(key).cloned()).collect())
 }
 
 async fn refuse(mut socket: WebSocket, problem: Problem) {

@@ -2,11 +2,10 @@
 //! what has passed since the connection began.
 
 use protocol::{
-    Code, CommandResult, Frame, FrameError, FromAgent, Hello, JobProgress, Problem,
+    AlarmTested, Code, CommandResult, Frame, FrameError, FromAgent, Hello, JobProgress, Problem,
     ProtocolVersion, RepoStats, Secret, SnapshotsReport, TreeReport,
     journal::{ChainHash, JournalElided, is_durable},
 };
-use serde_json::value::RawValue;
 use std::time::Duration;
 
 /// How long an agent may take to say hello.
@@ -27,17 +26,15 @@ pub struct Record {
     pub seq: u64,
     /// The journal's hash after it.
     pub hash: ChainHash,
-    /// Its type.
-    pub kind: String,
-    /// Its content, byte for byte.
-    pub payload: Box<RawValue>,
+    /// The frame that it came in: its type, and its content byte for byte.
+    pub frame: Frame,
 }
 
 impl Record {
     /// The bytes that it takes while it waits.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.kind.len() + self.payload.get().len()
+        self.frame.kind.len() + self.frame.payload.get().len()
     }
 }
 
@@ -60,6 +57,8 @@ pub enum Effect {
     Stats(RepoStats),
     /// A page of a folder that was asked for.
     Tree(TreeReport),
+    /// What came of a message for trial.
+    Tried(AlarmTested),
     /// The ticket is safe with the agent.
     TicketConfirmed(Secret<String>),
     /// Send a ping and note that the host is there.
@@ -256,8 +255,7 @@ impl AgentSession {
             ));
         }
         self.phase = Phase::Live { version, seq: seq.max(number) };
-        let Frame { kind, payload, .. } = frame;
-        Some(Effect::Record(Record { seq: number, hash, kind, payload }))
+        Some(Effect::Record(Record { seq: number, hash, frame }))
     }
 
     fn handle_message(&mut self, frame: &Frame, now: Duration) -> Option<Effect> {
@@ -288,10 +286,13 @@ impl AgentSession {
             // Asked for, so they are as many as people ask for; a page that is dropped would leave
             // somebody waiting.
             FromAgent::TreeReport(report) => Some(Effect::Tree(report)),
+            FromAgent::AlarmTested(tested) => Some(Effect::Tried(tested)),
             FromAgent::RepoStats(stats) => self.may_pass(now).then_some(Effect::Stats(stats)),
             FromAgent::Heartbeat(_)
             | FromAgent::AgentAwake(_)
             | FromAgent::SlotDeferred(_)
+            | FromAgent::AlarmRaised(_)
+            | FromAgent::AlarmDelivered(_)
             | FromAgent::JournalGap(_)
             | FromAgent::JournalElided(_)
             | FromAgent::Hello(_)

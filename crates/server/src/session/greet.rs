@@ -1,23 +1,29 @@
-//! A hello, met in one transaction.
+//! Hellos, each met in a transaction, and those that come at the same moment in one.
 
 use super::{
     core::Met,
     handshake::{self, JournalStep, Known, KnownJournal, Meeting},
+    needs::{self, Needs},
 };
 use crate::{
     db::{
         Tx,
         error::DbError,
-        hosts::{self, Fingerprint, Host, HostState},
-        journals, notices, snapshots,
+        hosts::{self, Fingerprint, Heard, Host, HostState},
+        journals::{self, Found, Records},
+        notices, snapshots,
     },
     hooks::{self, Mistake},
     manager::Manager,
     text,
     vault::VaultError,
 };
-use protocol::{Code, Cursor, Hello, HostId, JournalId, JournalState, Problem, Secret, Welcome};
+use protocol::{Code, Cursor, Hello, HostId, JournalId, Problem, ProtocolVersion, Secret, Welcome};
 use sha2::{Digest, Sha256};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use thiserror::Error;
 
 /// Words about what an agent can do that are kept.
@@ -29,6 +35,9 @@ pub(super) enum GreetError {
     /// The database failed.
     #[error("failed to meet an agent")]
     Db(#[from] DbError),
+    /// Whoever met it together with others gave no answer.
+    #[error("nobody met this agent")]
+    Unanswered,
     /// There is no ticket to hand out.
     #[error("failed to make a ticket")]
     Ticket(#[from] VaultError),
@@ -36,7 +45,7 @@ pub(super) enum GreetError {
 
 /// What came of a hello.
 #[derive(Debug)]
-pub(super) enum Greeted {
+pub(crate) enum Greeted {
     /// The connection ends.
     Refused(Problem),
     /// The connection goes on.
@@ -45,8 +54,10 @@ pub(super) enum Greeted {
 
 /// How a connection goes on.
 #[derive(Debug)]
-pub(super) struct Greeting {
+pub(crate) struct Greeting {
     pub met: Met,
+    /// The version that both sides speak.
+    pub version: ProtocolVersion,
     /// The answer; a version 1 agent gets none.
     pub welcome: Option<Welcome>,
     pub held: Option<Code>,
@@ -56,6 +67,8 @@ pub(super) struct Greeting {
     /// Whether the agent has older plans than it had acknowledged.
     pub has_older_plans: bool,
     pub has_notices: bool,
+    /// What the host needs now.
+    pub needs: Option<Needs>,
 }
 
 /// The SHA-256 of a ticket or token.
@@ -75,36 +88,120 @@ pub(crate) fn check_state(host: &Host) -> Result<(), Problem> {
     }
 }
 
+/// A hello, and what it is answered with if it is welcome.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    host: HostId,
+    hello: Hello,
+    version: ProtocolVersion,
+    ticket: Secret<String>,
+}
+
 pub(super) async fn greet(
     manager: &Manager,
-    id: HostId,
-    hello: &Hello,
+    host: HostId,
+    hello: Hello,
 ) -> Result<Greeted, GreetError> {
-    let version = match handshake::check_version(hello) {
+    let version = match handshake::check_version(&hello) {
         Ok(version) => version,
         Err(problem) => return Ok(Greeted::Refused(problem)),
     };
     let ticket = Secret::new(data_encoding::BASE64URL_NOPAD.encode(&manager.random_bytes::<32>()?));
-    let now = manager.now();
+    let asked = Arc::new(Asked { host, hello, version, ticket });
+    let answer = |asked| greet_all(manager, asked);
+    manager.batches().hellos.ask(asked, answer).await?.ok_or(GreetError::Unanswered)
+}
+
+/// Meets several hellos in one transaction, as if they had come one after another.
+async fn greet_all(manager: &Manager, asked: Vec<Arc<Asked>>) -> Result<Vec<Greeted>, GreetError> {
     let mut tx = manager.db().begin().await?;
-    let Some(host) = hosts::find(&mut *tx, id).await? else {
-        return Ok(Greeted::Refused(Problem::new(
-            Code::HostUnknown,
-            "This machine is not enrolled with this manager.",
-        )));
-    };
-    if let Err(problem) = check_state(&host) {
-        return Ok(Greeted::Refused(problem));
+    let mut greeted = BTreeMap::new();
+    while greeted.len() < asked.len() {
+        // What one hello of a machine leads to is what its next one finds.
+        let mut here = BTreeSet::new();
+        let round: Vec<(usize, &Asked)> = asked
+            .iter()
+            .enumerate()
+            .filter(|(n, it)| !greeted.contains_key(n) && here.insert(it.host))
+            .map(|(n, it)| (n, &**it))
+            .collect();
+        greeted.extend(greet_round(manager, &mut tx, &round).await?);
     }
-    let known = known(manager, &mut tx, &host, hello).await?;
-    let shown = hello.ticket.as_ref().map(hash);
-    let meeting = handshake::meet(hello, &known, shown, hash(&ticket), version);
-    store(manager, &mut tx, &host, hello, &known, &meeting).await?;
-    let greeting = answer(manager, &known, hello, meeting, ticket);
-    let has_told_all = matches!(greeting.met, Met::Live { seq, .. } if seq >= greeting.head);
-    hosts::note_hello(&mut tx, id, &cleaned(hello), has_told_all, now).await?;
     tx.commit().await.map_err(DbError::from)?;
-    Ok(Greeted::Met(Box::new(greeting)))
+    Ok(greeted.into_values().collect())
+}
+
+/// Meets one hello of each of several machines.
+async fn greet_round(
+    manager: &Manager,
+    tx: &mut Tx,
+    round: &[(usize, &Asked)],
+) -> Result<Vec<(usize, Greeted)>, GreetError> {
+    let ids: Vec<HostId> = round.iter().map(|(_, asked)| asked.host).collect();
+    let hosts = hosts::find_all(&mut **tx, &ids).await?;
+    let hosts: BTreeMap<HostId, Host> = hosts.into_iter().map(|host| (host.id, host)).collect();
+    let journals: Vec<_> = round.iter().filter_map(|(_, asked)| asked.records()).collect();
+    let journals = journals::cursors(&mut **tx, &journals).await?;
+    let (mut greeted, mut met, mut heard) = (Vec::new(), Vec::new(), Vec::new());
+    for &(n, asked) in round {
+        let host = match hosts.get(&asked.host).map(|host| (host, check_state(host))) {
+            Some((host, Ok(()))) => host,
+            Some((_, Err(problem))) => {
+                greeted.push((n, Greeted::Refused(problem)));
+                continue;
+            }
+            None => {
+                greeted.push((n, Greeted::Refused(unknown())));
+                continue;
+            }
+        };
+        let state = asked.hello.journal.as_ref();
+        let journal = state.and_then(|state| journals.get(&(asked.host, state.id)).copied());
+        let known = known(manager, tx, host, journal).await?;
+        let (greeting, said) = meet(manager, tx, asked, &known).await?;
+        met.push((n, greeting));
+        heard.push(said);
+    }
+    hosts::note_hellos(tx, &heard, manager.now()).await?;
+    // Read here, where it stands with all of this: whatever changes later wakes the session.
+    let met_hosts: Vec<HostId> = heard.iter().map(|heard| heard.host).collect();
+    let mut needs = needs::read(tx, &met_hosts).await?;
+    for ((n, greeting), host) in met.into_iter().zip(met_hosts) {
+        let greeting = Greeting { needs: needs.remove(&host), ..greeting };
+        greeted.push((n, Greeted::Met(Box::new(greeting))));
+    }
+    Ok(greeted)
+}
+
+/// The refusal of a host that is not known.
+pub(super) fn unknown() -> Problem {
+    Problem::new(Code::HostUnknown, "This machine is not enrolled with this manager.")
+}
+
+impl Asked {
+    /// The hello's journal, with the records of it that are compared.
+    fn records(&self) -> Option<Records> {
+        let state = self.hello.journal.as_ref()?;
+        Some((self.host, state.id, [state.head, state.first.saturating_sub(1)]))
+    }
+}
+
+/// Compares what both sides remember, and stores what comes of it but for what is noted of every hello.
+async fn meet(
+    manager: &Manager,
+    tx: &mut Tx,
+    asked: &Asked,
+    known: &Known,
+) -> Result<(Greeting, Heard), GreetError> {
+    let Asked { host, hello, version, ticket } = asked;
+    let shown = hello.ticket.as_ref().map(hash);
+    let meeting = handshake::meet(hello, known, shown, hash(ticket), *version);
+    store(manager, tx, *host, hello, known, &meeting).await?;
+    let tickets = meeting.tickets;
+    let greeting = answer(manager, known, hello, meeting, ticket.clone());
+    let has_told_all = matches!(greeting.met, Met::Live { seq, .. } if seq >= greeting.head);
+    let heard = Heard { host: *host, hello: cleaned(hello), has_told_all, tickets };
+    Ok((greeting, heard))
 }
 
 fn cleaned(hello: &Hello) -> Hello {
@@ -127,12 +224,13 @@ async fn known(
     manager: &Manager,
     tx: &mut Tx,
     host: &Host,
-    hello: &Hello,
+    journal: Option<Found>,
 ) -> Result<Known, DbError> {
-    let journal = match &hello.journal {
-        Some(state) => known_journal(tx, host.id, state).await?,
-        None => None,
-    };
+    let journal = journal.map(|(cursor, [head_mark, base_mark])| KnownJournal {
+        cursor,
+        head_mark,
+        base_mark,
+    });
     Ok(Known {
         host: host.id,
         manager: manager.identity().manager(),
@@ -146,33 +244,20 @@ async fn known(
     })
 }
 
-async fn known_journal(
-    tx: &mut Tx,
-    host: HostId,
-    state: &JournalState,
-) -> Result<Option<KnownJournal>, DbError> {
-    let records = [state.head, state.first.saturating_sub(1)];
-    let found = journals::cursor(&mut **tx, host, state.id, records).await?;
-    Ok(found.map(|(cursor, [head_mark, base_mark])| KnownJournal { cursor, head_mark, base_mark }))
-}
-
 async fn store(
     manager: &Manager,
     tx: &mut Tx,
-    host: &Host,
+    id: HostId,
     hello: &Hello,
     known: &Known,
     meeting: &Meeting,
 ) -> Result<(), DbError> {
-    let (id, now) = (host.id, manager.now());
+    let now = manager.now();
     if let Some(hold) = &meeting.hold {
         hosts::set_hold(tx, id, hold).await?;
     }
     if let Some(seen) = &meeting.ahead {
         hosts::note_ahead(tx, id, seen).await?;
-    }
-    if let Some(tickets) = &meeting.tickets {
-        hosts::set_tickets(tx, id, tickets).await?;
     }
     if let Some(state) = &hello.journal {
         match meeting.journal {
@@ -236,6 +321,7 @@ fn answer(
     });
     Greeting {
         met,
+        version,
         welcome,
         held,
         journal,
@@ -247,5 +333,6 @@ fn answer(
                 && !hooks::is_planted(Mistake::TrustAcknowledged)
         }),
         has_notices: !meeting.notices.is_empty(),
+        needs: None,
     }
 }

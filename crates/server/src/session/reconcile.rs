@@ -4,7 +4,8 @@
 use super::{
     commands::{self, Manner, Step, Written},
     core::Met,
-    greet::check_state,
+    greet::{check_state, unknown},
+    needs::{self, Needs},
     socket::{Connection, Ended, Wire},
 };
 use crate::{
@@ -19,52 +20,51 @@ use crate::{
     hooks::{self, Mistake, Point},
 };
 use protocol::{
-    CancelReason, Code, CommandCancel, CommandGo, CommandNumber, CommandRun, Problem, RunId,
-    ToAgent,
+    CancelReason, Code, CommandCancel, CommandGo, CommandNumber, CommandRun, RunId, ToAgent,
 };
 
 impl<W: Wire> Connection<W> {
     pub(super) async fn reconcile(&mut self) -> Result<(), Ended> {
-        let manager = self.shared.manager.clone();
-        let Some(host) = hosts::find(manager.db().read(), self.host).await? else {
-            return Err(Ended::Refused(Problem::new(
-                Code::HostUnknown,
-                "This machine is not enrolled.",
-            )));
-        };
-        check_state(&host).map_err(Ended::Refused)?;
+        let needs = needs::of(&self.shared.manager, self.host).await?;
+        self.provide(needs).await
+    }
+
+    /// Gives the host what it needs.
+    pub(super) async fn provide(&mut self, needs: Option<Needs>) -> Result<(), Ended> {
+        let Some(needs) = needs else { return Err(Ended::Refused(unknown())) };
+        check_state(&needs.host).map_err(Ended::Refused)?;
         let Some(live) = &self.live else { return Ok(()) };
         // A hold that came or went, and a new life of the manager, change what a hello is answered
         // with: the agent comes back at once and is met as things are now.
-        let held = host.hold.as_ref().map(|hold| hold.code);
+        let held = needs.host.hold.as_ref().map(|hold| hold.code);
         if held != live.held && live.met != Met::Renewing {
             return Err(Ended::Closed("the state of this machine has changed"));
         }
-        if live.incarnation != manager.identity().manager().incarnation {
+        if live.incarnation != self.shared.manager.identity().manager().incarnation {
             return Err(Ended::Closed("the manager has begun a new life"));
         }
         if !self.session.is_live() {
             return Ok(());
         }
-        self.send_desired(host).await?;
-        self.send_commands().await?;
-        self.send_wants().await
+        let Needs { host, sources, open } = needs;
+        self.send_desired(host, sources).await?;
+        self.send_commands(open).await?;
+        self.send_wants().await?;
+        self.send_trials().await
     }
 
-    async fn send_desired(&mut self, host: Host) -> Result<(), Ended> {
+    async fn send_desired(&mut self, mut host: Host, mut sources: Sources) -> Result<(), Ended> {
         let manager = self.shared.manager.clone();
-        let mut reader = manager.db().read().acquire().await.map_err(DbError::from)?;
-        let sources = Sources::read(&mut reader, self.host).await?;
-        let digest = sources.digest();
-        let mut host = host;
+        let mut digest = sources.digest();
         if host.desired_digest.as_ref() != Some(&digest) {
             let mut tx = manager.db().begin().await?;
             desired::touch_hosts(&manager, &mut tx, &[self.host]).await?;
+            let again = needs::read(&mut tx, &[self.host]).await?.remove(&self.host);
             tx.commit().await.map_err(DbError::from)?;
-            let Some(again) = hosts::find(&mut *reader, self.host).await? else { return Ok(()) };
-            host = again;
+            let Some(again) = again else { return Ok(()) };
+            (host, sources) = (again.host, again.sources);
+            digest = sources.digest();
         }
-        drop(reader);
         let Some(live) = self.live.as_mut() else { return Ok(()) };
         let is_sent = live.sent_generation == Some(host.generation)
             || (live.sent_generation.is_some() && hooks::is_planted(Mistake::KeepStaleGeneration));
@@ -106,8 +106,7 @@ impl<W: Wire> Connection<W> {
         Ok(())
     }
 
-    async fn send_commands(&mut self) -> Result<(), Ended> {
-        let open = runs::open_of_host(self.shared.manager.db().read(), self.host).await?;
+    async fn send_commands(&mut self, open: Vec<Run>) -> Result<(), Ended> {
         if let Some(live) = self.live.as_mut() {
             let acked = live.acked;
             // What is not taken in yet cannot be open here.

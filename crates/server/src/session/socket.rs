@@ -9,7 +9,10 @@ use super::{
     trees::Folders,
 };
 use crate::{
-    db::{error::DbError, hosts},
+    db::{
+        error::DbError,
+        hosts::{self, Fingerprint},
+    },
     desired::DesiredError,
     events::Topic,
     intake::{IntakeHandle, Lane, Progress, Stopped},
@@ -31,6 +34,11 @@ use tokio_util::sync::CancellationToken;
 
 /// How long one frame may take to be written. Who reads more slowly is gone.
 const WRITE_WITHIN: Duration = Duration::from_secs(20);
+/// Records after which the agent hears that they are safe, while more of them are on their way. Once they
+/// are not, it hears it at once.
+const ACKNOWLEDGE_EVERY: u64 = 64;
+/// Records that are taken in before anything else is looked at again.
+const RECORDS_IN_A_ROW: usize = 64;
 /// How often it is stored that a host is there.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
 
@@ -120,6 +128,8 @@ pub(super) struct Live {
     pub lane: Lane,
     /// The newest record that the manager has.
     pub acked: u64,
+    /// The newest record of which the agent was told so.
+    told: u64,
     /// The newest record that the agent had at its hello.
     pub head: u64,
     pub written: BTreeMap<RunId, Written>,
@@ -226,15 +236,28 @@ impl<W: Wire> Connection<W> {
     }
 
     async fn step(&mut self) -> Result<(), Ended> {
-        let tick = self.tick().await;
+        let mut tick = self.tick().await;
         // A connection waits nearly all of its life. What it needs while it acts is several times as
-        // large as all the rest of it, and is there only as long as it acts.
+        // large as all the rest of it, and is there only as long as it acts. Records in a row need little,
+        // and one does not look at everything else between any two of them.
+        for _ in 0..RECORDS_IN_A_ROW {
+            let Tick::Message(Some(Ok(message))) = tick else { break };
+            match self.read(message)? {
+                Some(Effect::Record(record)) => self.take_in(record).await?,
+                effect => return Box::pin(self.perform(effect)).await,
+            }
+            let Some(next) = self.wire.receive().now_or_never() else { return Ok(()) };
+            tick = Tick::Message(next);
+        }
         Box::pin(self.act(tick)).await
     }
 
     async fn act(&mut self, tick: Tick) -> Result<(), Ended> {
         match tick {
-            Tick::Message(Some(Ok(message))) => self.handle_message(message).await,
+            Tick::Message(Some(Ok(message))) => {
+                let effect = self.read(message)?;
+                self.perform(effect).await
+            }
             Tick::Message(Some(Err(error))) => {
                 let effect = self.session.handle_unreadable(is_too_large(&error));
                 if is_broken_off(&error) {
@@ -271,29 +294,31 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    async fn handle_message(&mut self, message: Message) -> Result<(), Ended> {
+    /// What is to be done about a message.
+    fn read(&mut self, message: Message) -> Result<Option<Effect>, Ended> {
         let now = self.now();
-        let effect = match message {
-            Message::Text(text) => self.session.handle_text(&text, now),
-            Message::Binary(_) => self.session.handle_binary(),
+        match message {
+            Message::Text(text) => Ok(self.session.handle_text(&text, now)),
+            Message::Binary(_) => Ok(self.session.handle_binary()),
             Message::Ping(_) | Message::Pong(_) => {
                 self.session.handle_sign_of_life(now);
-                None
+                Ok(None)
             }
-            Message::Close(_) => return Err(Ended::Gone),
-        };
-        self.perform(effect).await
+            Message::Close(_) => Err(Ended::Gone),
+        }
+    }
+
+    async fn take_in(&mut self, record: Record) -> Result<(), Ended> {
+        self.note_run(&record);
+        let Some(live) = &self.live else { return Ok(()) };
+        keep_going(live.lane.record(record).await)
     }
 
     async fn perform(&mut self, effect: Option<Effect>) -> Result<(), Ended> {
         let Some(effect) = effect else { return Ok(()) };
         match effect {
-            Effect::Meet(hello) => self.meet(&hello).await,
-            Effect::Record(record) => {
-                self.note_run(&record);
-                let Some(live) = &self.live else { return Ok(()) };
-                keep_going(live.lane.record(record).await)
-            }
+            Effect::Meet(hello) => self.meet(*hello).await,
+            Effect::Record(record) => self.take_in(record).await,
             Effect::Direct(message, size) => {
                 let Some(live) = &self.live else { return Ok(()) };
                 keep_going(live.lane.direct(message, size).await)
@@ -302,6 +327,10 @@ impl<W: Wire> Connection<W> {
             Effect::Progress(progress) => self.progress_told(progress).await,
             Effect::Snapshots(report) => self.snapshots_told(report).await,
             Effect::Tree(report) => self.tree_told(report).await,
+            Effect::Tried(tested) => {
+                self.trial_told(tested);
+                Ok(())
+            }
             Effect::Stats(stats) => self.stats_told(&stats).await,
             Effect::TicketConfirmed(ticket) => self.ticket_confirmed(&ticket).await,
             Effect::Ping => {
@@ -313,7 +342,7 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    async fn meet(&mut self, hello: &Hello) -> Result<(), Ended> {
+    async fn meet(&mut self, hello: Hello) -> Result<(), Ended> {
         // The newest connection is the one that counts, whatever comes of its hello: after a clone
         // was found, the older one must come back too and be held.
         let registration = self.manager().links().register(self.host, self.number).await;
@@ -323,23 +352,23 @@ impl<W: Wire> Connection<W> {
         if self.is_replaced() {
             return Err(replaced());
         }
+        let open_runs = hello.open_runs.clone();
         let greeted = greet::greet(self.manager(), self.host, hello).await.map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, host.id = %self.host, "failed to meet an agent");
             Ended::Closed("the manager failed to answer")
         })?;
         match greeted {
             Greeted::Refused(problem) => Err(Ended::Refused(problem)),
-            Greeted::Met(greeting) => self.met(hello, *greeting).await,
+            Greeted::Met(greeting) => self.met(&open_runs, *greeting).await,
         }
     }
 
-    async fn met(&mut self, hello: &Hello, greeting: Greeting) -> Result<(), Ended> {
+    async fn met(&mut self, open_runs: &[RunId], greeting: Greeting) -> Result<(), Ended> {
         let (lane, progress) = self.shared.intake.lane(self.host, greeting.journal);
-        let (version, seq) = match greeting.met {
-            Met::Live { version, seq } => (version, seq),
-            Met::Held | Met::Renewing => {
-                (hello.protocol_version.min(protocol::PROTOCOL_VERSION), 0)
-            }
+        let version = greeting.version;
+        let seq = match greeting.met {
+            Met::Live { seq, .. } => seq,
+            Met::Held | Met::Renewing => 0,
         };
         let is_open = Written { is_open: true, ..Written::default() };
         self.session.handle_met(greeting.met);
@@ -351,8 +380,9 @@ impl<W: Wire> Connection<W> {
             held: greeting.held,
             lane,
             acked: seq,
+            told: seq,
             head: greeting.head,
-            written: hello.open_runs.iter().map(|run| (*run, is_open)).collect(),
+            written: open_runs.iter().map(|run| (*run, is_open)).collect(),
             begun: BTreeMap::new(),
             noted: 0,
             open_runs: BTreeSet::new(),
@@ -369,23 +399,24 @@ impl<W: Wire> Connection<W> {
         if let Some(welcome) = greeting.welcome {
             self.write(&ToAgent::Welcome(Box::new(welcome))).await?;
         }
-        self.reconcile().await
+        self.provide(greeting.needs).await
     }
 
     /// A run that begins after the hello goes on although the hello did not name it, and one that
     /// ends takes no progress any more.
     fn note_run(&mut self, record: &Record) {
         let Some(live) = self.live.as_mut() else { return };
-        let payload = record.payload.get();
-        if record.kind == kind::JOB_FINISHED
-            && let Ok(finished) = serde_json::from_str::<protocol::JobFinished>(payload)
+        let frame = &record.frame;
+        if frame.kind == kind::JOB_FINISHED
+            && !live.open_runs.is_empty()
+            && let Ok(finished) = frame.payload::<protocol::JobFinished>()
         {
             live.open_runs.remove(&finished.job_id);
         }
         // A record that comes again says nothing new, whatever stands in it now.
-        if record.kind == kind::JOB_STARTED
+        if frame.kind == kind::JOB_STARTED
             && record.seq > live.head.max(live.noted)
-            && let Ok(started) = serde_json::from_str::<protocol::JobStarted>(payload)
+            && let Ok(started) = frame.payload::<protocol::JobStarted>()
         {
             live.begun.insert(started.job_id, record.seq);
         }
@@ -411,7 +442,9 @@ impl<W: Wire> Connection<W> {
         let was_caught_up = live.is_caught_up();
         live.acked = progress.acked;
         let is_news = live.is_caught_up() && !was_caught_up;
-        self.write(&ToAgent::JournalAck(protocol::JournalAck {})).await?;
+        if live.acked >= live.noted || live.acked - live.told >= ACKNOWLEDGE_EVERY {
+            self.write(&ToAgent::JournalAck(protocol::JournalAck {})).await?;
+        }
         if is_news {
             self.store_seen().await?;
             self.reconcile().await?;
@@ -420,9 +453,9 @@ impl<W: Wire> Connection<W> {
     }
 
     async fn ticket_confirmed(&mut self, ticket: &Secret<String>) -> Result<(), Ended> {
-        let mut tx = self.manager().db().begin().await?;
-        hosts::confirm_ticket(&mut tx, self.host, &greet::hash(ticket)).await?;
-        tx.commit().await.map_err(DbError::from)?;
+        let manager = self.manager();
+        let confirmed = |tickets| confirm_all(manager, tickets);
+        manager.batches().tickets.ask((self.host, greet::hash(ticket)), confirmed).await?;
         Ok(())
     }
 
@@ -450,8 +483,9 @@ impl<W: Wire> Connection<W> {
         let frame = message.encode().and_then(|mut frame| {
             self.next_frame += 1;
             frame.id = self.next_frame.to_string();
-            frame.ack = self.live.as_ref().and_then(|live| match live.met {
+            frame.ack = self.live.as_mut().and_then(|live| match live.met {
                 Met::Live { version, .. } if version.has_journal() && live.acked > 0 => {
+                    live.told = live.acked;
                     Some(live.acked)
                 }
                 Met::Live { .. } | Met::Held | Met::Renewing => None,
@@ -517,6 +551,16 @@ impl<W: Wire> Connection<W> {
 fn replaced() -> Ended {
     let words = "A newer connection of this agent took over.";
     Ended::Refused(Problem::new(Code::ConnectionReplaced, words))
+}
+
+async fn confirm_all(
+    manager: &Manager,
+    tickets: Vec<(HostId, Fingerprint)>,
+) -> Result<Vec<()>, DbError> {
+    let mut tx = manager.db().begin().await?;
+    hosts::confirm_tickets(&mut tx, &tickets).await?;
+    tx.commit().await?;
+    Ok(vec![(); tickets.len()])
 }
 
 fn close_code_of(code: Code) -> u16 {

@@ -92,7 +92,7 @@ impl<W: Wire> Connection<W> {
     }
 }
 
-fn cleaned(problem: Problem) -> Problem {
+pub(super) fn cleaned(problem: Problem) -> Problem {
     Problem {
         code: problem.code,
         message: text::sentence(&problem.message),

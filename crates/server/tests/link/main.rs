@@ -8,6 +8,7 @@
     reason = "helpers of tests stop at the unexpected and look at some frames only"
 )]
 
+mod alarms;
 mod announce;
 mod double;
 mod enrolment;

@@ -207,14 +207,14 @@ async fn echo(options: &Options, crowd: &Crowd, since: Timestamp) -> Result<Dura
     Ok(cpu / u32::try_from(events)?)
 }
 
-/// Says all of it, and waits until all of it has come back.
+/// Says all of it, in the same writes as a [`Link`] does, and waits until all of it has come back.
 async fn hear_back(socket: Socket, messages: &[Utf8Bytes]) -> Result<()> {
     let (mut sink, mut stream) = socket.split();
     let said = async {
         for message in messages {
-            sink.send(Message::Text(message.clone())).await?;
+            sink.feed(Message::Text(message.clone())).await?;
         }
-        anyhow::Ok(())
+        anyhow::Ok(sink.flush().await?)
     };
     let heard = async {
         for _ in messages {

@@ -1,6 +1,7 @@
 // The pages of plans: who has which, the form and what it is refused for.
 import { screen, waitFor, within } from '@testing-library/svelte';
 import userEvent from '@testing-library/user-event';
+import type { Verdict } from '$lib/api/types';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { parseRoute } from '$lib/state/route.svelte';
 import PlanPageView from '../../views/PlanPageView.svelte';
@@ -76,6 +77,17 @@ describe('how a plan stands', () => {
     expect(planStand(docs, [fresh]).glyph).toBe('unknown');
     expect(planStand({ ...docs, enabled: false }, [atlas]).glyph).toBe('cancelled');
     expect(planStand(docs, [machine({ state: 'revoked' })]).on).toEqual([]);
+  });
+
+  it('is no success of old where a backup is late or nothing was heard', () => {
+    const stand = (verdict: Verdict) => {
+      const { glyph, outcome } = planStand(docs, [machine({ verdict })]);
+      return [glyph, outcome];
+    };
+    expect(stand('late')).toEqual(['missed', 'late']);
+    expect(stand('silent')).toEqual(['unknown', 'not heard from']);
+    expect(stand('asleep')).toEqual(['asleep', 'asleep']);
+    expect(stand('protected')).toEqual(['ok', 'succeeded']);
   });
 
   it('does not call a machine one that has it where its agent cannot run it', () => {

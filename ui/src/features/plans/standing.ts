@@ -9,6 +9,8 @@ export interface OnMachine {
   machine: Machine;
   /** The newest backup of the plan on it. */
   last: LastRun | undefined;
+  /** What its newest backup came to. */
+  outcome: Outcome;
   /** Whether it did not get the plan, because its agent cannot do what it says. */
   isRefused: boolean;
   /** The tags by which it has the plan. */
@@ -27,30 +29,52 @@ export interface PlanStand {
 }
 
 /** Worst first, as the words are put. */
-const ORDER = ['failed', 'refused', 'partial', 'never', 'open', 'cancelled', 'good'] as const;
+const ORDER = [
+  'failed',
+  'refused',
+  'late',
+  'silent',
+  'partial',
+  'never',
+  'open',
+  'cancelled',
+  'asleep',
+  'good',
+] as const;
 type Outcome = (typeof ORDER)[number];
 
 const WORDS: Record<Outcome, string> = {
   failed: 'failed',
   refused: 'did not get it',
+  late: 'late',
+  silent: 'not heard from',
   partial: 'partial',
   never: 'never ran',
   open: 'going or waiting',
   cancelled: 'cancelled',
+  asleep: 'asleep',
   good: 'succeeded',
 };
 
 const GLYPHS: Record<Outcome, GlyphName> = {
   failed: 'failed',
   refused: 'failed',
+  late: 'missed',
+  silent: 'unknown',
   partial: 'partial',
   never: 'unknown',
   open: 'running',
   cancelled: 'cancelled',
+  asleep: 'asleep',
   good: 'ok',
 };
 
-function outcomeOf(last: LastRun | undefined): Outcome {
+/** What the newest backup came to; where none came that was due, or nobody knows, that comes first. */
+function outcomeOf({ verdict, last_run: last }: Machine['plans'][number]): Outcome {
+  if (verdict === 'refused') return verdict;
+  if (last && ['queued', 'running'].includes(last.status)) return 'open';
+  if (verdict === 'failed' || verdict === 'late' || verdict === 'silent' || verdict === 'asleep')
+    return verdict;
   if (!last) return 'never';
   if (didNotWork(last.status)) return 'failed';
   if (last.status === 'succeeded') return 'good';
@@ -62,16 +86,17 @@ function outcomeOf(last: LastRun | undefined): Outcome {
 export function planStand(plan: Plan, machines: readonly Machine[]): PlanStand {
   const on = machines
     .filter((it) => it.state !== 'revoked' && plan.all_host_ids.includes(it.id))
-    .map((machine) => {
+    .map((machine): OnMachine => {
       const stand = machine.plans.find((it) => it.plan_id === plan.id);
       return {
         machine,
         last: stand?.last_run ?? undefined,
+        outcome: stand ? outcomeOf(stand) : 'never',
         isRefused: stand?.verdict === 'refused',
         tags: plan.host_tags.filter((tag) => machine.tags.includes(tag)),
       };
     });
-  const outcomes = on.map((it) => (it.isRefused ? 'refused' : outcomeOf(it.last)));
+  const outcomes: Outcome[] = on.map((it) => it.outcome);
   const some = ORDER.filter((outcome) => outcomes.includes(outcome));
   const counted = some.map((outcome) => {
     const n = outcomes.filter((it) => it === outcome).length;

@@ -1,6 +1,10 @@
 // What the audit log's actions are called. Pure.
 
 const WORDS: Record<string, string> = {
+  'alarm_channel.create': 'Made an alarm channel',
+  'alarm_channel.delete': 'Deleted an alarm channel',
+  'alarm_channel.test': 'Sent a test message',
+  'alarm_channel.update': 'Changed an alarm channel',
   'announcement.approve': 'Approved a machine',
   'announcement.create': 'Asked to join',
   'announcement.refuse': 'Refused a machine',

@@ -37,10 +37,12 @@ function placeCommands(): Command[] {
     place('Fleet', '#/', 'g f'),
     place('Plans', '#/plans', 'g p'),
     place('Activity', '#/activity', 'g a'),
+    place('Alarms', '#/alarms'),
     place('Store', '#/store'),
     place('Settings', '#/settings', 'g s'),
     place('Add machine', '#/add'),
     place('New plan', '#/plans/new'),
+    place('New alarm channel', '#/alarms/new'),
   ];
 }
 

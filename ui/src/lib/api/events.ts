@@ -6,7 +6,15 @@ import { Refused, type StreamEvent, type Transport } from './transport';
 
 /** What an event is about. */
 export type Topic =
-  'host' | 'run' | 'plan' | 'repository' | 'notices' | 'enrolments' | 'announcements' | 'store';
+  | 'host'
+  | 'run'
+  | 'plan'
+  | 'repository'
+  | 'notices'
+  | 'enrolments'
+  | 'announcements'
+  | 'alarms'
+  | 'store';
 
 /** Something changed: one thing, or, after a gap, possibly everything. */
 export type Change = { topic: Topic; id?: string; revision: number } | { topic: 'resync' };

@@ -3,11 +3,15 @@ import type { components } from './schema';
 
 type Schemas = components['schemas'];
 
+export type Alarm = Schemas['AlarmView'];
+export type AlarmDelivery = Schemas['DeliveryView'];
 export type Announcement = Schemas['AnnouncementView'];
 export type Away = Schemas['AwayView'];
+export type Channel = Schemas['ChannelView'];
 export type Code = Schemas['Code'];
 export type CreatedEnrolment = Schemas['CreatedEnrolmentView'];
 export type CreatedRepository = Schemas['CreatedRepositoryView'];
+export type CreateChannelForm = Schemas['CreateChannelForm'];
 export type CreateEnrolmentForm = Schemas['CreateEnrolmentForm'];
 export type CreatePlanForm = Schemas['CreatePlanForm'];
 export type CreateRepositoryForm = Schemas['CreateRepositoryForm'];
@@ -44,4 +48,5 @@ export type Verdict = Schemas['VerdictView'];
 export type TreeEntryView = Schemas['TreeEntryView'];
 export type TreeView = Schemas['TreeView'];
 export type RepositoryTestView = Schemas['RepositoryTestView'];
+export type UpdateChannelForm = Schemas['UpdateChannelForm'];
 export type UpdateRepositoryForm = Schemas['UpdateRepositoryForm'];

@@ -65,7 +65,7 @@ describe('a machine counts as protected', () => {
       machineState(machine({ verdict, is_online: false, last_seen_at }), NOW).words;
     expect(words('protected', ago(1))).toBe('protected, not connected');
     expect(words('asleep', ago(72))).toBe('asleep for 3 days');
-    expect(words('silent', ago(48))).toBe('not heard from for 2 days');
+    expect(words('silent', ago(48))).toBe('no word for 2 days');
     expect(words('silent', null)).toBe('not heard from');
   });
 

@@ -209,7 +209,7 @@ function wordsOf(machine: Machine, verdict: Verdict, now: number): string {
     }
     default:
       if (machine.is_online) return 'telling what it did';
-      return seen === undefined ? 'not heard from' : `not heard from for ${age(seen, now)}`;
+      return seen === undefined ? 'not heard from' : `no word for ${age(seen, now)}`;
   }
 }
 

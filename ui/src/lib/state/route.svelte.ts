@@ -9,6 +9,8 @@ export type Route =
   | { view: 'machine'; id: string; tab: MachineTab; rest: string[] }
   | { view: 'plans' }
   | { view: 'plan'; id?: string }
+  | { view: 'alarms' }
+  | { view: 'channel'; id?: string }
   | { view: 'activity' }
   | { view: 'run'; id: string }
   | { view: 'store' }
@@ -31,6 +33,10 @@ export function parseRoute(hash: string): Route {
   if (view === 'plans') {
     if (!id) return { view };
     return id === 'new' ? { view: 'plan' } : { view: 'plan', id };
+  }
+  if (view === 'alarms') {
+    if (!id) return { view };
+    return id === 'new' ? { view: 'channel' } : { view: 'channel', id };
   }
   if (view === 'announcements' && id) return { view: 'announcement', id };
   if (view === 'runs' && id) return { view: 'run', id };

@@ -10,13 +10,13 @@ use crate::{
         wake,
     },
     auth::Principal,
-    db::{hosts::HostState, plans, tags as rows},
+    db::{channels, hosts::HostState, plans, tags as rows},
     desired,
     events::Topic,
     manager::Manager,
 };
 use axum::{Json, extract::State};
-use protocol::{Code, HostId, PlanId};
+use protocol::{ChannelId, Code, HostId, PlanId};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use utoipa::ToSchema;
@@ -52,9 +52,10 @@ pub async fn set(
         return Err(ApiError::refused(Code::HostRevoked, message));
     }
     let had = plan_ids(&mut change, id).await?;
+    let had_channels = channel_ids(&mut change, id).await?;
     rows::set_of_host(&mut change.tx, id, &tags).await?;
     let has = plan_ids(&mut change, id).await?;
-    let touched = match had == has {
+    let touched = match had == has && had_channels == channel_ids(&mut change, id).await? {
         true => Vec::new(),
         false => desired::touch_hosts(&manager, &mut change.tx, &[id]).await?,
     };
@@ -69,6 +70,11 @@ pub async fn set(
     }
     wake(&manager, &touched).await;
     Ok(Json(view_of(&manager, id).await?))
+}
+
+async fn channel_ids(change: &mut Change, id: HostId) -> ApiResult<Vec<ChannelId>> {
+    let channels = channels::of_host(&mut *change.tx, id).await?;
+    Ok(channels.into_iter().map(|channel| channel.id).collect())
 }
 
 async fn plan_ids(change: &mut Change, id: HostId) -> ApiResult<BTreeSet<PlanId>> {

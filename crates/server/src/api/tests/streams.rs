@@ -262,6 +262,31 @@ async fn changes_are_told_and_a_watcher_that_missed_some_is_told_to_read_everyth
 }
 
 #[tokio::test]
+async fn a_watcher_that_does_not_read_holds_up_none_that_does() {
+    // Far more than the hub keeps for who is behind.
+    const CHANGES: u64 = 5000;
+    let fleet = Fleet::new().await;
+    let mut slow = Reader::new(open(&fleet, "/api/events", None).await);
+    let mut fast = Reader::new(open(&fleet, "/api/events", None).await);
+    for revision in 1..=CHANGES {
+        fleet.manager.events().publish(Topic::Notices);
+        let told = fast.next().await.unwrap();
+        assert_eq!(
+            (told.event.as_str(), told.data["revision"].as_u64()),
+            ("change", Some(revision))
+        );
+    }
+    assert_eq!(slow.next().await.unwrap().event, "resync");
+    let mut revisions = Vec::new();
+    while revisions.last() != Some(&CHANGES) {
+        let told = slow.next().await.unwrap();
+        assert_eq!(told.event, "change", "it is told once that it missed something");
+        revisions.push(told.data["revision"].as_u64().unwrap());
+    }
+    assert!(revisions.windows(2).all(|pair| pair[1] == pair[0] + 1), "{revisions:?}");
+}
+
+#[tokio::test]
 async fn a_closing_listener_ends_the_streams() {
     let fleet = Fleet::new().await;
     let closing = tokio_util::sync::CancellationToken::new();

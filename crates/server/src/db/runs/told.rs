@@ -6,9 +6,7 @@ use crate::db::{
     row::{count, millis, to_json},
 };
 use jiff::{SignedDuration, Timestamp};
-use protocol::{
-    Code, HostId, JobFinished, JobKind, JobStarted, JobStatus, PlanId, RepositoryId, RunSpec,
-};
+use protocol::{Code, HostId, JobFinished, JobKind, JobStarted, JobStatus, RunSpec};
 
 /// What an agent's report did to a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,17 +25,6 @@ pub enum Reported {
 /// what is to be done.
 const OPEN_OF_AGENT: i64 = 1_000;
 
-/// Whose agent may report on a run; no host's where the manager does it itself.
-async fn owner(tx: &mut Tx, id: &str) -> Result<Option<String>, DbError> {
-    let owner = sqlx::query_scalar!(
-        r#"SELECT iif(dispatch = 'manager', '', host_id) AS "owner!: String" FROM runs WHERE id = ?"#,
-        id
-    )
-    .fetch_optional(&mut **tx)
-    .await?;
-    Ok(owner)
-}
-
 /// Takes in that a run has begun. One that is not known is the agent's own, or older than this
 /// database.
 ///
@@ -50,25 +37,53 @@ pub async fn apply_started(
     now: Timestamp,
 ) -> Result<Reported, DbError> {
     let (id, host) = (started.job_id.to_string(), host.to_string());
-    let at = millis(started.started_at);
-    match owner(tx, &id).await? {
-        Some(owner) if owner != host => return Ok(Reported::Foreign),
-        Some(_) => {}
-        None if open_told(tx, &host).await? >= OPEN_OF_AGENT => return Ok(Reported::TooMany),
-        None => {
-            insert_told(tx, &id, &host, &Told::of(started, now), now).await?;
-        }
-    }
+    let plan = started.schedule_id.map(|plan| plan.to_string());
+    let repository = started.repository_id.map(|repository| repository.to_string());
+    let (kind, spec) = (started.kind.as_str(), to_json("runs", "spec", &id, &spec(started))?);
+    let begun = millis(started.started_at);
+    // A clock that runs ahead must not keep the run on top of every list for ever.
+    let created = begun.min(millis(now));
+    let slot = started.slot.filter(|slot| !is_ahead(*slot, now)).map(millis);
+    // One statement: to hand one over costs more than what SQLite does with it.
     let done = sqlx::query!(
-        "UPDATE runs SET status = 'running', started_at = ?, \
-         dispatch = CASE dispatch WHEN 'agent' THEN 'agent' ELSE 'going' END, \
-         revision = revision + 1 WHERE id = ? AND finished_at IS NULL AND status = 'queued'",
-        at,
-        id
+        "INSERT INTO runs (id, host_id, plan_id, repository_id, kind, spec, status, dispatch, \
+         requested_by, created_at, started_at, slot, revision) \
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, 'running', 'agent', 'agent', ?7, ?8, ?9, 1 \
+         WHERE EXISTS (SELECT 1 FROM runs WHERE id = ?1) OR ?10 > (SELECT count(*) FROM runs \
+         WHERE host_id = ?2 AND finished_at IS NULL AND dispatch = 'agent') \
+         ON CONFLICT (id) DO UPDATE SET status = 'running', started_at = excluded.started_at, \
+         dispatch = iif(dispatch = 'agent', 'agent', 'going'), revision = revision + 1 \
+         WHERE host_id = excluded.host_id AND dispatch <> 'manager' AND finished_at IS NULL \
+         AND status = 'queued'",
+        id,
+        host,
+        plan,
+        repository,
+        kind,
+        spec,
+        created,
+        begun,
+        slot,
+        OPEN_OF_AGENT
     )
     .execute(&mut **tx)
     .await?;
-    Ok(changed(done.rows_affected()))
+    if done.rows_affected() > 0 {
+        return Ok(Reported::Changed);
+    }
+    Ok(not_taken(tx, &id, &host).await?.unwrap_or(Reported::TooMany))
+}
+
+/// Why a report about a run changed nothing; `None` where there is no such run.
+async fn not_taken(tx: &mut Tx, id: &str, host: &str) -> Result<Option<Reported>, DbError> {
+    let is_own = sqlx::query_scalar!(
+        r#"SELECT dispatch <> 'manager' AND host_id = ? AS "is_own!: bool" FROM runs WHERE id = ?"#,
+        host,
+        id
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(is_own.map(|is_own| if is_own { Reported::Unchanged } else { Reported::Foreign }))
 }
 
 /// Whether a slot lies ahead of the manager's clock, by more than two clocks differ. Nothing can have run
@@ -78,92 +93,28 @@ pub fn is_ahead(slot: Timestamp, now: Timestamp) -> bool {
     slot.duration_since(now) > SignedDuration::from_mins(5)
 }
 
-async fn open_told(tx: &mut Tx, host: &str) -> Result<i64, DbError> {
-    let open = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "count!" FROM runs
-           WHERE host_id = ? AND finished_at IS NULL AND dispatch = 'agent'"#,
-        host
-    )
-    .fetch_one(&mut **tx)
-    .await?;
-    Ok(open)
-}
-
-/// What is known of a run that only the agent told of.
-struct Told {
-    kind: JobKind,
-    plan_id: Option<PlanId>,
-    repository_id: Option<RepositoryId>,
-    created_at: Option<Timestamp>,
-    slot: Option<Timestamp>,
-}
-
-impl Told {
-    fn of(started: &JobStarted, now: Timestamp) -> Self {
-        Self {
-            kind: started.kind,
-            plan_id: started.schedule_id,
-            repository_id: started.repository_id,
-            created_at: Some(started.started_at),
-            slot: started.slot.filter(|slot| !is_ahead(*slot, now)),
-        }
-    }
-
-    fn spec(&self) -> RunSpec {
-        let (schedule_id, repository_id) = (self.plan_id, self.repository_id);
-        match self.kind {
-            JobKind::Backup => RunSpec::Backup { schedule_id },
-            JobKind::Forget => {
-                RunSpec::Forget { schedule_id, dry_run: false, keep_suspects: false }
-            }
-            JobKind::Init => RunSpec::Init { repository_id },
-            JobKind::Prune => RunSpec::Prune { repository_id, dry_run: false },
-            JobKind::Check => RunSpec::Check { repository_id, read_data: false },
-            JobKind::Unlock => RunSpec::Unlock { repository_id },
-            JobKind::Stats => RunSpec::Stats { repository_id },
-            JobKind::Restore
-            | JobKind::Diff
-            | JobKind::Copy
-            | JobKind::Ls
-            | JobKind::Find
-            | JobKind::Dump
-            | JobKind::Unknown => RunSpec::Unknown,
-        }
+/// What a run was to do, as far as its agent tells.
+fn spec(started: &JobStarted) -> RunSpec {
+    let (schedule_id, repository_id) = (started.schedule_id, started.repository_id);
+    match started.kind {
+        JobKind::Backup => RunSpec::Backup { schedule_id },
+        JobKind::Forget => RunSpec::Forget { schedule_id, dry_run: false, keep_suspects: false },
+        JobKind::Init => RunSpec::Init { repository_id },
+        JobKind::Prune => RunSpec::Prune { repository_id, dry_run: false },
+        JobKind::Check => RunSpec::Check { repository_id, read_data: false },
+        JobKind::Unlock => RunSpec::Unlock { repository_id },
+        JobKind::Stats => RunSpec::Stats { repository_id },
+        JobKind::Restore
+        | JobKind::Diff
+        | JobKind::Copy
+        | JobKind::Ls
+        | JobKind::Find
+        | JobKind::Dump
+        | JobKind::Unknown => RunSpec::Unknown,
     }
 }
 
-async fn insert_told(
-    tx: &mut Tx,
-    id: &str,
-    host: &str,
-    told: &Told,
-    now: Timestamp,
-) -> Result<(), DbError> {
-    let plan = told.plan_id.map(|plan| plan.to_string());
-    let repository = told.repository_id.map(|repository| repository.to_string());
-    let (kind, spec) = (told.kind.as_str(), to_json("runs", "spec", id, &told.spec())?);
-    // A clock that runs ahead must not keep the run on top of every list for ever.
-    let created = millis(told.created_at.map_or(now, |at| at.min(now)));
-    let slot = told.slot.map(millis);
-    sqlx::query!(
-        "INSERT INTO runs (id, host_id, plan_id, repository_id, kind, spec, status, dispatch, \
-         requested_by, created_at, slot) \
-         VALUES (?, ?, ?, ?, ?, ?, 'queued', 'agent', 'agent', ?, ?)",
-        id,
-        host,
-        plan,
-        repository,
-        kind,
-        spec,
-        created,
-        slot
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// Takes in how a run has ended.
+/// Takes in how a run has ended. Of one that is not known nothing else will be.
 ///
 /// # Errors
 /// When the database fails.
@@ -174,21 +125,80 @@ pub async fn apply_finished(
     now: Timestamp,
 ) -> Result<Reported, DbError> {
     let (id, host) = (finished.job_id.to_string(), host.to_string());
-    match owner(tx, &id).await? {
-        Some(owner) if owner != host => return Ok(Reported::Foreign),
-        Some(_) => {}
-        None => {
-            let told = Told {
-                kind: JobKind::Unknown,
-                plan_id: None,
-                repository_id: None,
-                created_at: Some(finished.finished_at),
-                slot: None,
-            };
-            insert_told(tx, &id, &host, &told, now).await?;
-        }
+    let end = End::of(finished, now)?;
+    let (kind, spec) =
+        (JobKind::Unknown.as_str(), to_json("runs", "spec", &id, &RunSpec::Unknown)?);
+    let created = end.at.min(end.told_at);
+    let done = sqlx::query!(
+        "INSERT INTO runs (id, host_id, kind, spec, dispatch, requested_by, created_at, status, \
+         finished_at, exit_code, error, code, guidance, snapshot_id, stats, unreadable, \
+         unreadable_count, log_lines, restore, told_at, revision) \
+         VALUES (?, ?, ?, ?, 'agent', 'agent', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1) \
+         ON CONFLICT (id) DO UPDATE SET status = excluded.status, \
+         finished_at = excluded.finished_at, exit_code = excluded.exit_code, \
+         error = excluded.error, code = excluded.code, guidance = excluded.guidance, \
+         snapshot_id = excluded.snapshot_id, stats = excluded.stats, \
+         unreadable = excluded.unreadable, unreadable_count = excluded.unreadable_count, \
+         log_lines = excluded.log_lines, restore = excluded.restore, \
+         told_at = excluded.told_at, revision = revision + 1 \
+         WHERE host_id = excluded.host_id AND dispatch <> 'manager' AND finished_at IS NULL",
+        id,
+        host,
+        kind,
+        spec,
+        created,
+        end.status,
+        end.at,
+        finished.exit_code,
+        finished.error,
+        end.code,
+        finished.guidance,
+        finished.snapshot_id,
+        end.stats,
+        end.unreadable,
+        end.unreadable_count,
+        end.log_lines,
+        end.restore,
+        end.told_at
+    )
+    .execute(&mut **tx)
+    .await?;
+    if done.rows_affected() > 0 {
+        return Ok(Reported::Changed);
     }
-    Ok(changed(end(tx, finished, now).await?))
+    Ok(not_taken(tx, &id, &host).await?.unwrap_or(Reported::Unchanged))
+}
+
+/// The columns that an end sets and that are stored otherwise than they are told.
+struct End {
+    status: &'static str,
+    at: i64,
+    code: Option<&'static str>,
+    stats: Option<String>,
+    unreadable: Option<String>,
+    unreadable_count: i64,
+    log_lines: i64,
+    restore: Option<String>,
+    told_at: i64,
+}
+
+impl End {
+    fn of(finished: &JobFinished, now: Timestamp) -> Result<Self, DbError> {
+        let id = finished.job_id.to_string();
+        let is_end = finished.status.is_terminal() && finished.status != JobStatus::Unknown;
+        let unreadable = (!finished.unreadable.is_empty()).then_some(&finished.unreadable);
+        Ok(Self {
+            status: if is_end { finished.status } else { JobStatus::Failed }.as_str(),
+            at: millis(finished.finished_at),
+            code: finished.code.map(Code::as_str),
+            stats: maybe_json("stats", &id, finished.stats.as_ref())?,
+            unreadable: maybe_json("unreadable", &id, unreadable)?,
+            unreadable_count: count(finished.unreadable_count),
+            log_lines: count(finished.log_lines),
+            restore: maybe_json("restore", &id, finished.restore.as_ref())?,
+            told_at: millis(now),
+        })
+    }
 }
 
 /// Writes how a run ended, unless it had ended. Says how many rows changed.
@@ -198,37 +208,25 @@ pub(super) async fn end(
     now: Timestamp,
 ) -> Result<u64, DbError> {
     let id = finished.job_id.to_string();
-    let status = if finished.status.is_terminal() && finished.status != JobStatus::Unknown {
-        finished.status.as_str()
-    } else {
-        JobStatus::Failed.as_str()
-    };
-    let (at, exit_code) = (millis(finished.finished_at), i64::from(finished.exit_code));
-    let code = finished.code.map(Code::as_str);
-    let stats = maybe_json("stats", &id, finished.stats.as_ref())?;
-    let restore = maybe_json("restore", &id, finished.restore.as_ref())?;
-    let unreadable = (!finished.unreadable.is_empty()).then_some(&finished.unreadable);
-    let unreadable = maybe_json("unreadable", &id, unreadable)?;
-    let (unreadable_count, lines) = (count(finished.unreadable_count), count(finished.log_lines));
-    let now = millis(now);
+    let end = End::of(finished, now)?;
     let done = sqlx::query!(
         "UPDATE runs SET status = ?, finished_at = ?, exit_code = ?, error = ?, code = ?, \
          guidance = ?, snapshot_id = ?, stats = ?, unreadable = ?, unreadable_count = ?, \
          log_lines = ?, restore = ?, told_at = ?, revision = revision + 1 \
          WHERE id = ? AND finished_at IS NULL",
-        status,
-        at,
-        exit_code,
+        end.status,
+        end.at,
+        finished.exit_code,
         finished.error,
-        code,
+        end.code,
         finished.guidance,
         finished.snapshot_id,
-        stats,
-        unreadable,
-        unreadable_count,
-        lines,
-        restore,
-        now,
+        end.stats,
+        end.unreadable,
+        end.unreadable_count,
+        end.log_lines,
+        end.restore,
+        end.told_at,
         id
     )
     .execute(&mut **tx)
@@ -242,8 +240,4 @@ fn maybe_json<T: serde::Serialize>(
     value: Option<&T>,
 ) -> Result<Option<String>, DbError> {
     value.map(|value| to_json("runs", column, id, value)).transpose()
-}
-
-fn changed(rows: u64) -> Reported {
-    if rows > 0 { Reported::Changed } else { Reported::Unchanged }
 }

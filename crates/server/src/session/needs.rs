@@ -1,0 +1,60 @@
+//! What hosts need now, as the database says at one moment.
+
+use crate::{
+    db::{
+        error::DbError,
+        hosts::{self, Host},
+        runs::{self, Run},
+    },
+    desired::Sources,
+    manager::Manager,
+};
+use protocol::HostId;
+use sqlx::{Connection as _, SqliteConnection};
+use std::collections::BTreeMap;
+
+/// What a session reads to see what its host is to be told.
+#[derive(Clone, Debug)]
+pub(crate) struct Needs {
+    /// The host.
+    pub host: Host,
+    /// What its desired state is made from.
+    pub sources: Sources,
+    /// Its runs that have not ended, oldest first.
+    pub open: Vec<Run>,
+}
+
+/// What this host needs; `None` where there is no such host.
+pub(super) async fn of(manager: &Manager, host: HostId) -> Result<Option<Needs>, DbError> {
+    let needs = &manager.batches().needs;
+    Ok(needs.ask(host, |hosts| read_now(manager, hosts)).await?.flatten())
+}
+
+async fn read_now(manager: &Manager, hosts: Vec<HostId>) -> Result<Vec<Option<Needs>>, DbError> {
+    let mut reader = manager.db().read().acquire().await?;
+    // One transaction: of what changes meanwhile either all is seen or nothing.
+    let mut tx = reader.begin().await?;
+    let needs = read(&mut tx, &hosts).await?;
+    tx.commit().await?;
+    Ok(hosts.iter().map(|host| needs.get(host).cloned()).collect())
+}
+
+/// What these hosts need. To be called in a transaction.
+pub(super) async fn read(
+    db: &mut SqliteConnection,
+    ids: &[HostId],
+) -> Result<BTreeMap<HostId, Needs>, DbError> {
+    let found = hosts::find_all(&mut *db, ids).await?;
+    let natures: BTreeMap<HostId, _> = found.iter().map(|host| (host.id, host.nature())).collect();
+    let mut sources = Sources::of_hosts(db, &natures).await?;
+    let mut open: BTreeMap<HostId, Vec<Run>> = BTreeMap::new();
+    for run in runs::open_of_hosts(&mut *db, ids).await? {
+        open.entry(run.host_id).or_default().push(run);
+    }
+    let needs = found.into_iter().filter_map(|host| {
+        let sources = sources.remove(&host.id)?;
+        let open = open.remove(&host.id).unwrap_or_default();
+        Some((host.id, Needs { host, sources, open }))
+    });
+    Ok(needs.collect())
+}

@@ -1,0 +1,150 @@
+//! Questions of many tasks that are answered together. A statement costs more to hand over to SQLite than
+//! to run, and a transaction costs a write to the disk: so whoever asks first asks for all who ask
+//! meanwhile. Alone, nobody waits for anybody.
+
+use std::{
+    mem::take,
+    sync::{Mutex, PoisonError},
+};
+use tokio::sync::{Mutex as Turn, oneshot};
+
+/// Questions that wait, each with the way back.
+type Waiting<Q, A> = Vec<(Q, oneshot::Sender<A>)>;
+
+/// Where the questions of one kind meet.
+#[derive(Debug)]
+pub struct Together<Q, A> {
+    waiting: Mutex<Waiting<Q, A>>,
+    turn: Turn<()>,
+}
+
+impl<Q, A> Default for Together<Q, A> {
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), turn: Turn::default() }
+    }
+}
+
+impl<Q: Clone, A> Together<Q, A> {
+    /// Asks, in this task or in that of somebody who asks at the same time. `answer` gives an answer to
+    /// each question, in their order; without one it is `None`. When it fails for several, each is asked
+    /// alone: one that cannot be answered must not stand in the way of the others.
+    ///
+    /// # Errors
+    /// When it fails for this question.
+    pub async fn ask<E, F>(&self, question: Q, answer: impl Fn(Vec<Q>) -> F) -> Result<Option<A>, E>
+    where
+        F: Future<Output = Result<Vec<A>, E>>,
+    {
+        let (sender, mut answered) = oneshot::channel();
+        self.lock().push((question.clone(), sender));
+        tokio::select! {
+            biased;
+            // Whoever asked for all has failed or gone away where there is no answer.
+            answered = &mut answered => if let Ok(answer) = answered {
+                return Ok(Some(answer));
+            },
+            turn = self.turn.lock() => {
+                self.gather().await;
+                let waiting = take(&mut *self.lock());
+                let is_alone = waiting.len() == 1;
+                let asked = answer_all(waiting, &answer).await;
+                drop(turn);
+                match (answered.try_recv(), asked) {
+                    (Ok(answer), _) => return Ok(Some(answer)),
+                    (Err(_), Err(error)) if is_alone => return Err(error),
+                    (Err(_), _) => {}
+                }
+            }
+        }
+        Ok(answer(vec![question]).await?.pop())
+    }
+
+    /// Gives others turns for as long as more of them ask.
+    async fn gather(&self) {
+        let mut before = 0;
+        loop {
+            tokio::task::yield_now().await;
+            let now = self.lock().len();
+            if now <= before {
+                return;
+            }
+            before = now;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting<Q, A>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn answer_all<Q, A, E, F>(
+    waiting: Waiting<Q, A>,
+    answer: &impl Fn(Vec<Q>) -> F,
+) -> Result<(), E>
+where
+    F: Future<Output = Result<Vec<A>, E>>,
+{
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let (questions, senders): (Vec<Q>, Vec<_>) = waiting.into_iter().unzip();
+    for (sender, answer) in senders.into_iter().zip(answer(questions).await?) {
+        // Who has gone away meanwhile does not want to know.
+        let _ = sender.send(answer);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::{FutureExt as _, future::join_all};
+    use std::cell::RefCell;
+
+    /// What was asked at once, each time.
+    type Calls = RefCell<Vec<Vec<u32>>>;
+
+    async fn double(calls: &Calls, questions: Vec<u32>) -> Result<Vec<u32>, &'static str> {
+        calls.borrow_mut().push(questions.clone());
+        tokio::task::yield_now().await;
+        if questions.contains(&13) {
+            return Err("unlucky");
+        }
+        Ok(questions.iter().map(|n| n * 2).collect())
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_at_once_are_answered_at_once_each_with_its_own_answer() {
+        let (together, calls) = (Together::default(), Calls::default());
+        assert_eq!(together.ask(1, |all| double(&calls, all)).await, Ok(Some(2)));
+        let answers = join_all((0..50).map(|n| together.ask(n, |all| double(&calls, all)))).await;
+        for (n, answer) in (0..50).zip(answers) {
+            if n == 13 {
+                assert_eq!(answer, Err("unlucky"));
+            } else {
+                assert_eq!(answer, Ok(Some(n * 2)), "one that fails takes nobody with it");
+            }
+        }
+        let calls = calls.into_inner();
+        assert_eq!(calls[..2], [vec![1], (0..50).collect()]);
+        assert!(calls[2..].iter().all(|alone| alone.len() == 1));
+        assert_eq!(calls.len(), 52, "who is alone is not asked twice");
+    }
+
+    #[tokio::test]
+    async fn who_asked_for_others_and_goes_away_leaves_them_an_answer() {
+        let (together, calls) = (Together::default(), Calls::default());
+        let ask = |n| Box::pin(together.ask(n, |all| double(&calls, all)));
+        let (mut first, mut second) = (ask(1), ask(2));
+        // The first takes both questions, and goes before they are answered.
+        assert_eq!(first.as_mut().now_or_never(), None);
+        assert_eq!(second.as_mut().now_or_never(), None);
+        while calls.borrow().is_empty() {
+            assert_eq!(first.as_mut().now_or_never(), None);
+        }
+        assert_eq!(*calls.borrow(), [vec![1, 2]]);
+        drop(first);
+        assert_eq!(second.await, Ok(Some(4)));
+        assert_eq!(ask(3).await, Ok(Some(6)));
+    }
+}

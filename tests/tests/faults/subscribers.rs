@@ -1,0 +1,157 @@
+//! Two windows watch the same manager, and one of them does not read: it holds nobody up, and finds
+//! everything when it reads again.
+
+use super::lines;
+use protocol::JobKind;
+use serde_json::{Value, json};
+use testkit::{
+    api::{Api, Events},
+    fleet::{enrolment_token, text},
+    manager::Manager,
+    puppet::{Machine, Puppet, Words},
+    told,
+};
+use tokio::task::JoinHandle;
+
+/// Ten megabytes: more than the connections between hold, so that who does not read falls behind.
+const LINES: u64 = 5000;
+const LINE_BYTES: usize = 2000;
+/// So few are carried to who watches; more are read from the database.
+const LINES_AT_ONCE: u64 = 100;
+/// More than the manager keeps for somebody who is behind.
+const CHANGES: u64 = 1500;
+
+/// What a window is told: what changes, and what a run says.
+struct Window {
+    api: Api,
+    path: String,
+    changes: Events,
+    run: Events,
+}
+
+/// What was read.
+#[derive(Default)]
+struct Read {
+    revisions: Vec<u64>,
+    must_read_again: bool,
+    lines: Vec<u64>,
+}
+
+impl Window {
+    async fn open(manager: &Manager, run: &str) -> Self {
+        // A connection of its own, as each window has.
+        let api = manager.api().await.unwrap();
+        let path = format!("/api/runs/{run}/stream");
+        let changes = api.open("/api/events").await.unwrap();
+        let run = api.open(&path).await.unwrap();
+        Self { api, path, changes, run }
+    }
+
+    /// Reads to the end of the run, and to the news that the plan has its last name. Who took nothing
+    /// for too long was hung up on, and comes back as a page does.
+    async fn read(mut self, plan: String) -> Read {
+        let mut read = Read::default();
+        loop {
+            let Ok(Some((event, data))) = self.run.next().await else {
+                let last = read.lines.last().copied().unwrap_or(0);
+                let path = format!("{}?after_line={last}", self.path);
+                self.run = self.api.open(&path).await.unwrap();
+                continue;
+            };
+            read.lines.extend(lines(&data));
+            if event == "end" {
+                assert_eq!(data["status"], "succeeded");
+                break;
+            }
+        }
+        while name(&self.api, &plan).await != last_name() {
+            // Subscribed before, so that what is not read here is told.
+            if let Ok(Some((event, data))) = self.changes.next().await {
+                read.must_read_again |= event == "resync";
+                read.revisions.extend(data["revision"].as_u64());
+            } else {
+                read.must_read_again = true;
+                self.changes = self.api.open("/api/events").await.unwrap();
+            }
+        }
+        read
+    }
+}
+
+fn last_name() -> String {
+    format!("name {CHANGES}")
+}
+
+async fn name(api: &Api, plan: &str) -> String {
+    text(&api.get(&format!("/api/plans/{plan}")).await.unwrap(), "name").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_does_not_read_holds_nobody_up_and_misses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = Manager::create(&dir.path().join("manager")).await.unwrap();
+    let api = manager.api().await.unwrap();
+    let (puppet, host, plan) = machine(&manager, &api).await;
+    let form = json!({ "kind": "backup", "plan_id": plan });
+    let run = api.post(&format!("/api/hosts/{host}/runs"), &form).await.unwrap();
+    let run = text(&run, "id").unwrap();
+
+    let mut slow = Window::open(&manager, &run).await;
+    let first = slow.run.next().await.unwrap().unwrap();
+    assert_eq!(first.0, "state", "it is connected, and reads no more");
+    let fast = Window::open(&manager, &run).await;
+    let fast: JoinHandle<Read> = tokio::spawn(fast.read(plan.clone()));
+
+    // Each word is acknowledged, and each change answered, before the next.
+    let telling = tell(&puppet, &run);
+    let changing = async {
+        for n in 1..=CHANGES {
+            let form = json!({ "name": format!("name {n}") });
+            api.put(&format!("/api/plans/{plan}"), &form).await.unwrap();
+        }
+    };
+    tokio::join!(telling, changing);
+    let fast = fast.await.unwrap();
+    let all: Vec<u64> = (1..=LINES).collect();
+    assert!(!fast.must_read_again, "who reads is not behind");
+    assert!(fast.lines == all, "lines are missing, or came twice or out of order");
+    assert!(fast.revisions.windows(2).all(|pair| pair[1] == pair[0] + 1), "changes are missing");
+
+    // All of that was before the slow one reads on.
+    let slow = slow.read(plan).await;
+    assert!(slow.lines == all, "the slow one misses lines, or has them twice or out of order");
+    let is_whole = slow.revisions.windows(2).all(|pair| pair[1] == pair[0] + 1);
+    assert!(is_whole || slow.must_read_again, "changes are missing, and nobody says so");
+    assert!(told::lines(&api, &run).await.unwrap() == all);
+}
+
+/// A machine that says what it is told to say, its id, and its plan.
+async fn machine(manager: &Manager, api: &Api) -> (Puppet, String, String) {
+    let form = json!({ "name": "Attic", "url": "/nowhere", "password": "not a secret" });
+    let repository = api.post("/api/repositories", &form).await.unwrap();
+    let repository: &Value = &repository["repository"];
+    let form = json!({
+        "name": "Everything", "repository_id": repository["id"], "paths": ["/srv"], "host_ids": [],
+    });
+    let plan = text(&api.post("/api/plans", &form).await.unwrap(), "id").unwrap();
+    let token = enrolment_token(api, "machine", Some(&plan)).await.unwrap();
+    let machine = Machine::new(manager.ready(), "machine").unwrap();
+    let host = machine.enrol(&token).await.unwrap();
+    let puppet = Puppet::connect(&machine).await.unwrap();
+    puppet.beat().await.unwrap();
+    (puppet, host, plan)
+}
+
+/// All that the run says.
+async fn tell(puppet: &Puppet, run: &str) {
+    let run = run.parse().unwrap();
+    let started = Some(JobKind::Backup);
+    puppet.say(run, Words { started, ..Words::default() }).await.unwrap();
+    for _ in 0..LINES / LINES_AT_ONCE {
+        let lines = (0..LINES_AT_ONCE).map(|_| "x".repeat(LINE_BYTES)).collect();
+        let progress = Some(json!({}));
+        puppet.say(run, Words { lines, progress, ..Words::default() }).await.unwrap();
+    }
+    let finished = Some(json!({}));
+    puppet.say(run, Words { finished, ..Words::default() }).await.unwrap();
+}
