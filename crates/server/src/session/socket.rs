@@ -548,11 +548,6 @@ impl<W: Wire> Connection<W> {
     }
 }
 
-fn replaced() -> Ended {
-    let words = "A newer connection of this agent took over.";
-    Ended::Refused(Problem::new(Code::ConnectionReplaced, words))
-}
-
 async fn confirm_all(
     manager: &Manager,
     tickets: Vec<(HostId, Fingerprint)>,
@@ -561,6 +556,11 @@ async fn confirm_all(
     hosts::confirm_tickets(&mut tx, &tickets).await?;
     tx.commit().await?;
     Ok(vec![(); tickets.len()])
+}
+
+fn replaced() -> Ended {
+    let words = "A newer connection of this agent took over.";
+    Ended::Refused(Problem::new(Code::ConnectionReplaced, words))
 }
 
 fn close_code_of(code: Code) -> u16 {
