@@ -52,6 +52,8 @@ export default defineConfig({
   test: {
     environment: 'jsdom',
     include: ['src/**/*.test.ts'],
+    // A machine that also compiles is slow; only a failure waits this long.
+    testTimeout: 30_000,
     setupFiles: ['src/test/setup.ts'],
     restoreMocks: true,
   },
