@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 use crate::workspace::Workspace;
-use crate::{exec, tools};
+use crate::{exec, simulate, tools};
 
 /// The programs that are measured or measure, by the profile in which they are shipped.
 const PROGRAMS: &[(&str, &[(&str, &str)])] = &[
@@ -40,6 +40,10 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
             fs::copy(&from, &to).with_context(|| format!("failed to copy {}", from.display()))?;
         }
     }
+    // Worlds are simulated in the profile of the tests, with what only tests have.
+    let simulate = simulate::built(workspace)?;
+    fs::copy(&simulate, programs.join(simulate.file_name().context("a program without a name")?))
+        .with_context(|| format!("failed to copy {}", simulate.display()))?;
     let mut bench = workspace.command(programs.join("bench"));
     bench.arg("--root").arg(folder.join("data"));
     bench.arg("--tools").arg(workspace.tools_dir());

@@ -2,6 +2,7 @@
 //!
 //! The simulation is a program of the package `restic-manager-tests`; its last line is the JSON object.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,11 +10,16 @@ use anyhow::Result;
 use crate::exec;
 use crate::workspace::Workspace;
 
-/// Builds the simulation as the tests build it, and hands over to it.
-pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
+/// Builds the simulation as the tests build it, and says where it is.
+pub(crate) fn built(workspace: &Workspace) -> Result<PathBuf> {
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--locked", "--workspace", "--all-features", "--bin", "simulate"]);
     exec::succeed(&mut cargo)?;
-    let mut simulate = workspace.command(workspace.built("simulate")?);
+    workspace.built("simulate")
+}
+
+/// Builds the simulation and hands over to it.
+pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
+    let mut simulate = workspace.command(built(workspace)?);
     Ok(exec::exit_code(exec::status(simulate.args(args))?))
 }

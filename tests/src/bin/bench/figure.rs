@@ -4,18 +4,23 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use std::{fmt::Write as _, fs, path::Path};
 
-/// A ratio with its budget.
+/// A ratio with its budget, or a figure that has none.
 pub(crate) struct Figure {
     name: String,
     what: &'static str,
-    budget: f64,
+    budget: Option<f64>,
     ratios: Vec<f64>,
 }
 
 impl Figure {
     /// A figure without rounds yet.
     pub(crate) fn new(name: impl Into<String>, what: &'static str, budget: f64) -> Self {
-        Self { name: name.into(), what, budget, ratios: Vec::new() }
+        Self { name: name.into(), what, budget: Some(budget), ratios: Vec::new() }
+    }
+
+    /// A figure that is told and has no bounds.
+    pub(crate) fn without_budget(name: impl Into<String>, what: &'static str) -> Self {
+        Self { name: name.into(), what, budget: None, ratios: Vec::new() }
     }
 
     /// Takes a round: what was measured, and its yardstick.
@@ -43,7 +48,7 @@ impl Figure {
 
     /// Whether the median is within the budget. Without a round it is not.
     pub(crate) fn holds(&self) -> bool {
-        self.median() <= self.budget
+        self.median() <= self.budget.unwrap_or(f64::INFINITY)
     }
 
     /// As the last line of the command tells it.
@@ -89,14 +94,17 @@ pub(crate) fn write(page: &Path, section: &Section, rounds: usize) -> Result<()>
     text += "| figure | ratio | least to most | budget | |\n| --- | --- | --- | --- | --- |\n";
     for figure in &section.figures {
         let (least, most) = figure.spread();
-        let holds = if figure.holds() { "holds" } else { "**missed**" };
+        let (budget, holds) = match figure.budget {
+            None => (String::new(), ""),
+            Some(budget) if figure.holds() => (format!("{budget:.2}"), "holds"),
+            Some(budget) => (format!("{budget:.2}"), "**missed**"),
+        };
         writeln!(
             text,
-            "| {}: {} | {:.3} | {least:.3} to {most:.3} | {:.2} | {holds} |",
+            "| {}: {} | {:.3} | {least:.3} to {most:.3} | {budget} | {holds} |",
             figure.name,
             figure.what,
             figure.median(),
-            figure.budget
         )?;
     }
     others.push(text);
@@ -120,6 +128,10 @@ mod tests {
         assert!(!figure(&[1.06, 1.06, 0.1]).holds());
         assert!(!figure(&[1.0, 1.2]).holds());
         assert!(!figure(&[]).holds());
+        let mut plain = Figure::without_budget("a", "b");
+        assert!(!plain.holds(), "nothing was measured");
+        plain.add(1e9, 1.0);
+        assert!(plain.holds());
         assert_eq!(figure(&[3.0, 1.0, 2.0]).spread(), (1.0, 3.0));
     }
 

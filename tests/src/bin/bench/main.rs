@@ -12,6 +12,7 @@ mod intake;
 mod month;
 mod overhead;
 mod repository;
+mod simulate;
 mod source;
 mod storm;
 mod usage;
@@ -63,6 +64,9 @@ struct Options {
     /// Durable events that each of them tells.
     #[arg(long, default_value_t = 1_000)]
     events: u64,
+    /// Worlds that are simulated in each round.
+    #[arg(long, default_value_t = 200)]
+    worlds: u64,
     /// The bench to run; without a name, all.
     name: Option<Bench>,
     /// Serve as a yardstick instead, with the certificate in the root.
@@ -85,6 +89,8 @@ enum Bench {
     Intake,
     /// Every machine coming back at once, against the bare handshakes.
     Storm,
+    /// How many worlds are simulated in a second.
+    Simulate,
 }
 
 #[tokio::main]
@@ -110,6 +116,7 @@ async fn main() -> Result<ExitCode> {
             Bench::Away => away::measure(&options).await,
             Bench::Intake => intake::measure(&options).await,
             Bench::Storm => storm::measure(&options).await,
+            Bench::Simulate => simulate::measure(&options).await,
         }?;
         figure::write(&options.table, &section, options.rounds)?;
         sections.push(section);
