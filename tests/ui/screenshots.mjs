@@ -240,6 +240,7 @@ class Scene {
     await (this.machines > 0 ? this.lists() : this.shows('Make the first plan'));
     await this.shoot('plans');
     await this.plan();
+    await this.alarms();
     await this.go('#/settings');
     await this.shows('Addresses');
     await this.shoot('settings');
@@ -251,6 +252,38 @@ class Scene {
     await this.go('#/nowhere');
     await this.page.getByRole('heading', { level: 1 }).waitFor();
     await this.shoot('unknown');
+  }
+
+  /** Who is told when a backup fails: nobody, then two ways. */
+  async alarms() {
+    const main = this.page.getByRole('main');
+    await this.go('#/alarms');
+    await this.shows('Nobody is told yet');
+    await this.shoot('alarms-empty');
+    await this.go('#/alarms/new');
+    await this.shows('How do you want to be told?');
+    await this.shoot('alarms-new');
+    await main.getByLabel('Kind').selectOption('smtp');
+    await this.shoot('alarms-new-mail');
+    for (const form of [
+      { name: 'Phone', kind: 'ntfy', url: 'https://ntfy.sh/backups-of-ours', all_hosts: true },
+      { name: 'Watchdog', kind: 'ping', url: 'https://hc.example.org/ping/1', all_hosts: true },
+    ]) {
+      const answer = await this.page
+        .context()
+        .request.post(`${this.manager.ui}/api/alarm-channels`, {
+          data: form,
+          headers: { origin: this.manager.ui },
+        });
+      if (!answer.ok()) throw new Error(await answer.text());
+    }
+    await this.go('#/alarms');
+    await this.lists();
+    await this.shoot('alarms');
+    const [channel] = await this.api('alarm-channels');
+    await this.go(`#/alarms/${channel.id}`);
+    await this.shows('Send a test message');
+    await this.shoot('alarms-channel');
   }
 
   /** The form of a new plan with all that it folds away, and the page of one that is there. */

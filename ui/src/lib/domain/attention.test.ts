@@ -185,14 +185,17 @@ describe('the sentence', () => {
     expect(sentence([good('a'), good('b'), good('c'), failed('d')])).toBe(
       '3 of 4 machines are protected.',
     );
-    expect(sentence([failed('a'), failed('b')])).toBe('No machine is protected yet.');
+    expect(sentence([failed('a'), failed('b')])).toBe('No machine is protected.');
+    const fresh = standing(machine({ plans: [], last_runs: [], verdict: 'never' }));
+    expect(sentence([fresh])).toBe('Your machine is not protected yet.');
+    expect(sentence([fresh, failed('a')])).toBe('No machine is protected.');
   });
 
   it('does not say that nothing is protected where nothing was heard', () => {
     const silent = standing(machine({ verdict: 'silent' }));
     expect(sentence([silent, silent])).toBe('Nothing was heard of any machine.');
     expect(sentence([silent])).toBe('Nothing was heard of your machine.');
-    expect(sentence([silent, failed('a')])).toBe('No machine is protected yet.');
+    expect(sentence([silent, failed('a')])).toBe('No machine is protected.');
   });
 
   it('leaves revoked machines out', () => {

@@ -46,6 +46,9 @@ export interface Attention {
   more: number;
 }
 
+/** Where a machine stands that has no backup so far. */
+const BEFORE_THE_FIRST: readonly Standing[] = ['uninitialised', 'unplanned', 'never'];
+
 /** The first sentence. */
 export function sentence(all: Standings[]): string {
   const counted = all.filter((it) => it.state.standing !== 'revoked');
@@ -55,8 +58,10 @@ export function sentence(all: Standings[]): string {
   // As in the first minute of a manager that was off: nothing is wrong that anybody knows of.
   if (counted.every((it) => it.state.standing === 'silent'))
     return total === 1 ? 'Nothing was heard of your machine.' : 'Nothing was heard of any machine.';
-  if (good === 0)
-    return total === 1 ? 'Your machine is not protected yet.' : 'No machine is protected yet.';
+  if (good === 0) {
+    const yet = counted.every((it) => BEFORE_THE_FIRST.includes(it.state.standing)) ? ' yet' : '';
+    return total === 1 ? `Your machine is not protected${yet}.` : `No machine is protected${yet}.`;
+  }
   if (good < total) return `${good} of ${total} machines are protected.`;
   return total === 1 ? 'Your machine is protected.' : `All ${total} machines are protected.`;
 }
