@@ -63,7 +63,11 @@ async fn in_a_network_of_its_own(folder: &Path) {
     .unwrap();
 
     far.set_cable(false).unwrap();
-    tokio::time::sleep(OUT).await;
+    // What was on its way has arrived by half of that time; in the other half several packs would come.
+    tokio::time::sleep(OUT / 2).await;
+    let arrived = packs(&fleet);
+    tokio::time::sleep(OUT / 2).await;
+    assert_eq!(packs(&fleet), arrived, "the cable is not out, and the test proves nothing");
     let shown = fleet.show(&run).await.unwrap();
     assert_eq!(shown["status"], "running", "{shown:#}");
     far.set_cable(true).unwrap();
