@@ -1,10 +1,12 @@
 //! Whatever comes over the wire, the manager stays up and says why it hangs up.
 
-use crate::double::{Fleet, Link, soon, started};
+use crate::double::{Fleet, Link, run_id, soon, started};
+use jiff::Timestamp;
 use protocol::{
-    Code, FromAgent, Heartbeat, JobProgress, JournalId, MAX_FRAME_BYTES, ProtocolVersion, RunId,
-    journal::JournalGap,
+    Code, FromAgent, Heartbeat, Hello, JobProgress, JobStarted, JournalId, MAX_FRAME_BYTES,
+    ProtocolVersion, RunId, journal::JournalGap,
 };
+use server::db::{hosts, runs};
 use tokio_tungstenite::tungstenite::{
     Message, Utf8Bytes,
     protocol::frame::{
@@ -152,6 +154,25 @@ async fn who_tells_of_very_many_runs_that_begin_comes_back_and_is_met_anew() {
         link.send_frame(&frame).await;
     }
     link.until_acked(4_001).await;
+}
+
+#[tokio::test]
+async fn the_last_moment_of_the_calendar_hides_no_machine_and_no_run() {
+    let fleet = Fleet::start().await;
+    let (mut agent, mut other) = (fleet.agent("box").await, fleet.agent("other").await);
+    let (boot_time, awake_since) = (Some(Timestamp::MAX), Some(Timestamp::MAX));
+    let mut link = agent.dial().await;
+    link.greet(Hello { boot_time, awake_since, ..agent.hello() }).await.unwrap();
+    let FromAgent::JobStarted(begun) = started(run_id(1), None) else { panic!("it has begun") };
+    let begun = JobStarted { started_at: Timestamp::MAX, ..begun };
+    let frame = agent.journal.push(&FromAgent::JobStarted(begun));
+    link.send_frame(&frame).await;
+    link.until_acked(1).await;
+    assert_eq!(hosts::list(fleet.db().read()).await.unwrap().len(), 2);
+    assert_eq!(runs::list(fleet.db().read(), None, None, 10).await.unwrap().len(), 1);
+    server::slots::of_all(fleet.manager()).await.unwrap();
+    let (mut link, _) = other.connect().await;
+    link.settle(&mut other).await;
 }
 
 #[tokio::test]
