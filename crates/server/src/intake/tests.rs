@@ -1,5 +1,4 @@
 use super::*;
-use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use protocol::{
     LogLine, LogStream, RunId,
@@ -27,5 +26,8 @@ fn what_takes_long_to_store_makes_its_sender_wait_sooner() {
     let many = taken(&FromAgent::JournalElided(JournalElided { first_seq: 1, ts, runs }));
     assert!((10..QUEUE / 8).contains(&many), "{many} that name 64 ranges each");
     let one = JournalElided::line(job_id, 1, 1, ts);
-    assert_eq!(taken(&FromAgent::JournalElided(one)), QUEUE, "one is nothing out of the ordinary");
+    assert!(
+        taken(&FromAgent::JournalElided(one)) > QUEUE / 2,
+        "one is nothing out of the ordinary"
+    );
 }

@@ -31,7 +31,9 @@ pub(super) fn address(kind: ChannelKind, url: &Secret<String>) -> ApiResult<Stri
     if authority.as_str().contains('@') {
         return refuse("A user name and password do not belong into the address.");
     }
-    if authority.host().is_empty() || authority.host().contains(['{', '}']) {
+    // Names of machines and plans lead to no other server.
+    let server = text.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#']).next());
+    if authority.host().is_empty() || server.is_none_or(|server| server.contains(['{', '}'])) {
         return refuse("It names no server.");
     }
     // Where the port is none, the agent would take the usual one.
@@ -142,6 +144,7 @@ mod tests {
             (ChannelKind::Webhook, "file:///etc/passwd"),
             (ChannelKind::Webhook, "https://user:s3cret@chat.example/x"),
             (ChannelKind::Webhook, "https://chat.example/a b"),
+            (ChannelKind::Ping, "https://{machine}.hc.example/x"),
             (ChannelKind::Webhook, "https://chat.example:99999/x"),
             (ChannelKind::Webhook, "https://chat.example:0/x"),
             (ChannelKind::Webhook, "https://chat.example:/x"),
