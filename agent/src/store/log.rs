@@ -121,9 +121,7 @@ mod tests {
         let (log, _) = log().await;
         let mut again = log.clone();
         // A new log was begun, and nothing is written to it yet.
-        for at in 16..24 {
-            again[at] = again[at].wrapping_add(1);
-        }
+        again[16..24].iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
         let sum = add([0, 0], &again[..24], word(&again, 0) & 1 == 1);
         again[24..28].copy_from_slice(&sum[0].to_be_bytes());
         again[28..32].copy_from_slice(&sum[1].to_be_bytes());
