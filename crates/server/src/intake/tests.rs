@@ -1,3 +1,5 @@
+//! How much of what is waiting to be stored one machine may bring.
+
 use super::*;
 use jiff::Timestamp;
 use protocol::{
