@@ -39,8 +39,7 @@ impl Days {
     /// Sets the clock to a moment before the run of the next day.
     fn go_on(&mut self) {
         self.begins = self.rhythm.wakes(self.begins, self.begins).unwrap();
-        let ahead = self.begins.duration_since(Timestamp::now()) - BEFORE;
-        self.clock.set(ahead.as_secs()).unwrap();
+        self.clock.set_before(self.begins, BEFORE).unwrap();
     }
 }
 
@@ -221,7 +220,7 @@ async fn an_agent_that_dies_while_it_tells_loses_a_message_and_never_doubles_one
     scene.fleet.agent.crashed().await.unwrap();
     assert_eq!(hook.states(), [""; 0]);
     // It fails once more, which is no news, and what it wanted to tell is not tried again.
-    scene.start_on_next_day(Some("after-alarm-sent"));
+    scene.start_on_next_day(None);
     scene.wait_for_ended(3).await;
     scene.fleet.agent.stop().await.unwrap();
     assert_eq!(hook.states(), [""; 0]);
