@@ -419,7 +419,7 @@ test('plans are listed, made for tags, changed and paused', async ({ page, stage
   await main(page).getByLabel('Into the repository').selectOption(atlas.repository);
   await main(page).getByLabel('All machines with one of these tags').fill('Mail,');
   await main(page).getByRole('button', { name: 'Make the plan' }).click();
-  await expect(heading(page)).toHaveText('No machine has it.');
+  await expect(heading(page)).toHaveText('No machine has this plan.');
   await expectAccessible(page, 'a plan without machines');
 
   await page.goto(`/#/machines/${atlas.host}/settings`);
@@ -428,7 +428,7 @@ test('plans are listed, made for tags, changed and paused', async ({ page, stage
   await main(page).getByRole('button', { name: 'Set the tags' }).click();
   await expect(page.getByText('The tags of atlas are saved.')).toBeVisible();
   await main(page).getByRole('link', { name: 'mail', exact: true }).click();
-  await expect(heading(page)).toHaveText('atlas has it.');
+  await expect(heading(page)).toHaveText('atlas has this plan.');
   const { body } = await stage.call('GET', '/api/plans');
   const made = (body as { name: string; options: object; presets: string[] }[]).find(
     (it) => it.name === 'mail',
@@ -447,7 +447,7 @@ test('plans are listed, made for tags, changed and paused', async ({ page, stage
   await expect(main(page).getByRole('button', { name: 'Resume: mail' })).toBeVisible();
   await expectAccessible(page, 'a plan that is paused');
   await rows.filter({ hasText: 'mail' }).click({ position: { x: 300, y: 20 } });
-  await expect(heading(page)).toHaveText('It is paused.');
+  await expect(heading(page)).toHaveText('This plan is paused.');
   await main(page).getByRole('button', { name: 'Delete the plan mail' }).click();
   await page.getByRole('dialog').getByLabel('Type mail to confirm').fill('mail');
   await page.getByRole('dialog').getByRole('button', { name: 'Delete it' }).click();
