@@ -363,6 +363,7 @@ describe('the cards', () => {
     const first = (code: Notice['code']) =>
       attention([failed('f')], NOW, { notices: [notice({ code })] }).cards[0];
     expect(first('agent_behind')?.key).toBe('machine:f');
+    expect(first('channel_refused')?.key).toBe('machine:f');
     expect(first('enrolment_suspect')?.key).toBe('notice:n1');
   });
 });

@@ -130,8 +130,14 @@ export function asks(it: Announcement): string {
   return `${clean(it.hostname)} asks to join — code ${it.code}`;
 }
 
-/** Notices that explain what is already dealt with: a person should know, and has nothing to hurry. */
-const CALM: readonly string[] = ['agent_behind', 'frame_invalid', 'manager_behind'];
+/** Notices of a channel that did not take an alarm. */
+const OF_CHANNELS: readonly string[] = ['channel_refused', 'channel_unreachable'];
+
+/**
+ * Notices that come after the machines whose backups do not: they explain what is already dealt with, or tell
+ * of a channel and not of a backup.
+ */
+const CALM: readonly string[] = ['agent_behind', 'frame_invalid', 'manager_behind', ...OF_CHANNELS];
 
 /** What needs a person and is no machine of the fleet. */
 export interface Others {
@@ -223,7 +229,11 @@ function noticeCard(notice: Notice, names: Map<string, string>): Card {
     title: name ? `${name}: ${notice.message}` : notice.message,
     evidence: `${notice.guidance ?? ''}${times}`.trim(),
     act: { words: 'Put away', do: 'put-away', noticeId: notice.id },
-    href: notice.host_id && name ? `#/machines/${notice.host_id}` : undefined,
+    href: OF_CHANNELS.includes(notice.code)
+      ? '#/alarms'
+      : notice.host_id && name
+        ? `#/machines/${notice.host_id}`
+        : undefined,
   };
 }
 
