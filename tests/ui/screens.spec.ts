@@ -439,7 +439,7 @@ test('plans are listed, made for tags, changed and paused', async ({ page, stage
   });
   await main(page).getByRole('checkbox', { name: /^nova/ }).check();
   await main(page).getByRole('button', { name: 'Save' }).click();
-  await expect(heading(page)).toHaveText(/machines (has|have) it\.$/);
+  await expect(heading(page)).toHaveText(/machines (has|have) this plan\.$/);
   await expectAccessible(page, 'a plan with machines');
 
   await page.goto('/#/plans');

@@ -186,9 +186,9 @@ pub async fn of_hosts(
         r#"SELECT channel_id AS "channel_id!: String", host_id AS "host_id!: String",
                   hosts.name AS "host_name!: String"
            FROM alarm_channel_assignments JOIN hosts ON hosts.id = host_id
-           WHERE host_id IN (SELECT able.id FROM hosts AS able, json_each(able.capabilities)
-                             WHERE json_each.value = 'alarms')
-             AND host_id IN (SELECT value FROM json_each(?))"#,
+           WHERE host_id IN (SELECT value FROM json_each(?))
+             AND EXISTS (SELECT 1 FROM json_each(hosts.capabilities) AS capability
+                         WHERE capability.value = 'alarms')"#,
         wanted
     )
     .fetch_all(&mut *db)
