@@ -8,9 +8,9 @@ use outcome::{
 };
 use protocol::{Code, JobStatus, PlanId, Problem, Retention};
 use restic::{
-    BackupRequest, Bucket, CancelToken, CheckOutcome, CheckRequest, Event, Failure,
-    FailureKind, ForgetOutcome, ForgetRequest, GroupBy, Keep, Lock, OurProcess, OurProcesses,
-    PruneRequest, ReadData, Repository, Restic, Stream, UnlockOutcome, Within,
+    BackupRequest, Bucket, CancelToken, CheckOutcome, CheckRequest, Event, Failure, FailureKind,
+    ForgetOutcome, ForgetRequest, GroupBy, Keep, Lock, OurProcess, OurProcesses, PruneRequest,
+    ReadData, Repository, Restic, Stream, UnlockOutcome, Within,
 };
 use serde_json::{Value, json};
 use std::time::Duration;

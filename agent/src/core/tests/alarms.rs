@@ -115,7 +115,10 @@ fn a_message_calls_the_machine_as_the_fleet_does() {
     world.set_channels(world.desired.alarm_channels.clone());
     world.night(None);
     let message = &world.parcels[0].1.message;
-    assert_eq!((message.machine.as_str(), message.title.as_str()), ("Shop", "Backup good again:  on Shop"));
+    assert_eq!(
+        (message.machine.as_str(), message.title.as_str()),
+        ("Shop", "Backup good again:  on Shop")
+    );
 }
 
 #[test]

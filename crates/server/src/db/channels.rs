@@ -177,10 +177,7 @@ pub struct OfHost {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn of_hosts(
-    db: &mut SqliteConnection,
-    hosts: &[HostId],
-) -> Result<Vec<OfHost>, DbError> {
+pub async fn of_hosts(db: &mut SqliteConnection, hosts: &[HostId]) -> Result<Vec<OfHost>, DbError> {
     let wanted = to_json("alarm_channels", "host_id", "many", hosts)?;
     let pairs = sqlx::query!(
         r#"SELECT channel_id AS "channel_id!: String", host_id AS "host_id!: String",

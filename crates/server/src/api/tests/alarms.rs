@@ -7,7 +7,8 @@ use crate::{
     events::Topic,
 };
 use protocol::{
-    ALARMS, AlarmTarget, ConfigUpdate, Generation, Hello, HostArch, HostId, HostOs, Incarnation, PROTOCOL_VERSION,
+    ALARMS, AlarmTarget, ConfigUpdate, Generation, Hello, HostArch, HostId, HostOs, Incarnation,
+    PROTOCOL_VERSION,
 };
 use serde_json::{Value, json};
 
