@@ -49,6 +49,14 @@ test.describe('signing in', () => {
   });
 });
 
+test('nothing of a row is cut off in a small window', async ({ page }) => {
+  await page.setViewportSize({ width: 1024, height: 700 });
+  await page.goto('/');
+  const table = main(page).getByRole('table', { name: 'Machines' });
+  await expect(table.getByRole('row')).toHaveCount(4);
+  expect(await table.evaluate((it) => it.scrollWidth - it.clientWidth)).toBe(0);
+});
+
 test('the fleet says how things are, and each row opens its machine', async ({ page, stage }) => {
   await page.goto('/');
   await expect(heading(page)).toContainText('1 of 3 machines');
