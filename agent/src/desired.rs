@@ -29,6 +29,9 @@ pub struct Desired {
     /// By which ways this machine tells people that a plan failed or is overdue.
     #[serde(default)]
     pub alarm_channels: Vec<AlarmChannel>,
+    /// What this machine is called in the fleet, where the manager says it.
+    #[serde(default)]
+    pub machine: Option<String>,
 }
 
 impl Desired {
@@ -53,6 +56,7 @@ impl Desired {
                 .take(MAX_ADDRESSES)
                 .collect(),
             alarm_channels: config.alarm_channels,
+            machine: config.machine,
         })
     }
 
@@ -170,6 +174,7 @@ mod tests {
                     token: Some(Secret::new("canary".to_owned())),
                 },
             }],
+            machine: Some("web-1".to_owned()),
         }
     }
 

@@ -390,7 +390,7 @@ impl Brain {
         let schedules = self.desired.as_ref().map_or(&[][..], |desired| &desired.schedules);
         // A check that is named by a plan is there for a plan that is there.
         let plan = schedules.first().map(|plan| plan.name.clone());
-        let message = AlarmMessage::test(alarm_id, &self.facts.hostname, plan, now.wall);
+        let message = AlarmMessage::test(alarm_id, self.machine_name(), plan, now.wall);
         vec![Effect::TryChannel(Box::new(Parcel { channel, message }))]
     }
 
@@ -548,7 +548,7 @@ impl Brain {
         AlarmMessage::new(
             id,
             state,
-            &self.facts.hostname,
+            self.machine_name(),
             schedule.map_or_else(|| plan.to_string(), |schedule| schedule.name.clone()),
             repository.map(|repository| repository.name.clone()),
             code,
@@ -556,6 +556,12 @@ impl Brain {
             since,
             &self.facts.zone,
         )
+    }
+
+    /// What this machine is called where people look for it: its name in the fleet, else its own.
+    fn machine_name(&self) -> &str {
+        let named = self.desired.as_ref().and_then(|desired| desired.machine.as_deref());
+        named.unwrap_or(&self.facts.hostname)
     }
 
     /// An id that no other alarm has: this journal is the agent's alone, and moves with each change.

@@ -214,4 +214,7 @@ pub struct ConfigUpdate {
     /// that say [`ALARMS`](crate::ALARMS) (since 2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarm_channels: Vec<AlarmChannel>,
+    /// What the machine is called in the fleet, and so in the messages by these channels (since 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
 }

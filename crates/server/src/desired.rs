@@ -55,6 +55,8 @@ pub struct Sources {
     pub addresses: Vec<String>,
     /// By which ways its agent tells people that a plan failed or is overdue, by id; none where it does not.
     pub channels: Vec<Channel>,
+    /// What its agent calls the machine when it tells; none where it does not.
+    pub machine: Option<String>,
 }
 
 impl Sources {
@@ -88,7 +90,8 @@ impl Sources {
             .map(|(&host, &nature)| {
                 let addresses = addresses.clone();
                 let (plans, repositories, channels) = (Vec::new(), Vec::new(), Vec::new());
-                (host, Self { nature, plans, repositories, addresses, channels })
+                let machine = None;
+                (host, Self { nature, plans, repositories, addresses, channels, machine })
             })
             .collect();
         for (host, plan, repository_id) in targets {
@@ -98,9 +101,10 @@ impl Sources {
             sources.plans.push(Plan { repository_id, ..plan.clone() });
             sources.repositories.extend(repository_id.and_then(|id| used.get(&id)).cloned());
         }
-        for (host, channel) in channels::of_hosts(&mut *db, &ids).await? {
-            if let Some(sources) = all.get_mut(&host) {
-                sources.channels.push(channel);
+        for of_host in channels::of_hosts(&mut *db, &ids).await? {
+            if let Some(sources) = all.get_mut(&of_host.host) {
+                sources.channels.push(of_host.channel);
+                sources.machine = Some(of_host.host_name);
             }
         }
         for sources in all.values_mut() {
@@ -172,6 +176,7 @@ impl Sources {
                 })
             });
             whole["channels"] = channels.collect();
+            whole["machine"] = self.machine.clone().into();
         }
         data_encoding::HEXLOWER.encode(&Sha256::digest(whole.to_string().as_bytes()))
     }
@@ -207,6 +212,7 @@ pub fn compile(
         repositories: Some(repositories.collect::<Result<_, _>>()?),
         addresses: sources.addresses.clone(),
         alarm_channels: channels.collect::<Result<_, _>>()?,
+        machine: sources.machine.clone(),
         ..ConfigUpdate::default()
     };
     let schedules = ScheduleSet {
@@ -476,7 +482,8 @@ mod tests {
         let nature = Nature { os: HostOs::Linux, runs_hooks: RunsHooks::All };
         let addresses = vec!["box:9781".to_owned()];
         let channels = vec![channel(vault)];
-        Sources { nature, plans, repositories, addresses, channels }
+        let machine = Some("web-1".to_owned());
+        Sources { nature, plans, repositories, addresses, channels, machine }
     }
 
     const fn generation(incarnation: Incarnation) -> Generation {

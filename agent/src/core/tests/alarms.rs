@@ -106,6 +106,22 @@ fn a_failure_is_told_once_however_often_it_comes_and_so_is_its_end() {
 }
 
 #[test]
+fn a_message_calls_the_machine_as_the_fleet_does() {
+    let mut world = World::with_channels(vec![webhook(1)]);
+    world.night(Some(Code::WrongPassword));
+    assert_eq!(world.parcels[0].1.message.machine, "web-1", "its own name where no other is known");
+    world.arrive(&Attempt::Sent);
+    world.desired.machine = Some("Shop".to_owned());
+    world.set_channels(world.desired.alarm_channels.clone());
+    world.night(None);
+    let message = &world.parcels[0].1.message;
+    assert_eq!(
+        (message.machine.as_str(), message.title.as_str()),
+        ("Shop", "Backup good again:  on Shop")
+    );
+}
+
+#[test]
 fn what_is_tried_again_is_no_alarm_yet() {
     let mut world = World::with_channels(vec![webhook(1)]);
     world.pass(HOUR * 15);

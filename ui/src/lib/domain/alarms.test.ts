@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { channel } from '../../test/fakes';
-import { alarmGlyph, channelsSentence, deliveryWords, kindTitle, whoseWords } from './alarms';
+import { alarmGlyph, channelsSentence, deliveryWords, kindWords, whoseWords } from './alarms';
 
 describe('channels', () => {
   it('say for whom they are, and never more than that', () => {
@@ -13,7 +13,7 @@ describe('channels', () => {
   });
 
   it('are written as they write themselves', () => {
-    expect(['ntfy', 'smtp', 'of tomorrow'].map(kindTitle)).toEqual(['ntfy', 'Mail', 'Of tomorrow']);
+    expect(['ntfy', 'smtp', 'of tomorrow'].map(kindWords)).toEqual(['ntfy', 'Mail', 'of tomorrow']);
   });
 });
 

@@ -1,7 +1,6 @@
 // Alarms and the channels by which agents tell them, in words. Pure.
 import type { Alarm, AlarmDelivery, Channel } from '$lib/api/types';
 import { plural } from '$lib/format/number';
-import { sentence } from '$lib/format/text';
 import type { GlyphName } from './run';
 
 /** The kinds of channels, in the order in which they are offered. */
@@ -17,19 +16,14 @@ export type Kind = (typeof KINDS)[number]['value'];
 
 const KIND_WORDS: Record<string, string> = {
   ntfy: 'ntfy',
-  smtp: 'mail',
-  webhook: 'webhook',
-  ping: 'ping',
+  smtp: 'Mail',
+  webhook: 'Webhook',
+  ping: 'Ping',
 };
 
 /** A kind in a word; one of a newer manager stands as it is. */
 export function kindWords(kind: string): string {
   return KIND_WORDS[kind] ?? kind;
-}
-
-/** A kind where a sentence begins; ntfy writes itself small there too. */
-export function kindTitle(kind: string): string {
-  return kind === 'ntfy' ? kind : sentence(kindWords(kind));
 }
 
 /** For which machines a channel is. */

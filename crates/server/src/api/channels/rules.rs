@@ -29,7 +29,7 @@ pub(super) fn address(kind: ChannelKind, url: &Secret<String>) -> ApiResult<Stri
         return refuse("It must begin with https:// or http://.");
     };
     if authority.as_str().contains('@') {
-        return refuse("A user name and password do not belong into the address.");
+        return refuse("A user name and password do not belong in the address.");
     }
     if authority.host().is_empty() || authority.host().contains(['{', '}']) {
         return refuse("It names no server.");
