@@ -2,6 +2,7 @@
 //! decides; so what is certain must be told from what is not: before anything was handed over nothing
 //! arrived, after that only an answer counts.
 
+mod guarded;
 mod http;
 mod mail;
 
@@ -9,9 +10,14 @@ use crate::core::{AlarmEvent, AlarmMessage, Attempt, Parcel};
 use hyper::{Method, Uri, header, http::request::Builder};
 use protocol::{AlarmTarget, Code, Problem, Secret};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use rustls_pki_types::CertificateDer;
-use std::{sync::Arc, time::Duration};
-use tokio::time::timeout;
+use rustls_pki_types::{CertificateDer, ServerName};
+use std::{fmt, io, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 
 /// How long connecting may take, TLS included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
@@ -46,6 +52,17 @@ impl Roots {
             .with_no_client_auth();
         Ok(Arc::new(config))
     }
+}
+
+/// A connection, plain or secured.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + fmt::Debug {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync + fmt::Debug> Stream for T {}
+
+/// Secures a connection to the server of this name.
+async fn secure(host: &str, stream: TcpStream, roots: &Roots) -> io::Result<Box<dyn Stream>> {
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let config = roots.config().map_err(io::Error::other)?;
+    Ok(Box::new(TlsConnector::from(config).connect(name, stream).await?))
 }
 
 /// Sends a message.
@@ -173,7 +190,7 @@ fn no_address() -> Problem {
 }
 
 /// Why no connection came about. The address stays out: it is a secret.
-fn unreachable(error: &std::io::Error) -> Problem {
+fn unreachable(error: &io::Error) -> Problem {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(_)) = tls {
         return Problem::new(
@@ -184,9 +201,9 @@ fn unreachable(error: &std::io::Error) -> Problem {
             "Add the authority that signed it to the machine's own list, or correct the address.",
         );
     }
-    let what = if error.kind() == std::io::ErrorKind::ConnectionRefused {
+    let what = if error.kind() == io::ErrorKind::ConnectionRefused {
         "Nothing listens at the channel's address"
-    } else if error.kind() == std::io::ErrorKind::TimedOut {
+    } else if error.kind() == io::ErrorKind::TimedOut {
         "The channel's server did not answer in time"
     } else if tls.is_some() {
         "The connection to the channel's server could not be secured"

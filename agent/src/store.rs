@@ -8,6 +8,7 @@ mod alarms;
 mod bound;
 mod damage;
 mod error;
+mod log;
 mod plans;
 mod transaction;
 

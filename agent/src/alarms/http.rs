@@ -2,7 +2,8 @@
 //! request bears is meant for this server.
 
 use super::{
-    CONNECT_WITHIN, DONE_WITHIN, Roots, no_address, no_answer, not_sent, unreachable, within,
+    CONNECT_WITHIN, DONE_WITHIN, Roots, Stream, no_address, no_answer, not_sent, secure,
+    unreachable, within,
 };
 use crate::core::Attempt;
 use http_body_util::Full;
@@ -15,14 +16,8 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use protocol::{Code, Problem, Secret};
-use rustls_pki_types::ServerName;
 use std::io;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
-use tokio_rustls::TlsConnector;
+use tokio::{net::TcpStream, time::timeout};
 
 /// What an address says.
 struct Place {
@@ -74,17 +69,9 @@ pub(super) async fn send(
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
 async fn connect(place: &Place, roots: &Roots) -> io::Result<Box<dyn Stream>> {
     let stream = TcpStream::connect((place.host.as_str(), place.port)).await?;
-    if !place.is_tls {
-        return Ok(Box::new(stream));
-    }
-    let name = ServerName::try_from(place.host.clone()).map_err(io::Error::other)?;
-    let config = roots.config().map_err(io::Error::other)?;
-    Ok(Box::new(TlsConnector::from(config).connect(name, stream).await?))
+    if place.is_tls { secure(&place.host, stream, roots).await } else { Ok(Box::new(stream)) }
 }
 
 async fn exchange(stream: Box<dyn Stream>, request: hyper::Request<Full<Bytes>>) -> Attempt {

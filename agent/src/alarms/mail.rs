@@ -1,7 +1,8 @@
 //! One mail. The steps are taken one by one, so that it is known whether the message was handed over.
 
 use super::{
-    CONNECT_WITHIN, DONE_WITHIN, Roots, no_address, no_answer, not_sent, unreachable, within,
+    CONNECT_WITHIN, DONE_WITHIN, Roots, guarded::Guarded, no_address, no_answer, not_sent, secure,
+    unreachable, within,
 };
 use crate::core::{AlarmMessage, Attempt};
 use lettre::{
@@ -10,13 +11,15 @@ use lettre::{
     transport::smtp::{
         Error,
         authentication::{Credentials, Mechanism},
-        client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters},
+        client::{
+            AsyncSmtpConnection, AsyncTokioStream, Certificate, CertificateStore, TlsParameters,
+        },
         extension::ClientId,
     },
 };
 use protocol::{Code, Problem, Secret, SmtpSecurity};
 use std::{io, time::Duration};
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 
 /// How long it may take until the server is ready for the mail, sign-in included.
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
@@ -39,7 +42,7 @@ pub(super) async fn send(
     let Some(mail) = compose(from, to, message) else { return not_sent(no_address(), false) };
     let mut connection = match timeout(OPEN_WITHIN, open(server, roots)).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return failed(&error),
+        Ok(Err(attempt)) => return attempt,
         Err(_) => return not_sent(unreachable(&io::ErrorKind::TimedOut.into()), true),
     };
     let attempt = within(DONE_WITHIN, hand_over(&mut connection, &mail)).await;
@@ -71,22 +74,32 @@ fn compose(from: &str, to: &[String], message: &AlarmMessage) -> Option<Message>
     mail.body(format!("{}\n", message.text)).ok()
 }
 
-async fn open(server: &Server<'_>, roots: &Roots) -> Result<AsyncSmtpConnection, Error> {
-    let hello = ClientId::default();
-    let tls = match server.security {
-        SmtpSecurity::None => None,
-        SmtpSecurity::Tls | SmtpSecurity::Starttls => Some(parameters(server.host, roots)?),
+/// A server that is ready for the mail; or why there is none, and nothing was sent.
+async fn open(server: &Server<'_>, roots: &Roots) -> Result<AsyncSmtpConnection, Attempt> {
+    let away = |error: io::Error| not_sent(unreachable(&error), true);
+    let tcp = timeout(CONNECT_WITHIN, TcpStream::connect((server.host, server.port)))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(away)?;
+    let stream: Box<dyn AsyncTokioStream> = match server.security {
+        SmtpSecurity::Tls => {
+            Box::new(Guarded::new(secure(server.host, tcp, roots).await.map_err(away)?))
+        }
+        SmtpSecurity::Starttls | SmtpSecurity::None => Box::new(Guarded::new(tcp)),
     };
-    let at_once = tls.clone().filter(|_| server.security == SmtpSecurity::Tls);
-    let address = (server.host, server.port);
-    let mut connection =
-        AsyncSmtpConnection::connect_tokio1(address, Some(CONNECT_WITHIN), &hello, at_once, None)
-            .await?;
-    if server.security == SmtpSecurity::Starttls
-        && let Some(tls) = tls
-    {
+    greet(server, stream, roots).await.map_err(|error| failed(&error))
+}
+
+async fn greet(
+    server: &Server<'_>,
+    stream: Box<dyn AsyncTokioStream>,
+    roots: &Roots,
+) -> Result<AsyncSmtpConnection, Error> {
+    let hello = ClientId::default();
+    let mut connection = AsyncSmtpConnection::connect_with_transport(stream, &hello).await?;
+    if server.security == SmtpSecurity::Starttls {
         // Without it this fails, and nothing more is said.
-        connection.starttls(tls, &hello).await?;
+        connection.starttls(parameters(server.host, roots)?, &hello).await?;
     }
     if let Some((name, password)) = server.sign_in {
         let credentials = Credentials::new(name.to_owned(), password.expose_secret().clone());

@@ -332,6 +332,51 @@ async fn nothing_is_told_to_a_mail_server_that_cannot_secure_the_connection_or_i
     assert!(!told.contains("AUTH") && !told.contains("MAIL"), "{told}");
 }
 
+#[tokio::test]
+async fn a_mail_server_that_never_ends_a_line_is_not_listened_to_for_long() {
+    const PIECE: usize = 64 * 1024;
+    let (listener, port) = listen().await;
+    let endless = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut said = 0;
+        // What a connection holds on its way is several megabytes.
+        while said < 1024 * PIECE && stream.write_all(&[b'2'; PIECE]).await.is_ok() {
+            said += PIECE;
+        }
+        said
+    };
+    let (mail, roots) = (mail(port, SmtpSecurity::Starttls), Roots::Only(Vec::new()));
+    let (attempt, said) = tokio::join!(deliver(&mail, &roots), endless);
+    assert!(is_not_sent(&attempt, Code::ChannelUnreachable, true), "{attempt:?}");
+    assert!(said < 1024 * PIECE, "it listened to all of {said} bytes");
+}
+
+#[tokio::test]
+async fn words_that_come_before_tls_are_no_answers_of_the_server_behind_it() {
+    let authority = Authority::new();
+    let (listener, port) = listen().await;
+    let forged = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"220 mail\r\n").await.unwrap();
+        let mut plain = BufReader::new(&mut stream);
+        // Somebody on the way goes on where the server ends, up to "it was taken".
+        let go = "220 go\r\n250-mail\r\n250 AUTH PLAIN\r\n235 in\r\n250 ok\r\n250 ok\r\n250 ok\r\n354 on\r\n250 taken\r\n250 bye\r\n";
+        for reply in ["250-mail\r\n250 STARTTLS\r\n", go] {
+            let mut line = String::new();
+            plain.read_line(&mut line).await.unwrap();
+            plain.get_mut().write_all(reply.as_bytes()).await.unwrap();
+        }
+        let Ok(mut stream) = authority.acceptor().accept(stream).await else { return Vec::new() };
+        let mut told = Vec::new();
+        let _ = stream.read_to_end(&mut told).await;
+        told
+    };
+    let (mail, roots) = (mail(port, SmtpSecurity::Starttls), authority.roots());
+    let (attempt, told) = tokio::join!(deliver(&mail, &roots), forged);
+    assert!(is_not_sent(&attempt, Code::ChannelUnreachable, true), "{attempt:?}");
+    assert_eq!(told, b"", "nothing is told over such a connection");
+}
+
 /// Time goes by itself while everybody waits.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_says_nothing_before_the_message_gets_it_again_and_after_it_does_not() {

@@ -111,6 +111,9 @@ pub(super) struct Script {
 impl Script {
     fn new(text: &str, temporary: &Path, run_id: RunId) -> io::Result<Self> {
         let folder = temporary.join(format!("hook-{run_id}"));
+        // A helper of the same run that was killed leaves its own behind, and the hook that cleans up must
+        // run all the same. Where it cannot be removed, writing the text fails and says so.
+        let _ = fs::remove_dir_all(&folder);
         create_private_dir(&folder)?;
         Ok(Self { text: text.to_owned(), folder })
     }
@@ -341,4 +344,19 @@ fn outcome(call: &Call, end: io::Result<End>, last: &VecDeque<String>) -> Outcom
         Problem::new(Code::HookFailed, format!("The hook {} {how}. {said}", called(&call.hook)))
             .guidance(format!("The run's log has what it said; the hook itself {lies}."));
     Outcome::plain(JobStatus::Failed, Some(problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_helper_left_is_in_no_later_hooks_way() {
+        let (base, run) = (tempfile::tempdir().unwrap(), RunId::new(1, &[1; 10]));
+        let killed = Script::new("before", base.path(), run).unwrap();
+        fs::write(killed.folder.join("hook"), "before").unwrap();
+        std::mem::forget(killed);
+        let after = Script::new("after", base.path(), run).unwrap();
+        assert!(!after.folder.join("hook").exists());
+    }
 }

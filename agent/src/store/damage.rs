@@ -5,11 +5,13 @@
 //! | --- | --- |
 //! | no file, or an empty one, where an agent has run before | a new journal with a gap |
 //! | SQLite calls it malformed, a table is missing, a record does not continue the chain, a value makes no sense | the file is kept; what can be read goes into a new journal behind a gap |
-//! | the log beside it is gone, though no agent has closed it | the file is whole, but older than the agent was: a new journal with a gap |
+//! | the log beside it is gone, though no agent has closed it, or commits of it that were synced are not as they were written | the file is whole, but older than the agent was: a new journal with a gap |
+//! | there is nothing in it, though an agent has run before | a new journal with a gap |
 
 use super::{
     Store, StoreError,
     error::{Result, inconsistent, record, unsigned},
+    log,
 };
 use crate::{
     core::{Change, Memory},
@@ -17,7 +19,7 @@ use crate::{
 };
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
-use protocol::{Code, FromAgent, JournalId, Secret, journal::JournalGap};
+use protocol::{Code, FromAgent, JournalId, JournalState, Secret, journal::JournalGap};
 use sqlx::sqlite::SqliteConnectOptions;
 use std::{
     ffi::OsString,
@@ -104,16 +106,26 @@ impl Store {
                 is_lost.then(|| Damage { why: "its file is gone or empty".to_owned(), kept });
             return Ok(Opened { store, memory, damage });
         }
-        let has_log = beside(path, "-wal").exists();
+        let log = beside(path, "-wal");
+        let is_log_gone = was_open && !log.exists();
+        // To be looked at before SQLite takes of it what it can.
+        let is_log_damaged = log::is_damaged(&log);
         let error = match Self::open_checked(path, begin.fresh).await {
-            Ok((mut store, memory)) if was_open && !has_log => {
+            Ok((mut store, memory)) => {
+                let JournalState { id, head, .. } = memory.journal;
+                let is_empty = begin.has_run && id == begin.fresh && head == 0;
+                let why = match (is_log_gone, is_log_damaged, is_empty) {
+                    (true, _, _) => "the log beside its file is gone",
+                    (_, true, _) => "the log beside its file is not as it was written",
+                    (_, _, true) => "there is nothing in it",
+                    (false, false, false) => return Ok(Opened { store, memory, damage: None }),
+                };
                 let after = memory.journal.acked;
                 store.renew(begin.fresh, Code::JournalDamaged, after, begin.now).await?;
                 let memory = store.load().await?;
-                let why = "the log beside its file is gone".to_owned();
-                return Ok(Opened { store, memory, damage: Some(Damage { why, kept: None }) });
+                let damage = Some(Damage { why: why.to_owned(), kept: None });
+                return Ok(Opened { store, memory, damage });
             }
-            Ok((store, memory)) => return Ok(Opened { store, memory, damage: None }),
             Err(error) if error.is_damage() => error,
             Err(error) => return Err(error),
         };
@@ -274,6 +286,8 @@ impl StoreError {
                 sqlx::migrate::MigrateError::Execute(error)
                 | sqlx::migrate::MigrateError::ExecuteMigration(error, _),
             ) => is_damage(error),
+            // Migrations that were released never change: what was noted of one did.
+            Self::Migrate(sqlx::migrate::MigrateError::VersionMismatch(_)) => true,
             Self::Migrate(_) => false,
         }
     }
@@ -287,8 +301,9 @@ fn is_damage(error: &sqlx::Error) -> bool {
             | sqlx::Error::RowNotFound
             | sqlx::Error::ColumnNotFound(_)
     );
-    // ERROR, such as a table that is missing; CORRUPT; NOTADB.
-    makes_no_sense || matches!(super::error::primary_code(error), Some(1 | 11 | 26))
+    // ERROR, such as a table that is missing; READONLY, where the file says that it was written by a newer
+    // SQLite; CORRUPT; NOTADB.
+    makes_no_sense || matches!(super::error::primary_code(error), Some(1 | 8 | 11 | 26))
 }
 
 /// Moves the database and what belongs to it out of the way. What was kept before goes: one is enough to

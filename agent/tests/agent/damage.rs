@@ -272,3 +272,88 @@ async fn one_damaged_file_is_kept_and_not_all_of_them() {
     let kept = names.filter(|name| name.to_string_lossy().contains("damaged")).count();
     assert_eq!(kept, 1);
 }
+
+/// The files of a database whose agent was killed after several commits.
+async fn kill(base: &Path) -> PathBuf {
+    let path = base.join("journal.db");
+    let mut store = Store::open(&path, id(1)).await.unwrap();
+    let mut journal = Journal::new(&store.journal().await.unwrap());
+    for n in 1..=6 {
+        let text = format!(r#"{{"n":{n}}}"#);
+        let record = journal.append("job.finished", text, None, Timestamp::UNIX_EPOCH);
+        store.commit(&[Change::Append(record, None)]).await.unwrap();
+    }
+    let killed = base.join("killed");
+    fs::create_dir(&killed).unwrap();
+    for end in ["", "-wal", "-open"] {
+        let name = format!("journal.db{end}");
+        fs::copy(base.join(&name), killed.join(&name)).unwrap();
+    }
+    killed.join("journal.db")
+}
+
+#[tokio::test]
+async fn a_log_that_is_not_as_it_was_written_is_damage_and_one_that_is_goes_on() {
+    let base = tempfile::tempdir().unwrap();
+    let path = kill(base.path()).await;
+    let log = base.path().join("killed/journal.db-wal");
+    let whole = fs::read(&log).unwrap();
+    // The frame of the third record: six commits have one page each, or some more at the first.
+    let mut wrong = whole.clone();
+    let at = whole.len() - 4 * 4120;
+    wrong[at + 1_000] ^= 1;
+    fs::write(&log, wrong).unwrap();
+    let Opened { mut store, memory, damage } = open(&path).await;
+    let damage = damage.expect("commits are gone");
+    assert!(damage.why.contains("not as it was written"), "{damage:?}");
+    assert_eq!(memory.journal.id, id(2));
+    let left = records(&mut store).await;
+    assert_eq!(gap(&left[0]).reason, Code::JournalDamaged);
+    assert!((1..6).contains(&left.len()), "{left:?}");
+    drop(store);
+    assert_eq!(open(&path).await.damage, None, "it is told once");
+
+    let other = tempfile::tempdir().unwrap();
+    let path = kill(other.path()).await;
+    let Opened { mut store, damage, .. } = open(&path).await;
+    assert_eq!((damage, store.fetch(ALL).await.unwrap().len()), (None, 6));
+}
+
+#[tokio::test]
+async fn a_database_with_nothing_in_it_is_damage_where_an_agent_has_run() {
+    let base = tempfile::tempdir().unwrap();
+    let path = kill(base.path()).await;
+    // Nothing of the log fits, and all of the journal was there.
+    let log = base.path().join("killed/journal.db-wal");
+    let mut wrong = fs::read(&log).unwrap();
+    wrong.truncate(20_000);
+    fs::write(&log, wrong).unwrap();
+    let Opened { mut store, damage, .. } = open(&path).await;
+    assert!(damage.is_some());
+    assert_eq!(gap(&records(&mut store).await[0]).reason, Code::JournalDamaged);
+}
+
+#[tokio::test]
+async fn what_sqlx_noted_of_a_migration_and_the_version_in_the_header_can_be_damaged_too() {
+    for what in ["migration", "header"] {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("journal.db");
+        fill(&path).await;
+        if what == "header" {
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[18] = 9;
+            fs::write(&path, bytes).unwrap();
+        } else {
+            use sqlx::Connection as _;
+            let name = format!("sqlite://{}", path.display());
+            let mut connection = sqlx::SqliteConnection::connect(&name).await.unwrap();
+            let wrong = "UPDATE _sqlx_migrations SET checksum = x'00'";
+            sqlx::raw_sql(wrong).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
+        let Opened { mut store, damage, .. } = open(&path).await;
+        assert!(damage.is_some(), "{what}");
+        let left = records(&mut store).await;
+        assert_eq!(payloads(&left[1..]).len(), 3, "{what}: what was not acknowledged is there");
+    }
+}

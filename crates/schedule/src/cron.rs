@@ -152,7 +152,9 @@ impl Cron {
     #[must_use]
     pub fn last_until(&self, until: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let wall = Wall::latest_shown(until, zone)?;
-        self.pattern.find_previous_occurrence(&wall, true).ok()?.first_shown(zone)
+        let moment = self.pattern.find_previous_occurrence(&wall, true).ok()?.first_shown(zone)?;
+        // No zone that people use comes to a later one; but a machine says of its zone what it wants.
+        (moment <= until).then_some(moment)
     }
 
     /// All times after the one moment and up to the other, itself included, in order.

@@ -10,6 +10,11 @@ const GRACE: SignedDuration = SignedDuration::from_mins(5);
 /// How old the last word of a machine may be for what it said to hold on.
 const SILENT: SignedDuration = SignedDuration::from_mins(15);
 
+/// How many runs before a slot, or obstacles, are looked at. A plan has one run at a time, and tells what
+/// stands in the way as it is found, so the newest decides unless a clock was put back. A machine that tells
+/// hundreds of thousands otherwise must not cost that many looks at each slot.
+const LOOKED_AT: usize = 100;
+
 /// What became of a slot. The order is from best to worst: the mark of a day is its worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {
@@ -246,7 +251,8 @@ impl<Id: Copy> Known<Id> {
             ))
             | None => {}
         }
-        let busy = self.runs[..from].iter().rfind(|run| run.started <= late);
+        let mut before = self.runs[..from].iter().rev().take(LOOKED_AT);
+        let busy = before.find(|run| run.started <= late);
         let is_going =
             |run: Option<&Served<Id>>| run.is_some_and(|it| it.outcome == Outcome::Going);
         let standing = if (is_going(busy) || is_going(makes_up)) && !self.is_silent(now) {
@@ -280,11 +286,11 @@ impl<Id: Copy> Known<Id> {
     ) -> Option<Obstacle> {
         let served = self.runs[..self.runs.partition_point(|run| run.slot < time.slot)].last();
         let after = served.map_or(since, |run| run.slot.max(since));
-        let found = self.deferrals.iter().rfind(|deferral| {
-            deferral.slot > after
-                && deferral.at <= ended
-                && next.is_none_or(|next| deferral.at < next.started)
-        })?;
+        let told = self.deferrals.partition_point(|deferral| {
+            deferral.at <= ended && next.is_none_or(|next| deferral.at < next.started)
+        });
+        let mut newest = self.deferrals[..told].iter().rev().take(LOOKED_AT);
+        let found = newest.find(|deferral| deferral.slot > after)?;
         // What was found for an earlier slot holds on, as far as the machine has told.
         let holds = found.slot >= time.slot || self.heard_until >= time.late;
         holds.then_some(found.obstacle)

@@ -174,6 +174,22 @@ fn zones() -> Vec<TimeZone> {
 }
 
 #[test]
+fn a_zone_that_nobody_has_ends_the_search_and_leads_nowhere_later() {
+    let (after, until): (Timestamp, Timestamp) =
+        ("2026-10-23T12:00:00Z".parse().unwrap(), "2026-11-23T12:00:00Z".parse().unwrap());
+    for name in ["AAA24:59:59BBB-24:59:59,J320/0,J321/0", "AAA22:50BBB-11:34,J298/165,J303/106"] {
+        let zone = schedule::zone::named(name).unwrap();
+        for text in ["* * * * *", "0 * * * *", "0 2 * * *"] {
+            let cron: Cron = text.parse().unwrap();
+            let slots = schedule::slots::times(&cron, &zone, after, until, 45_000);
+            assert!(slots.len() < 45_000, "{text} in {name}");
+            assert!(slots.iter().all(|it| it.slot > after && it.slot <= until), "{text} in {name}");
+            assert!(slots.windows(2).all(|it| it[0].slot < it[1].slot), "{text} in {name}");
+        }
+    }
+}
+
+#[test]
 fn around_every_change_of_every_clock() {
     let around = SignedDuration::from_hours(3);
     let mut changes = 0;

@@ -36,6 +36,9 @@ const MAX_SLOTS: usize = 45_000;
 const WINDOW: SignedDuration = SignedDuration::from_hours(24 * (DAYS_BACK + 2));
 const DAYS_BACK: i64 = 29;
 
+/// Times that held for less than this are counted for their machine alone, and not for the whole window at once.
+const ALONE: SignedDuration = SignedDuration::from_hours(24);
+
 /// How soon a machine that is connected tells what it did.
 const TOLD_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
@@ -289,16 +292,24 @@ impl Facts {
                 known = Some((plan_id, self.known(host, plan_id)));
             }
             let Some((_, known)) = &known else { continue };
-            let all = memo.entry((version.cron.clone(), version.time_zone.clone())).or_insert_with(
-                || {
-                    times_of(version).map_or_else(Vec::new, |(cron, zone)| {
-                        times(&cron, &zone, window.after, window.until, MAX_SLOTS)
-                    })
-                },
-            );
-            let from = all.partition_point(|time| time.slot <= version.from);
-            let until =
-                all.partition_point(|time| version.until.is_none_or(|until| time.slot <= until));
+            let all_of = |window: Window| {
+                times_of(version).map_or_else(Vec::new, |(cron, zone)| {
+                    times(&cron, &zone, window.after, window.until, MAX_SLOTS)
+                })
+            };
+            let held = Window {
+                after: version.from.max(window.after),
+                until: version.until.map_or(window.until, |until| until.min(window.until)),
+            };
+            // A machine may have had another zone each minute: what held for an hour is no month's work.
+            let is_short = held.until.duration_since(held.after) < ALONE;
+            let few = is_short.then(|| all_of(held));
+            let all = few.as_deref().unwrap_or_else(|| {
+                let key = (version.cron.clone(), version.time_zone.clone());
+                memo.entry(key).or_insert_with(|| all_of(window))
+            });
+            let from = all.partition_point(|time| time.slot <= held.after);
+            let until = all.partition_point(|time| time.slot <= held.until);
             let own = all.get(from..until).unwrap_or_default();
             let found = known.slots_until(own, version.from, version.until, now);
             slots.extend(found.into_iter().map(|slot| PlanSlot { plan_id, slot }));

@@ -2,11 +2,15 @@
 //! to run, and a transaction costs a write to the disk: so whoever asks first asks for all who ask
 //! meanwhile. Alone, nobody waits for anybody.
 
-use std::{
-    mem::take,
-    sync::{Mutex, PoisonError},
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::{
+    Mutex as Turn,
+    oneshot::{self, error::TryRecvError},
 };
-use tokio::sync::{Mutex as Turn, oneshot};
+
+/// Questions that are answered at once, at most: what one answer takes, such as a transaction, others wait for,
+/// and when one question spoils it each of them is asked alone.
+const AT_ONCE: usize = 500;
 
 /// Questions that wait, each with the way back.
 type Waiting<Q, A> = Vec<(Q, oneshot::Sender<A>)>;
@@ -37,22 +41,27 @@ impl<Q: Clone, A> Together<Q, A> {
     {
         let (sender, mut answered) = oneshot::channel();
         self.lock().push((question.clone(), sender));
-        tokio::select! {
-            biased;
-            // Whoever asked for all has failed or gone away where there is no answer.
-            answered = &mut answered => if let Ok(answer) = answered {
-                return Ok(Some(answer));
-            },
-            turn = self.turn.lock() => {
-                self.gather().await;
-                let waiting = take(&mut *self.lock());
-                let is_alone = waiting.len() == 1;
-                let asked = answer_all(waiting, &answer).await;
-                drop(turn);
-                match (answered.try_recv(), asked) {
-                    (Ok(answer), _) => return Ok(Some(answer)),
-                    (Err(_), Err(error)) if is_alone => return Err(error),
-                    (Err(_), _) => {}
+        loop {
+            tokio::select! {
+                biased;
+                answered = &mut answered => match answered {
+                    Ok(answer) => return Ok(Some(answer)),
+                    // Whoever asked for all has failed or gone away.
+                    Err(_) => break,
+                },
+                turn = self.turn.lock() => {
+                    self.gather().await;
+                    let waiting = self.next();
+                    let is_alone = waiting.len() == 1;
+                    let asked = answer_all(waiting, &answer).await;
+                    drop(turn);
+                    match (answered.try_recv(), asked) {
+                        (Ok(answer), _) => return Ok(Some(answer)),
+                        // So many came before that this one waits still.
+                        (Err(TryRecvError::Empty), _) => {}
+                        (Err(TryRecvError::Closed), Err(error)) if is_alone => return Err(error),
+                        (Err(TryRecvError::Closed), _) => break,
+                    }
                 }
             }
         }
@@ -65,11 +74,18 @@ impl<Q: Clone, A> Together<Q, A> {
         loop {
             tokio::task::yield_now().await;
             let now = self.lock().len();
-            if now <= before {
+            if now <= before || now >= AT_ONCE {
                 return;
             }
             before = now;
         }
+    }
+
+    /// Those who came first.
+    fn next(&self) -> Waiting<Q, A> {
+        let mut waiting = self.lock();
+        let count = waiting.len().min(AT_ONCE);
+        waiting.drain(..count).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting<Q, A>> {
@@ -129,6 +145,20 @@ mod tests {
         assert_eq!(calls[..2], [vec![1], (0..50).collect()]);
         assert!(calls[2..].iter().all(|alone| alone.len() == 1));
         assert_eq!(calls.len(), 52, "who is alone is not asked twice");
+    }
+
+    #[tokio::test]
+    async fn no_more_than_a_bound_are_answered_at_once_and_each_still_once() {
+        let (together, calls) = (Together::default(), Calls::default());
+        let answers =
+            join_all((100..1_300).map(|n| together.ask(n, |all| double(&calls, all)))).await;
+        for (n, answer) in (100..1_300).zip(answers) {
+            assert_eq!(answer, Ok(Some(n * 2)));
+        }
+        let calls = calls.into_inner();
+        assert!(calls.iter().all(|call| call.len() <= AT_ONCE));
+        let asked: Vec<u32> = calls.into_iter().flatten().collect();
+        assert_eq!(asked, (100..1_300).collect::<Vec<u32>>(), "in the order that they came");
     }
 
     #[tokio::test]

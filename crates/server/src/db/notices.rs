@@ -11,7 +11,7 @@ use protocol::{Code, HostId};
 use sqlx::SqliteExecutor;
 use uuid::Uuid;
 
-/// Notices of one host that may be open at once.
+/// Notices of one host that may be open at once, beside those that tell why the host is held.
 const OPEN_OF_HOST: i64 = 100;
 
 /// A notice.
@@ -85,6 +85,9 @@ pub struct NewNotice {
     pub message: String,
     /// What to do next, for a person.
     pub guidance: Option<String>,
+    /// Whether it tells why a host is held: then it is told however many others are open, since those may be
+    /// a thief's.
+    pub is_hold: bool,
 }
 
 impl NewNotice {
@@ -97,7 +100,14 @@ impl NewNotice {
             subject: String::new(),
             message: message.into(),
             guidance: None,
+            is_hold: false,
         }
+    }
+
+    /// Tells why the host is held.
+    #[must_use]
+    pub fn hold(self) -> Self {
+        Self { is_hold: true, ..self }
     }
 
     /// Tells it apart from others of its code.
@@ -116,7 +126,7 @@ impl NewNotice {
 }
 
 /// Opens a notice under a new id, or counts up the open one of the same host, code and subject. A
-/// host that has very many open ones gets no more: a machine must not bury the admin.
+/// host that has very many open ones gets no more, unless it is held: a machine must not bury the admin.
 ///
 /// # Errors
 /// When the database fails.
@@ -128,6 +138,7 @@ pub async fn open(
 ) -> Result<(), DbError> {
     let (id, code, now) = (id.to_string(), notice.code.as_str(), millis(now));
     let host = notice.host_id.map(|host| host.to_string());
+    let most = if notice.is_hold { i64::MAX } else { OPEN_OF_HOST };
     sqlx::query!(
         "INSERT INTO notices (id, host_id, code, subject, message, guidance, opened_at, last_at) \
          SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7 WHERE ?2 IS NULL OR EXISTS (SELECT 1 FROM notices \
@@ -143,7 +154,7 @@ pub async fn open(
         notice.message,
         notice.guidance,
         now,
-        OPEN_OF_HOST
+        most
     )
     .execute(&mut **tx)
     .await?;

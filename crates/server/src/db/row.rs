@@ -8,10 +8,11 @@ use serde::{
 };
 use std::str::FromStr;
 
-/// A time as it is stored.
+/// A time as it is stored. Within the last second of the calendar it is the beginning of that: as
+/// milliseconds there is none behind it, and a row that cannot be read hides all others.
 #[must_use]
 pub fn millis(time: Timestamp) -> i64 {
-    time.as_millisecond()
+    time.as_millisecond().min(Timestamp::MAX.as_second() * 1_000)
 }
 
 /// A count as it is stored. What does not fit was never counted by anyone.
@@ -150,4 +151,19 @@ pub fn to_json<T: serde::Serialize + ?Sized>(
     value: &T,
 ) -> Result<String, DbError> {
     serde_json::to_string(value).map_err(|_| DbError::inconsistent(table, column, row))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_time_that_there_is_can_be_read_again() {
+        let row = Row { table: "runs", id: "1" };
+        for time in [Timestamp::MIN, Timestamp::MAX, Timestamp::UNIX_EPOCH] {
+            let read = row.time("at", millis(time)).unwrap();
+            assert_eq!(read.as_second(), time.as_second());
+        }
+        assert!(row.time("at", i64::MAX).is_err());
+    }
 }

@@ -60,6 +60,7 @@ async fn tell(manager: &Manager, is_full: bool) -> Result<(), DbError> {
         tracing::error!("The disk of the database is nearly full; nothing more is taken in");
         let notice = NewNotice {
             host_id: None,
+            is_hold: false,
             code: Code::DiskFull,
             subject: String::new(),
             message: "The disk with the manager's database is nearly full. What machines report is not \

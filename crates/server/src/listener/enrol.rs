@@ -156,7 +156,8 @@ async fn used(
     let subject = format!("host:{first}");
     audit::insert(tx, manager.now(), "agent", "host.hold", &subject, &enrolment.name).await?;
     let notice = NewNotice::of_host(first, Code::EnrolmentSuspect, message)
-        .guidance("Check on the machine itself that it is enrolled, then release it; or remove it and enrol again.");
+        .guidance("Check on the machine itself that it is enrolled, then release it; or remove it and enrol again.")
+        .hold();
     notices::open(tx, manager.new_id(), &notice, manager.now()).await?;
     Ok(Outcome::Refused { problem: token_used(), suspect: Some(first) })
 }

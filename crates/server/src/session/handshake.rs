@@ -226,7 +226,7 @@ const FORKED_GUIDANCE: &str = "Find out whether the machine was restored or copi
 impl Meeting {
     fn held(mut self, host: HostId, code: Code, message: &str, guidance: &str) -> Self {
         self.hold = Some(Hold { code, message: message.to_owned() });
-        self.notices.push(NewNotice::of_host(host, code, message).guidance(guidance));
+        self.notices.push(NewNotice::of_host(host, code, message).guidance(guidance).hold());
         self
     }
 }
@@ -237,7 +237,7 @@ pub fn forked(host: HostId) -> (Hold, NewNotice) {
     let code = Code::JournalForked;
     (
         Hold { code, message: FORKED.to_owned() },
-        NewNotice::of_host(host, code, FORKED).guidance(FORKED_GUIDANCE),
+        NewNotice::of_host(host, code, FORKED).guidance(FORKED_GUIDANCE).hold(),
     )
 }
 

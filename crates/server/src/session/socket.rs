@@ -39,6 +39,9 @@ const WRITE_WITHIN: Duration = Duration::from_secs(20);
 const ACKNOWLEDGE_EVERY: u64 = 64;
 /// Records that are taken in before anything else is looked at again.
 const RECORDS_IN_A_ROW: usize = 64;
+/// Runs that may have begun since the hello and that are noted. An honest agent comes to that in months, and
+/// begins anew.
+const MOST_BEGUN: usize = 4_000;
 /// How often it is stored that a host is there.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
 
@@ -311,6 +314,9 @@ impl<W: Wire> Connection<W> {
     async fn take_in(&mut self, record: Record) -> Result<(), Ended> {
         self.note_run(&record);
         let Some(live) = &self.live else { return Ok(()) };
+        if live.begun.len() > MOST_BEGUN {
+            return Err(Ended::Closed("very many runs have begun"));
+        }
         keep_going(live.lane.record(record).await)
     }
 

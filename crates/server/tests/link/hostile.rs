@@ -1,7 +1,12 @@
 //! Whatever comes over the wire, the manager stays up and says why it hangs up.
 
-use crate::double::{Fleet, Link, soon};
-use protocol::{Code, FromAgent, Heartbeat, JobProgress, MAX_FRAME_BYTES, ProtocolVersion};
+use crate::double::{Fleet, Link, run_id, soon, started};
+use jiff::Timestamp;
+use protocol::{
+    Code, FromAgent, Heartbeat, Hello, JobProgress, JobStarted, JournalId, MAX_FRAME_BYTES,
+    ProtocolVersion, RunId, journal::JournalGap,
+};
+use server::db::{hosts, runs};
 use tokio_tungstenite::tungstenite::{
     Message, Utf8Bytes,
     protocol::frame::{
@@ -111,6 +116,63 @@ async fn frames_that_break_the_rules_are_refused_by_name() {
     let (mut link, _) = agent.connect().await;
     let run = fleet.request(agent.host(), None).await;
     assert_eq!(link.command().await.job_id, run, "the next connection is as good as any");
+}
+
+#[tokio::test]
+async fn notices_that_a_machine_makes_itself_do_not_hide_why_it_is_held() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let thief = agent.clone();
+    let (mut link, _) = agent.connect().await;
+    for n in 0..120 {
+        let journal_id = JournalId::new(5, &[n; 10]);
+        let gap = JournalGap { journal_id, after_seq: 1, reason: Code::AgentBehind };
+        let frame = agent.journal.push(&FromAgent::JournalGap(gap));
+        link.send_frame(&frame).await;
+    }
+    link.until_acked(120).await;
+    assert_eq!(fleet.notices().await.len(), 100, "a machine does not bury the admin");
+    let mut link = thief.dial().await;
+    let welcome = link.greet(thief.hello()).await.unwrap();
+    assert_eq!(welcome.hold.unwrap().code, Code::CloneSuspected);
+    assert!(fleet.notices().await.iter().any(|notice| notice.code == Code::CloneSuspected));
+}
+
+#[tokio::test]
+async fn who_tells_of_very_many_runs_that_begin_comes_back_and_is_met_anew() {
+    let fleet = Fleet::start().await;
+    let mut agent = fleet.agent("box").await;
+    let (mut link, _) = agent.connect().await;
+    for n in 0..4_001 {
+        let run = RunId::new(1_790_000_000_000 + n, &[7; 10]);
+        let frame = agent.journal.push(&started(run, None));
+        link.send_frame(&frame).await;
+    }
+    assert!(link.ended().await.is_none(), "nothing is wrong with what it said");
+    let (mut link, welcome) = agent.connect().await;
+    for frame in agent.journal.after(welcome.cursor.unwrap().seq) {
+        link.send_frame(&frame).await;
+    }
+    link.until_acked(4_001).await;
+}
+
+#[tokio::test]
+async fn the_last_moment_of_the_calendar_hides_no_machine_and_no_run() {
+    let fleet = Fleet::start().await;
+    let (mut agent, mut other) = (fleet.agent("box").await, fleet.agent("other").await);
+    let (boot_time, awake_since) = (Some(Timestamp::MAX), Some(Timestamp::MAX));
+    let mut link = agent.dial().await;
+    link.greet(Hello { boot_time, awake_since, ..agent.hello() }).await.unwrap();
+    let FromAgent::JobStarted(begun) = started(run_id(1), None) else { panic!("it has begun") };
+    let begun = JobStarted { started_at: Timestamp::MAX, ..begun };
+    let frame = agent.journal.push(&FromAgent::JobStarted(begun));
+    link.send_frame(&frame).await;
+    link.until_acked(1).await;
+    assert_eq!(hosts::list(fleet.db().read()).await.unwrap().len(), 2);
+    assert_eq!(runs::list(fleet.db().read(), None, None, 10).await.unwrap().len(), 1);
+    server::slots::of_all(fleet.manager()).await.unwrap();
+    let (mut link, _) = other.connect().await;
+    link.settle(&mut other).await;
 }
 
 #[tokio::test]

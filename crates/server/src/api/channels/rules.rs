@@ -31,8 +31,15 @@ pub(super) fn address(kind: ChannelKind, url: &Secret<String>) -> ApiResult<Stri
     if authority.as_str().contains('@') {
         return refuse("A user name and password do not belong in the address.");
     }
-    if authority.host().is_empty() || authority.host().contains(['{', '}']) {
+    // Names of machines and plans lead to no other server.
+    let server = text.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#']).next());
+    if authority.host().is_empty() || server.is_none_or(|server| server.contains(['{', '}'])) {
         return refuse("It names no server.");
+    }
+    // Where the port is none, the agent would take the usual one.
+    let has_port = authority.as_str().len() > authority.host().len();
+    if has_port && authority.port_u16().is_none_or(|port| port == 0) {
+        return refuse("The port must be 1 to 65535.");
     }
     if kind == ChannelKind::Ntfy && uri.path().trim_matches('/').is_empty() {
         return refuse(
@@ -120,6 +127,7 @@ mod tests {
         for (kind, url, wanted) in [
             (ChannelKind::Webhook, "https://chat.example/hooks/s3cret", "https://chat.example"),
             (ChannelKind::Webhook, "http://10.0.0.1:8080", "http://10.0.0.1:8080"),
+            (ChannelKind::Webhook, "https://[::1]:8443/x", "https://[::1]:8443"),
             (ChannelKind::Ntfy, "https://ntfy.sh/topic", "https://ntfy.sh"),
             (
                 ChannelKind::Ping,
@@ -136,6 +144,10 @@ mod tests {
             (ChannelKind::Webhook, "file:///etc/passwd"),
             (ChannelKind::Webhook, "https://user:s3cret@chat.example/x"),
             (ChannelKind::Webhook, "https://chat.example/a b"),
+            (ChannelKind::Ping, "https://{machine}.hc.example/x"),
+            (ChannelKind::Webhook, "https://chat.example:99999/x"),
+            (ChannelKind::Webhook, "https://chat.example:0/x"),
+            (ChannelKind::Webhook, "https://chat.example:/x"),
             (ChannelKind::Webhook, "https://chat.example/a\r\nb"),
             (ChannelKind::Ntfy, "https://ntfy.sh/"),
         ] {
