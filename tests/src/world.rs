@@ -17,6 +17,8 @@
 //! `invariants`. [`simulate()`] runs many worlds.
 
 mod admin;
+mod alarms;
+mod channels;
 mod copies;
 pub mod disk;
 mod faults;
@@ -26,6 +28,7 @@ mod manager;
 mod network;
 mod office;
 mod old;
+mod overdue;
 mod pauses;
 mod process;
 mod restic;
@@ -37,7 +40,9 @@ pub use faults::Met;
 pub use simulate::{Mistake, Report, simulate};
 
 use crate::dice::Dice;
+use alarms::Told;
 use anyhow::Result;
+use channels::{FarEnds, Letter};
 use copies::{Act, Copied, Tale};
 use disk::Disk;
 use invariants::Seen;
@@ -93,6 +98,8 @@ enum Event {
     Step(u32),
     /// Something comes of what an agent of this life began beside its runs.
     Beside(usize, u64, Box<Side>),
+    /// A message of an agent of this life arrives at its far end.
+    Letter(usize, u64, Box<Letter>),
     /// The admin does something.
     Admin,
     /// Something goes wrong.
@@ -136,12 +143,17 @@ pub struct World {
     network_away_until: Duration,
     /// Things that agents began beside their runs and that have not ended.
     beside: usize,
+    /// Who is told by channels of alarms.
+    far: FarEnds,
+    told: Told,
     tale: Tale,
     copied: Option<Copied>,
     /// Whether nobody moves a clock.
     has_right_clocks: bool,
     /// Whether plans run seldom and fail often, so that they are tried again.
     is_patient: bool,
+    /// Whether things go wrong for hours, so that plans are overdue.
+    is_long: bool,
     /// Whether the admin has made their plans seldom.
     is_settled: bool,
     stories: BTreeMap<usize, Story>,
@@ -194,13 +206,25 @@ impl World {
             _ => template::MACHINES,
         };
         let tale = Tale::draw(dice.below(10));
-        let is_patient = dice.below(10) == 0;
-        let faults_for = if is_patient { 1_300 } else { 240 };
+        let (is_patient, is_long) = match dice.below(60) {
+            0..=5 => (true, false),
+            6..=9 => (false, true),
+            _ => (false, false),
+        };
+        let faults_for = match (is_patient, is_long) {
+            (true, _) => 1_300 + dice.below(700),
+            (_, true) => 12_000 + dice.below(12_000),
+            _ => 240 + dice.below(700),
+        };
+        let far = FarEnds::new(is_long || dice.below(2) == 0);
         let mut world = Self {
             tale,
             copied: None,
             has_right_clocks: dice.below(3) == 0,
             is_patient,
+            is_long,
+            far,
+            told: Told::default(),
             is_settled: false,
             stories: BTreeMap::new(),
             now: Duration::ZERO,
@@ -219,7 +243,7 @@ impl World {
             repositories: BTreeMap::new(),
             network_away_until: Duration::ZERO,
             beside: 0,
-            faults_until: Duration::from_secs(faults_for + dice.below(700)),
+            faults_until: Duration::from_secs(faults_for),
             is_calm: false,
             met: Met::default(),
             seen: Seen::default(),
@@ -292,6 +316,7 @@ impl World {
             Event::Room(machine) => self.make_room(machine),
             Event::Step(process) => self.step(process),
             Event::Beside(machine, life, side) => self.came_beside(machine, life, *side),
+            Event::Letter(machine, life, letter) => self.letter_arrives(machine, life, letter),
             Event::Admin => self.administer().await?,
             Event::Fault => self.go_wrong()?,
             Event::Act(act) => self.play(act).await?,

@@ -116,6 +116,29 @@ impl Disk {
         self.runs.values()
     }
 
+    /// One run.
+    #[must_use]
+    pub fn run(&self, id: RunId) -> Option<&Run> {
+        self.runs.get(&id)
+    }
+
+    /// Where a plan stands that runs by the clock.
+    #[must_use]
+    pub fn mark(&self, plan: PlanId) -> Option<&Mark> {
+        self.marks.get(&plan)
+    }
+
+    /// How a plan stands.
+    #[must_use]
+    pub fn alarm(&self, plan: PlanId) -> Option<&PlanAlarm> {
+        self.alarms.get(&plan)
+    }
+
+    /// The messages that are on their way.
+    pub fn deliveries(&self) -> impl Iterator<Item = &Delivery> {
+        self.deliveries.values()
+    }
+
     /// Everything that was ever committed, one commit after the other; nothing where nobody asked for it.
     #[must_use]
     pub fn history(&self) -> &[Written] {

@@ -74,6 +74,7 @@ impl World {
     /// An agent has committed these changes.
     pub(super) fn saw_committed(&mut self, machine: usize, changes: &[Change]) {
         self.saw_told(machine, changes);
+        self.saw_alarms(machine, changes);
         for change in changes {
             let Change::Append(record, _) = change else { continue };
             if record.kind == kind::JOB_FINISHED
@@ -100,7 +101,7 @@ impl World {
         }
     }
 
-    fn teller(&self, machine: usize) -> Teller {
+    pub(super) fn teller(&self, machine: usize) -> Teller {
         (machine, self.machines[machine].restored)
     }
 
@@ -238,6 +239,9 @@ impl World {
             if let Some(run) = shell.brain.open_runs().next() {
                 return Ok(Some(format!("run {} of {name} is {:?}", short(run.id), run.state)));
             }
+            if let Some(untold) = self.untold(index) {
+                return Ok(Some(untold));
+            }
             if self.processes.values().any(|process| process.machine == index) {
                 return Ok(Some(format!("a process of {name} goes on")));
             }
@@ -308,13 +312,16 @@ impl World {
                     | Code::JournalForked
                     | Code::CloneSuspected
             );
-            if !(is_of_copy && (is_retold || self.seen.rewound)) {
+            // That a far end refused is news.
+            let is_of_channel = notice.subject.starts_with("channel:") && self.far.is_told;
+            if !(is_of_copy && (is_retold || self.seen.rewound) || is_of_channel) {
                 self.violated(format!("a notice: {} {}", notice.code, notice.message));
             }
         }
         self.check_told().await?;
         self.check_old().await?;
         self.check_slots().await?;
+        self.check_alarms().await?;
         for machine in 0..self.machines.len() {
             if !self.machines[machine].is_gone {
                 self.check_machine(machine).await?;

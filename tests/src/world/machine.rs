@@ -12,7 +12,7 @@ use super::{
 use crate::dice::Dice;
 use agent::{
     core::{
-        Agenda, Attempt, Brain, Effect, Facts, Gates, Next, Now, Reading, Recovered, Redial,
+        Agenda, Attempt, Brain, DeliveryKey, Effect, Facts, Gates, Next, Now, Reading, Recovered, Redial,
         RunEvent,
     },
     desired::Desired,
@@ -98,6 +98,14 @@ pub enum Side {
     Recovered(RunId, Recovered),
     Probed(RepositoryId, bool),
     Gates(Gates),
+    Delivered(DeliveryKey, Attempt),
+}
+
+impl Shell {
+    /// When the agent was started.
+    pub fn started(&self) -> Duration {
+        self.started
+    }
 }
 
 impl Machine {
@@ -358,12 +366,7 @@ impl World {
                 }
                 self.begin_beside(machine, Side::Gates(closed));
             }
-            Effect::Deliver(key, _) => {
-                let it = &mut self.machines[machine];
-                if let Some(shell) = &mut it.shell {
-                    return shell.brain.handle_delivered(key, Attempt::Sent, now);
-                }
-            }
+            Effect::Deliver(key, parcel) => self.send_alarm(machine, key, *parcel),
             // Nobody browses or tries a channel in this world.
             Effect::List(..) | Effect::TryChannel(_) => {}
         }
@@ -416,6 +419,9 @@ impl World {
             }
             Side::Gates(closed) => {
                 self.ask(machine, |brain, now| brain.handle_gates(closed, now));
+            }
+            Side::Delivered(key, attempt) => {
+                self.ask(machine, |brain, now| brain.handle_delivered(key, attempt, now));
             }
         }
     }
@@ -636,6 +642,8 @@ impl World {
         let name = it.name();
         let Some(shell) = it.shell.take() else { return };
         it.life += 1;
+        self.saw_killed(machine);
+        let it = &mut self.machines[machine];
         if std::mem::take(&mut it.is_stuck) {
             self.met.count("agent killed while it waited for room");
             let missed = std::mem::take(&mut self.machines[machine].missed);

@@ -288,6 +288,7 @@ impl World {
 
     pub(super) async fn sweep(&mut self) -> Result<()> {
         self.after(SWEEP_EVERY, Event::Sweep);
+        self.check_overdue_missing();
         self.set_office_clock();
         if let Some(up) = &self.up {
             expire(&up.manager).await?;
