@@ -111,6 +111,8 @@ pub enum Mistake {
     GoodTooSoon,
     /// A machine that has just woken up is overdue at once.
     OverdueAtOnce,
+    /// Lines that made room are named as the ones after them.
+    Miscount,
 }
 
 // Simulated agents live in one thread, so that worlds in several threads know nothing of each other.

@@ -18,6 +18,7 @@
 
 mod admin;
 mod alarms;
+mod bounds;
 mod channels;
 mod copies;
 pub mod disk;
@@ -154,6 +155,10 @@ pub struct World {
     is_patient: bool,
     /// Whether things go wrong for hours, so that plans are overdue.
     is_long: bool,
+    /// The bytes that an agent's journal may take, where it may not take all it likes.
+    bound: Option<usize>,
+    /// The longest line of a log, where logs are long; 0 where they are not.
+    longest_line: usize,
     /// Whether the admin has made their plans seldom.
     is_settled: bool,
     stories: BTreeMap<usize, Story>,
@@ -216,13 +221,22 @@ impl World {
             (_, true) => 12_000 + dice.below(12_000),
             _ => 240 + dice.below(700),
         };
+        let bound = (dice.below(6) == 0).then(|| 4_000 + dice.below(40_000));
+        let longest_line = match dice.below(16) {
+            0 => 16_000,
+            1..=3 => 400,
+            _ if bound.is_some() => 1,
+            _ => 0,
+        };
         let far = FarEnds::new(is_long || dice.below(2) == 0);
         let mut world = Self {
             tale,
             copied: None,
-            has_right_clocks: dice.below(3) == 0,
+            has_right_clocks: dice.below(if is_long { 2 } else { 3 }) == 0,
             is_patient,
             is_long,
+            bound: bound.map(usize::try_from).transpose()?,
+            longest_line,
             far,
             told: Told::default(),
             is_settled: false,
@@ -288,6 +302,7 @@ impl World {
             } else {
                 self.handle(event).await?;
             }
+            self.check_bounds();
         }
         self.up = None;
         self.lines.clear();

@@ -56,6 +56,9 @@ async fn compare(disk: &Disk) {
     for written in disk.history() {
         match written {
             Written::Changes(changes) => store.commit(changes).await.unwrap(),
+            Written::Elided(turn, after, most) => {
+                store.elide_some(*turn, *after, *most).await.map(drop).unwrap();
+            }
             Written::Renewed(id, reason, after_seq, now) => {
                 store.renew(*id, *reason, *after_seq, *now).await.map(drop).unwrap();
             }

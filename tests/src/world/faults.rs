@@ -39,10 +39,14 @@ pub const KINDS: &[&str] = &[
     "gate closed when a slot came",
     "hook after a run failed",
     "hook before a run failed",
+    "journal over its bound",
     "killed between two effects",
     "killed while it committed",
     "left-over restic ended",
     "line of an old agent cut",
+    "lines made room before the manager had them",
+    "lines made room that the manager had",
+    "log in which one line stands for many",
     "machine adopted by a manager with an older database",
     "machine lost its power",
     "machine released whose journal told another history",
@@ -50,6 +54,7 @@ pub const KINDS: &[&str] = &[
     "machine slept",
     "manager killed",
     "manager killed at a named point",
+    "manager stood within what had made room",
     "manager stopped",
     "manager's clock moved",
     "manager's database put back",
@@ -79,6 +84,7 @@ pub const KINDS: &[&str] = &[
     "run went well",
     "run withdrawn before it began",
     "second manager with a copied identity",
+    "sending window full",
     "sign of life",
     "slot asleep",
     "slot cancelled",
@@ -96,6 +102,7 @@ pub const KINDS: &[&str] = &[
     "state folder copied to a second machine",
     "state folder put back",
     "two machines with one identity held",
+    "what stands for lines sent",
 ];
 
 /// How often each thing was met.

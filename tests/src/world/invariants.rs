@@ -2,6 +2,7 @@
 
 use super::{
     World,
+    bounds::{Lines, check_lines, lines_of},
     copies::{Tale, may_differ},
     machine::{Machine, short},
     network::Line,
@@ -13,7 +14,7 @@ use protocol::{
     Code, CommandRun, Frame, HostId, JobFinished, JobKind, JobStatus, LogLine, PlanId, RunId,
     journal::kind,
 };
-use server::db::{hosts, journals, logs, notices, runs, snapshots};
+use server::db::{hosts, journals, notices, runs, snapshots};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an omniscient observer has seen.
@@ -35,6 +36,8 @@ pub struct Seen {
     ended: BTreeMap<RunId, Vec<(Teller, JobStatus)>>,
     /// How many lines runs have written, by what their agents committed.
     lines: BTreeMap<(RunId, Teller), u64>,
+    /// Lines that made room in the journal of some agent.
+    elided: BTreeSet<(RunId, u64)>,
     /// The newest record that each machine has sent.
     sent: BTreeMap<usize, u64>,
     /// The newest record that each machine was told to be taken in.
@@ -58,6 +61,16 @@ impl Seen {
     /// The manager does not have what it had.
     pub(super) fn forget_acknowledged(&mut self) {
         self.acked.clear();
+    }
+
+    /// A line made room.
+    pub(super) fn saw_elided(&mut self, run: RunId, line: u64) {
+        self.elided.insert((run, line));
+    }
+
+    /// Whether a line made room.
+    pub(super) fn has_elided(&self, run: RunId, line: u64) -> bool {
+        self.elided.contains(&(run, line))
     }
 
     /// How a run ended, by each agent that told of it.
@@ -361,9 +374,8 @@ impl World {
             let old = self.old.as_ref().map(|old| old.enrolled.host);
             for run in page.into_iter().filter(|run| Some(run.host_id) != old) {
                 known.insert(run.id);
-                let numbers: Vec<u64> =
-                    logs::lines(&db, run.id, 0, 10_000).await?.iter().map(|it| it.seq).collect();
-                self.check_run(&run, &numbers);
+                let lines = lines_of(&db, run.id).await?;
+                self.check_run(&run, &lines);
             }
         }
         // What an agent told before its state folder was put back is gone with it, and so is what the one
@@ -400,7 +412,7 @@ impl World {
         Ok(())
     }
 
-    fn check_run(&mut self, run: &runs::Run, numbers: &[u64]) {
+    fn check_run(&mut self, run: &runs::Run, shown: &Lines) {
         let (id, status) = (short(run.id), run.status);
         let is_retold = self.seen.retold.contains(&run.host_id);
         let may_differ = may_differ(status, is_retold, self.seen.rewound);
@@ -425,10 +437,14 @@ impl World {
         let written = self.seen.lines.range((run.id, (0, 0))..=(run.id, (usize::MAX, u64::MAX)));
         let lines = written.map(|(_, lines)| *lines).max().unwrap_or(0);
         // Of what was forgotten on one side the end is missing, and never anything in between.
-        let lines = if is_retold { lines.min(numbers.len() as u64) } else { lines };
-        if !numbers.iter().copied().eq(1..=lines) {
-            self.violated(format!("run {id} has lines {numbers:?}, and its agent wrote {lines}"));
+        match check_lines(run.id, shown, &self.seen, is_retold || self.seen.rewound) {
+            Err(what) => self.violated(format!("in the log of run {id} {what}")),
+            Ok(last) if last != lines && !(is_retold && last < lines) => {
+                self.violated(format!("run {id} has {last} lines, and its agent wrote {lines}"));
+            }
+            Ok(_) => {}
         }
+        self.saw_log(shown);
         let is_green = run.kind == JobKind::Backup
             && matches!(status, JobStatus::Succeeded | JobStatus::Partial);
         if is_green && !self.seen.written.contains(&run.id) {

@@ -16,6 +16,7 @@ use agent::{
         RunEvent,
     },
     desired::Desired,
+    journal::Kept,
 };
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
@@ -289,6 +290,7 @@ impl World {
         let (changes, head) = shell.agenda.take_pending();
         it.disk.commit(&changes);
         self.saw_committed(machine, &changes);
+        self.keep_within_bound(machine);
         head
     }
 
@@ -307,6 +309,9 @@ impl World {
             Effect::LookUpHash(seq) => {
                 let it = &mut self.machines[machine];
                 let kept = it.disk.kept_at(seq);
+                if kept == Kept::LeftOut {
+                    self.met.count("manager stood within what had made room");
+                }
                 if let Some(shell) = &mut it.shell {
                     return shell.brain.handle_hash(kept, now);
                 }
@@ -471,6 +476,7 @@ impl World {
         let Some(line) = it.shell.as_ref().and_then(|shell| shell.line) else { return };
         if let Some(seq) = frame.seq {
             self.saw_sent(machine, seq);
+            self.saw_on_its_way(line, frame);
         }
         if frame.kind != "heartbeat" {
             let seq = frame.seq.map(|seq| format!(" [{seq}]")).unwrap_or_default();
@@ -484,7 +490,7 @@ impl World {
 
     /// A message for the agent.
     pub(super) fn agent_hears(&mut self, line: u64, down: Option<Down>) {
-        let Some(found) = self.lines.get(&line) else { return };
+        let Some(found) = self.lines.get_mut(&line) else { return };
         let machine = found.machine;
         if machine == OLD {
             return self.old_hears(line, down);
@@ -494,6 +500,9 @@ impl World {
             return;
         }
         let now = self.now;
+        if let Some(found) = self.lines.get_mut(&line) {
+            found.on_the_way_down = found.on_the_way_down.saturating_sub(1);
+        }
         let Some(shell) = &mut self.machines[machine].shell else { return };
         if shell.line != Some(line) {
             return;
@@ -504,6 +513,7 @@ impl World {
             Some(Down::Text(text)) => match Frame::decode(&text) {
                 Ok(frame) => {
                     self.saw_command(machine, &frame);
+                    self.saw_taken_in(line, &frame);
                     let ack = frame.ack.map(|ack| format!(", has {ack}")).unwrap_or_default();
                     say!(
                         self,

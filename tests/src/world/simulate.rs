@@ -27,7 +27,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// All there are, by the names under which they can be asked for.
-    pub const ALL: [(&str, Self); 17] = [
+    pub const ALL: [(&str, Self); 18] = [
         ("acknowledge-before-commit", Self::Manager(InManager::AcknowledgeBeforeCommit)),
         ("lose-before-caught-up", Self::Manager(InManager::LoseBeforeCaughtUp)),
         ("keep-stale-generation", Self::Manager(InManager::KeepStaleGeneration)),
@@ -41,6 +41,7 @@ impl Mistake {
         ("forget-told", Self::Agent(InAgent::ForgetTold)),
         ("good-too-soon", Self::Agent(InAgent::GoodTooSoon)),
         ("overdue-at-once", Self::Agent(InAgent::OverdueAtOnce)),
+        ("miscount", Self::Agent(InAgent::Miscount)),
         ("ignore-ticket", Self::Manager(InManager::IgnoreTicket)),
         ("keep-silent", Self::Manager(InManager::KeepSilent)),
         ("trust-acknowledged", Self::Manager(InManager::TrustAcknowledged)),

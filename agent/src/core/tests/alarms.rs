@@ -128,6 +128,17 @@ fn an_attempt_that_the_next_slot_would_displace_is_none() {
 }
 
 #[test]
+fn a_run_that_fails_after_its_clock_was_put_back_is_not_tried_again_and_that_is_told() {
+    let mut world = World::with_channels(vec![webhook(1)]);
+    world.pass(HOUR * 15);
+    world.now.wall = at("2026-03-01T12:00:00Z");
+    world.fail(Code::RepositoryUnreachable);
+    assert_eq!(world.states(), [AlarmState::Failed]);
+    world.pass(HOUR);
+    assert_eq!(world.starts().len(), 1);
+}
+
+#[test]
 fn what_a_person_cancelled_or_what_lacks_some_files_is_no_failure() {
     let mut world = World::with_channels(vec![webhook(1)]);
     world.pass(HOUR * 24);
