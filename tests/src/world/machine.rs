@@ -493,6 +493,7 @@ impl World {
         let Some(found) = self.lines.get_mut(&line) else { return };
         let machine = found.machine;
         if machine == OLD {
+            found.on_the_way_down = found.on_the_way_down.saturating_sub(1);
             return self.old_hears(line, down);
         }
         if self.is_asleep(machine) {
