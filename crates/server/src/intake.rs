@@ -23,6 +23,7 @@ use crate::{
 };
 use apply::Applied;
 use disk::Disk;
+use futures_util::FutureExt as _;
 use protocol::{
     FromAgent, HostId, JournalId,
     journal::{ChainHash, kind},
@@ -33,18 +34,15 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
-    time::{Instant, timeout_at},
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Records in one transaction.
-const BATCH: usize = 500;
+const BATCH: usize = 2_000;
 /// How long a transaction waits for more of them. Nobody sees such a delay, and many small transactions
 /// would cost several times as much.
-const GATHER_FOR: Duration = Duration::from_millis(10);
+const GATHER_FOR: Duration = Duration::from_millis(5);
 /// Records that may wait.
-const QUEUE: usize = 1_000;
+const QUEUE: usize = 4_000;
 /// Bytes of records that may wait, over all sessions.
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// What an item takes beside its content.
@@ -192,16 +190,12 @@ impl Intake {
         }
     }
 
-    /// Waits a moment for more: a transaction costs nearly the same for one record as for many.
+    /// Waits a moment for more: a transaction costs nearly the same for one record as for many. Nobody
+    /// wakes it meanwhile, which would cost more than the record that does.
     async fn gather(&mut self, batch: &mut Vec<Item>) {
-        let end = Instant::now() + GATHER_FOR;
-        while batch.len() < BATCH {
-            let more = self.items.recv_many(batch, BATCH - batch.len());
-            match timeout_at(end, more).await {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => return,
-            }
-        }
+        tokio::time::sleep(GATHER_FOR).await;
+        let left = BATCH.saturating_sub(batch.len());
+        let _ = self.items.recv_many(batch, left).now_or_never();
     }
 
     /// Takes records in until the last session and handle are gone. The database lies in this folder.
@@ -209,7 +203,9 @@ impl Intake {
         let mut disk = Disk::of(folder);
         let mut batch = Vec::with_capacity(BATCH);
         while self.items.recv_many(&mut batch, BATCH).await > 0 {
-            self.gather(&mut batch).await;
+            if batch.len() < BATCH {
+                self.gather(&mut batch).await;
+            }
             let has_room = disk.has_room(&manager).await;
             take_in_with_room(&manager, &batch, has_room).await;
             batch.clear();
@@ -371,11 +367,11 @@ impl Batch {
             .collect();
         journals::keep_marks(tx, &stretches).await?;
         journals::advance(tx, &places).await?;
-        for (host, journal, seq, _) in places {
-            let from = self.before.get(&(host, journal)).map_or(0, |before| before.seq);
-            journals::prune_marks(tx, host, journal, from, seq).await?;
-        }
-        Ok(())
+        let from = |(host, journal, ..): &Place| {
+            self.before.get(&(*host, *journal)).map_or(0, |before| before.seq)
+        };
+        let moved = places.into_iter().map(|place| (place, from(&place)));
+        journals::prune_marks(tx, moved).await
     }
 
     /// Notes the hash of a record that was applied. Where others were left out it does not follow the one

@@ -135,7 +135,7 @@ async fn tell(
             slot: told.slot,
             attempt: None,
         };
-        runs::apply_started(tx, made.host, &started, told.at).await?;
+        runs::apply_started(tx, &runs::Told::from([((made.host, id), started)]), told.at).await?;
     }
     let mut finished = JobFinished {
         job_id: id,
@@ -153,7 +153,8 @@ async fn tell(
         restore: None,
     };
     fill(id, &mut finished);
-    runs::apply_finished(tx, made.host, &finished, told.at + told.took).await?;
+    let finished = runs::Told::from([((made.host, id), finished)]);
+    runs::apply_finished(tx, &finished, told.at + told.took).await?;
     if told.by == "admin" {
         let detail = format!("{} on {}", told.spec.kind().as_str(), made.machine.name);
         audit::insert(tx, told.at, "admin", "run.start", &format!("run:{id}"), &detail).await?;

@@ -270,30 +270,33 @@ pub async fn mark_of(
     mark(Row { table: "journal_marks", id: &journal }, bytes.as_deref())
 }
 
-/// Forgets the hashes of records that lie far behind, where a cursor has moved on from one number to
-/// another: now and then, since it is of no interest how many more are kept for a while.
+/// Forgets the hashes of records that lie far behind, where cursors have moved on to a place from a number:
+/// now and then, since it is of no interest how many more are kept for a while.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn prune_marks(
     tx: &mut Tx,
-    host: HostId,
-    journal: JournalId,
-    from: u64,
-    to: u64,
+    moved: impl Iterator<Item = (Place, u64)>,
 ) -> Result<(), DbError> {
-    let Some(below) = to.checked_sub(MARKS).filter(|_| from / PRUNE_EVERY != to / PRUNE_EVERY)
-    else {
+    let far: Vec<_> = moved
+        .filter(|((.., to, _), from)| from / PRUNE_EVERY != to / PRUNE_EVERY)
+        .filter_map(|((host, journal, to, _), _)| {
+            Some((host, journal, count(to.checked_sub(MARKS)?)))
+        })
+        .collect();
+    if far.is_empty() {
         return Ok(());
-    };
-    let (host, journal, below) = (host.to_string(), journal.to_string(), count(below));
-    // The stretch that reaches over this number stays.
+    }
+    let far = to_json("journal_marks", "seq", "many", &far)?;
+    // The stretch that reaches over the number stays.
     sqlx::query!(
-        "DELETE FROM journal_marks WHERE host_id = ?1 AND journal_id = ?2 AND seq < \
-         (SELECT max(seq) FROM journal_marks WHERE host_id = ?1 AND journal_id = ?2 AND seq <= ?3)",
-        host,
-        journal,
-        below
+        "DELETE FROM journal_marks WHERE (host_id, journal_id, seq) IN (SELECT old.host_id, \
+         old.journal_id, old.seq FROM json_each(?) AS far CROSS JOIN journal_marks AS old \
+         WHERE old.host_id = far.value ->> 0 AND old.journal_id = far.value ->> 1 AND old.seq < \
+         (SELECT max(seq) FROM journal_marks WHERE host_id = far.value ->> 0 \
+         AND journal_id = far.value ->> 1 AND seq <= far.value ->> 2))",
+        far
     )
     .execute(&mut **tx)
     .await?;

@@ -8,7 +8,7 @@ use super::{
 };
 use jiff::Timestamp;
 use protocol::{HostId, LogLine, LogStream, RunId, journal::ElidedLines};
-use sqlx::{SqliteExecutor, error::ErrorKind};
+use sqlx::{QueryBuilder, Sqlite, SqliteExecutor, error::ErrorKind};
 use std::collections::BTreeSet;
 
 struct LineRow {
@@ -131,6 +131,10 @@ pub async fn note_elided(
     Ok((done.rows_affected() > 0).then_some(line))
 }
 
+/// Lines that are written by one statement, the most first: a statement costs more to hand over to SQLite
+/// than to run, and one of another length has to be read anew.
+const ROWS: [usize; 4] = [256, 32, 4, 1];
+
 /// Takes in lines of runs of hosts and returns those that are new; a line of a run that somebody else
 /// does, or of none, is not taken.
 ///
@@ -138,64 +142,64 @@ pub async fn note_elided(
 /// When the database fails.
 pub async fn insert_all(
     tx: &mut Tx,
-    lines: Vec<(HostId, LogLine)>,
+    mut lines: Vec<(HostId, LogLine)>,
 ) -> Result<Vec<LogLine>, DbError> {
-    let runs: Vec<_> = lines
-        .chunk_by(|(host, line), (same, next)| (host, line.job_id) == (same, next.job_id))
-        .map(|lines| {
-            let of_run: Vec<_> = lines
-                .iter()
-                .map(|(_, line)| {
-                    (count(line.seq), millis(line.ts), line.stream.as_str(), &line.payload)
-                })
-                .collect();
-            (lines.first().map(|(host, line)| (line.job_id, host)), of_run)
-        })
-        .collect();
-    let runs = to_json("log_lines", "text", "many", &runs)?;
-    // A line that is not to be taken has no run here, and the table refuses the statement as a whole.
-    let done = sqlx::query!(
-        "INSERT INTO log_lines (run_id, seq, ts, stream, text) \
-         SELECT runs.id, line.value ->> 0, line.value ->> 1, line.value ->> 2, line.value ->> 3 \
-         FROM json_each(?) AS of_run LEFT JOIN runs ON runs.id = of_run.value ->> '$[0][0]' \
-         AND runs.dispatch <> 'manager' AND runs.host_id = of_run.value ->> '$[0][1]' \
-         JOIN json_each(of_run.value, '$[1]') AS line",
-        runs
-    )
-    .execute(&mut **tx)
-    .await;
-    match done {
-        Ok(_) => Ok(lines.into_iter().map(|(_, line)| line).collect()),
-        Err(sqlx::Error::Database(error))
-            if matches!(error.kind(), ErrorKind::UniqueViolation | ErrorKind::NotNullViolation) =>
-        {
-            insert_some(tx, &runs, lines).await
+    let own = own_runs(tx, &lines).await?;
+    lines.retain(|(host, line)| own.contains(&(*host, line.job_id)));
+    let mut taken = Vec::with_capacity(lines.len());
+    let mut rest = lines.as_slice();
+    for rows in ROWS {
+        while let Some((some, behind)) = rest.split_at_checked(rows) {
+            rest = behind;
+            if insert_new(tx, some).await? {
+                taken.extend(some.iter().map(|(_, line)| line.clone()));
+                continue;
+            }
+            for (host, line) in some {
+                if insert(tx, Some(*host), line).await? {
+                    taken.push(line.clone());
+                }
+            }
         }
-        Err(error) => Err(error.into()),
     }
+    Ok(taken)
 }
 
-/// The same where not all of them can be taken.
-async fn insert_some(
+/// Which of the runs of these lines are done by the hosts that tell of them.
+async fn own_runs(
     tx: &mut Tx,
-    runs: &str,
-    lines: Vec<(HostId, LogLine)>,
-) -> Result<Vec<LogLine>, DbError> {
-    let taken = sqlx::query!(
-        "INSERT INTO log_lines (run_id, seq, ts, stream, text) \
-         SELECT runs.id, line.value ->> 0, line.value ->> 1, line.value ->> 2, line.value ->> 3 \
-         FROM json_each(?) AS of_run CROSS JOIN runs ON runs.id = of_run.value ->> '$[0][0]' \
-         AND runs.dispatch <> 'manager' AND runs.host_id = of_run.value ->> '$[0][1]' \
-         CROSS JOIN json_each(of_run.value, '$[1]') AS line WHERE true \
-         ON CONFLICT (run_id, seq) DO NOTHING \
-         RETURNING run_id AS \"run_id!\", seq AS \"seq!\", text AS \"text!\"",
-        runs
+    lines: &[(HostId, LogLine)],
+) -> Result<BTreeSet<(HostId, RunId)>, DbError> {
+    let told: BTreeSet<_> = lines.iter().map(|(host, line)| (*host, line.job_id)).collect();
+    let told_json = to_json("runs", "id", "many", &told)?;
+    let own = sqlx::query_scalar!(
+        r#"SELECT told.key + 0 AS "at!: i64" FROM json_each(?) AS told CROSS JOIN runs
+           WHERE runs.id = told.value ->> 1 AND runs.host_id = told.value ->> 0
+           AND runs.dispatch <> 'manager' ORDER BY told.key"#,
+        told_json
     )
     .fetch_all(&mut **tx)
     .await?;
-    let mut taken: BTreeSet<(String, u64, String)> =
-        taken.into_iter().map(|line| (line.run_id, uncount(line.seq), line.text)).collect();
-    let mut lines: Vec<LogLine> = lines.into_iter().map(|(_, line)| line).collect();
-    lines.retain(|line| taken.remove(&(line.job_id.to_string(), line.seq, line.payload.clone())));
-    Ok(lines)
+    let mut own = own.into_iter().map(uncount).peekable();
+    Ok((0..).zip(told).filter(|(n, _)| own.next_if_eq(n).is_some()).map(|(_, it)| it).collect())
+}
+
+/// Writes lines of runs that are there; says whether all of them are new, and writes none otherwise.
+async fn insert_new(tx: &mut Tx, lines: &[(HostId, LogLine)]) -> Result<bool, DbError> {
+    let mut insert =
+        QueryBuilder::<Sqlite>::new("INSERT INTO log_lines (run_id, seq, ts, stream, text) ");
+    insert.push_values(lines, |mut row, (_, line)| {
+        row.push_bind(line.job_id.to_string())
+            .push_bind(count(line.seq))
+            .push_bind(millis(line.ts))
+            .push_bind(line.stream.as_str())
+            .push_bind(line.payload.clone());
+    });
+    match insert.build().execute(&mut **tx).await {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error)) if error.kind() == ErrorKind::UniqueViolation => {
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
 }

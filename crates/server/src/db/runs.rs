@@ -215,7 +215,7 @@ mod told;
 pub use end_here::EndHere;
 pub use own::{begin_own, finish_own, interrupt_own, next_own};
 pub use search::{RunFilter, search, standing};
-pub use told::{Reported, apply_finished, apply_started, is_ahead};
+pub use told::{Reported, Told, apply_finished, apply_started, is_ahead};
 
 /// A run that is asked for.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use crate::{
         hosts, logs,
         notices::{self, NewNotice},
         repositories,
-        runs::{self, Reported},
+        runs::{self, Reported, Told},
         slots,
     },
     desired::Sources,
@@ -30,23 +30,55 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Applied {
     /// Log lines that are new.
     pub lines: BTreeMap<RunId, Vec<LogLine>>,
-    /// Log lines that are not written yet: they come in great number, and are written together at the
-    /// end, when each run that is told of in the same transaction is there.
-    waiting: Vec<(HostId, LogLine)>,
+    /// What is not written yet.
+    waiting: Waiting,
     /// Runs whose state changed.
     pub runs: BTreeSet<RunId>,
     /// Runs that ended.
     pub ended: BTreeSet<RunId>,
     /// Hosts that changed.
     pub hosts: BTreeSet<HostId>,
-    /// Runs that ended well, and with it prove that their repository exists.
-    proofs: Vec<RunId>,
     /// Repositories that changed.
     pub repositories: Vec<RepositoryId>,
     /// Whether alarms were told.
     pub has_alarms: bool,
     /// Whether notices changed.
     pub has_notices: bool,
+}
+
+/// What runs bring. It comes in great number, and is written together: the beginnings of runs, then their
+/// lines, then their ends. Whatever else is applied comes after all of that.
+#[derive(Debug, Default)]
+struct Waiting {
+    started: Told<JobStarted>,
+    lines: Vec<(HostId, LogLine)>,
+    finished: Told<JobFinished>,
+}
+
+/// Runs that may begin or end before it is written what waits.
+const WAITING_RUNS: usize = 200;
+
+impl Waiting {
+    /// Keeps what tells how a run goes, and says whether this does.
+    fn keep(&mut self, host: HostId, message: &FromAgent) -> bool {
+        if let FromAgent::LogLine(line) = message {
+            let &LogLine { job_id, seq, ts, stream, ref payload } = line;
+            let payload = text::log_line(payload);
+            self.lines.push((host, LogLine { job_id, seq, ts, stream, payload }));
+        } else if let FromAgent::JobStarted(started) = message {
+            self.started.entry((host, started.job_id)).or_insert_with(|| started.clone());
+        } else if let FromAgent::JobFinished(finished) = message {
+            // What is told first of a run's end counts.
+            self.finished.entry((host, finished.job_id)).or_insert_with(|| cleaned(finished));
+        } else {
+            return false;
+        }
+        true
+    }
+
+    fn is_full(&self) -> bool {
+        self.started.len().max(self.finished.len()) >= WAITING_RUNS
+    }
 }
 
 /// Applies a record whose place in the journal is right. One that cannot be understood is skipped
@@ -87,17 +119,11 @@ pub(super) async fn message(
     message: &FromAgent,
     applied: &mut Applied,
 ) -> Result<(), DbError> {
+    if applied.waiting.keep(host, message) {
+        return if applied.waiting.is_full() { rest(manager, tx, applied).await } else { Ok(()) };
+    }
+    rest(manager, tx, applied).await?;
     match message {
-        FromAgent::JobStarted(started) => job_started(manager, tx, host, started, applied).await,
-        FromAgent::JobFinished(finished) => {
-            job_finished(manager, tx, host, finished, applied).await
-        }
-        FromAgent::LogLine(line) => {
-            let &LogLine { job_id, seq, ts, stream, ref payload } = line;
-            let payload = text::log_line(payload);
-            applied.waiting.push((host, LogLine { job_id, seq, ts, stream, payload }));
-            Ok(())
-        }
         FromAgent::ScheduleAck(ack) => schedule_ack(manager, tx, host, ack, applied).await,
         FromAgent::JournalGap(gap) => {
             let (what, guidance) = if gap.reason == Code::JournalDamaged {
@@ -121,8 +147,6 @@ pub(super) async fn message(
             tell(manager, tx, &notice, applied).await
         }
         FromAgent::JournalElided(elided) => {
-            // What came before it is to be there before it, so that it names what is missing.
-            waiting_lines(tx, applied).await?;
             for lines in &elided.runs {
                 if let Some(line) = logs::note_elided(tx, host, lines, elided.ts).await? {
                     applied.lines.entry(line.job_id).or_default().push(line);
@@ -158,6 +182,9 @@ pub(super) async fn message(
         | FromAgent::TreeReport(_)
         | FromAgent::AlarmTested(_)
         | FromAgent::TicketConfirm(_)
+        | FromAgent::JobStarted(_)
+        | FromAgent::JobFinished(_)
+        | FromAgent::LogLine(_)
         | FromAgent::Unknown(_) => Ok(()),
     }
 }
@@ -221,25 +248,6 @@ async fn alarm_delivered(
     tell(manager, tx, &notice, applied).await
 }
 
-async fn job_started(
-    manager: &Manager,
-    tx: &mut Tx,
-    host: HostId,
-    started: &JobStarted,
-    applied: &mut Applied,
-) -> Result<(), DbError> {
-    match runs::apply_started(tx, host, started, manager.now()).await? {
-        Reported::Changed => {
-            applied.runs.insert(started.job_id);
-            applied.hosts.insert(host);
-            Ok(())
-        }
-        Reported::Unchanged => Ok(()),
-        Reported::Foreign => tell(manager, tx, &foreign(host, started.job_id), applied).await,
-        Reported::TooMany => tell(manager, tx, &too_many(host), applied).await,
-    }
-}
-
 fn too_many(host: HostId) -> NewNotice {
     NewNotice::of_host(
         host,
@@ -260,27 +268,25 @@ fn foreign(host: HostId, run: RunId) -> NewNotice {
     .guidance("If this machine was copied from the other one, enrol it again.")
 }
 
-async fn job_finished(
+/// Tells that a run was not taken, if it was not. Says whether it is as reported now.
+async fn is_changed(
     manager: &Manager,
     tx: &mut Tx,
-    host: HostId,
-    finished: &JobFinished,
+    (host, run): (HostId, RunId),
+    reported: Reported,
     applied: &mut Applied,
-) -> Result<(), DbError> {
-    let run = finished.job_id;
-    match runs::apply_finished(tx, host, &cleaned(finished), manager.now()).await? {
+) -> Result<bool, DbError> {
+    match reported {
         Reported::Changed => {
             applied.runs.insert(run);
-            applied.ended.insert(run);
             applied.hosts.insert(host);
+            return Ok(true);
         }
-        Reported::Unchanged | Reported::TooMany => return Ok(()),
-        Reported::Foreign => return tell(manager, tx, &foreign(host, run), applied).await,
+        Reported::Unchanged => {}
+        Reported::Foreign => tell(manager, tx, &foreign(host, run), applied).await?,
+        Reported::TooMany => tell(manager, tx, &too_many(host), applied).await?,
     }
-    if matches!(finished.status, JobStatus::Succeeded | JobStatus::Partial) {
-        applied.proofs.push(run);
-    }
-    Ok(())
+    Ok(false)
 }
 
 fn cleaned(finished: &JobFinished) -> JobFinished {
@@ -316,28 +322,40 @@ fn clean_value(value: &mut Value) {
     }
 }
 
-/// Writes the log lines that wait.
-async fn waiting_lines(tx: &mut Tx, applied: &mut Applied) -> Result<(), DbError> {
-    let waiting = std::mem::take(&mut applied.waiting);
-    if waiting.is_empty() {
-        return Ok(());
-    }
-    for line in logs::insert_all(tx, waiting).await? {
-        applied.lines.entry(line.job_id).or_default().push(line);
-    }
-    Ok(())
-}
-
-/// Writes what a transaction keeps for its end.
+/// Writes what waits.
 pub(super) async fn rest(
     manager: &Manager,
     tx: &mut Tx,
     applied: &mut Applied,
 ) -> Result<(), DbError> {
-    waiting_lines(tx, applied).await?;
-    let proofs = std::mem::take(&mut applied.proofs);
+    let Waiting { started, lines, finished } = std::mem::take(&mut applied.waiting);
+    if !started.is_empty() {
+        for (run, reported) in runs::apply_started(tx, &started, manager.now()).await? {
+            is_changed(manager, tx, run, reported, applied).await?;
+        }
+    }
+    if !lines.is_empty() {
+        for line in logs::insert_all(tx, lines).await? {
+            applied.lines.entry(line.job_id).or_default().push(line);
+        }
+    }
+    if finished.is_empty() {
+        return Ok(());
+    }
+    let mut proofs = Vec::new();
+    for (told, reported) in runs::apply_finished(tx, &finished, manager.now()).await? {
+        if !is_changed(manager, tx, told, reported, applied).await? {
+            continue;
+        }
+        applied.ended.insert(told.1);
+        let status = finished.get(&told).map(|finished| finished.status);
+        if matches!(status, Some(JobStatus::Succeeded | JobStatus::Partial)) {
+            proofs.push(told.1);
+        }
+    }
     if !proofs.is_empty() {
-        applied.repositories = repositories::note_proven(tx, &proofs, manager.now()).await?;
+        let repositories = repositories::note_proven(tx, &proofs, manager.now()).await?;
+        applied.repositories.extend(repositories);
     }
     Ok(())
 }

@@ -45,7 +45,13 @@ pub async fn finish_with(
         restore: None,
     };
     let mut tx = fleet.manager.db().begin().await.unwrap();
-    runs::apply_finished(&mut tx, host, &finished, fleet.manager.now()).await.unwrap();
+    runs::apply_finished(
+        &mut tx,
+        &runs::Told::from([((host, finished.job_id), finished.clone())]),
+        fleet.manager.now(),
+    )
+    .await
+    .unwrap();
     tx.commit().await.unwrap();
 }
 

@@ -61,8 +61,20 @@ async fn ran(
         restore: None,
     };
     let mut tx = fleet.manager.db().begin().await.unwrap();
-    run_rows::apply_started(&mut tx, host, &started, fleet.manager.now()).await.unwrap();
-    run_rows::apply_finished(&mut tx, host, &finished, fleet.manager.now()).await.unwrap();
+    run_rows::apply_started(
+        &mut tx,
+        &run_rows::Told::from([((host, started.job_id), started.clone())]),
+        fleet.manager.now(),
+    )
+    .await
+    .unwrap();
+    run_rows::apply_finished(
+        &mut tx,
+        &run_rows::Told::from([((host, finished.job_id), finished.clone())]),
+        fleet.manager.now(),
+    )
+    .await
+    .unwrap();
     tx.commit().await.unwrap();
     id
 }

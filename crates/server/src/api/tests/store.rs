@@ -286,10 +286,22 @@ async fn what_the_manager_does_itself_no_machine_reports_on() {
     let payload = "all is well".to_owned();
     let line = LogLine { job_id: id, seq: 1, ts: now, stream: LogStream::Stdout, payload };
     let mut tx = fleet.manager.db().begin().await.unwrap();
-    let told = rows::apply_started(&mut tx, host, &started, now).await.unwrap();
-    assert_eq!(told, Reported::Foreign);
-    let told = rows::apply_finished(&mut tx, host, &finished, now).await.unwrap();
-    assert_eq!(told, Reported::Foreign);
+    let told = rows::apply_started(
+        &mut tx,
+        &rows::Told::from([((host, started.job_id), started.clone())]),
+        now,
+    )
+    .await
+    .unwrap();
+    assert_eq!(told.into_values().collect::<Vec<_>>(), [Reported::Foreign]);
+    let told = rows::apply_finished(
+        &mut tx,
+        &rows::Told::from([((host, finished.job_id), finished.clone())]),
+        now,
+    )
+    .await
+    .unwrap();
+    assert_eq!(told.into_values().collect::<Vec<_>>(), [Reported::Foreign]);
     assert!(!logs::insert(&mut tx, Some(host), &line).await.unwrap());
     assert!(logs::insert(&mut tx, None, &line).await.unwrap());
     tx.commit().await.unwrap();

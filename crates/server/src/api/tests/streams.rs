@@ -125,7 +125,13 @@ async fn play(manager: Manager, host: HostId, run: RunId, lines: u64) {
         restore: None,
     };
     let mut tx = manager.db().begin().await.unwrap();
-    rows::apply_finished(&mut tx, host, &finished, manager.now()).await.unwrap();
+    rows::apply_finished(
+        &mut tx,
+        &rows::Told::from([((host, finished.job_id), finished.clone())]),
+        manager.now(),
+    )
+    .await
+    .unwrap();
     tx.commit().await.unwrap();
     manager.events().publish(Topic::Run(run));
     manager.events().run_ended(run);

@@ -3,10 +3,14 @@
 use crate::db::{
     Tx,
     error::DbError,
-    row::{count, millis, to_json},
+    row::{Row, count, millis, to_json},
 };
 use jiff::{SignedDuration, Timestamp};
-use protocol::{Code, HostId, JobFinished, JobKind, JobStarted, JobStatus, RunSpec};
+use protocol::{
+    Code, HostId, JobFinished, JobKind, JobStarted, JobStatus, PlanId, RepositoryId, RunId, RunSpec,
+};
+use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// What an agent's report did to a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,61 +25,114 @@ pub enum Reported {
     TooMany,
 }
 
-/// Runs of its own that a host may have open at once. All of them are read when its session asks
-/// what is to be done.
+/// Runs of its own that a host may have open, and that more are not added to. All of them are read when its
+/// session asks what is to be done.
 const OPEN_OF_AGENT: i64 = 1_000;
 
-/// Takes in that a run has begun. One that is not known is the agent's own, or older than this
-/// database.
+/// What hosts tell of runs: of each run of a host once.
+pub type Told<T> = BTreeMap<(HostId, RunId), T>;
+
+/// Takes in that runs have begun, and says what that did to each. One that is not known is the agent's own,
+/// or older than this database.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn apply_started(
     tx: &mut Tx,
-    host: HostId,
-    started: &JobStarted,
+    told: &Told<JobStarted>,
     now: Timestamp,
-) -> Result<Reported, DbError> {
-    let (id, host) = (started.job_id.to_string(), host.to_string());
-    let plan = started.schedule_id.map(|plan| plan.to_string());
-    let repository = started.repository_id.map(|repository| repository.to_string());
-    let (kind, spec) = (started.kind.as_str(), to_json("runs", "spec", &id, &spec(started))?);
-    let begun = millis(started.started_at);
-    // A clock that runs ahead must not keep the run on top of every list for ever.
-    let created = begun.min(millis(now));
-    let slot = started.slot.filter(|slot| !is_ahead(*slot, now)).map(millis);
-    // One statement: to hand one over costs more than what SQLite does with it.
-    let done = sqlx::query!(
-        "INSERT INTO runs (id, host_id, plan_id, repository_id, kind, spec, status, dispatch, \
-         requested_by, created_at, started_at, slot, revision) \
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6, 'running', 'agent', 'agent', ?7, ?8, ?9, 1 \
-         WHERE EXISTS (SELECT 1 FROM runs WHERE id = ?1) OR ?10 > (SELECT count(*) FROM runs \
-         WHERE host_id = ?2 AND finished_at IS NULL AND dispatch = 'agent') \
+) -> Result<Told<Reported>, DbError> {
+    let rows: Vec<_> =
+        told.iter().map(|(&(host, _), started)| Begun::of(host, started, now)).collect();
+    let rows = to_json("runs", "id", "many", &rows)?;
+    // One statement for all of them: to hand one over costs more than what SQLite does with it.
+    let changed = sqlx::query_as!(
+        Changed,
+        "INSERT INTO runs (id, host_id, plan_id, repository_id, kind, spec, created_at, started_at, \
+         slot, status, dispatch, requested_by, revision) \
+         SELECT told.value ->> 'id', told.value ->> 'host', told.value ->> 'plan', \
+         told.value ->> 'repository', told.value ->> 'kind', told.value -> 'spec', \
+         told.value ->> 'created', told.value ->> 'begun', told.value ->> 'slot', \
+         'running', 'agent', 'agent', 1 FROM json_each(?1) AS told \
+         WHERE EXISTS (SELECT 1 FROM runs WHERE id = told.value ->> 'id') OR ?2 > (SELECT count(*) \
+         FROM runs WHERE host_id = told.value ->> 'host' AND finished_at IS NULL \
+         AND dispatch = 'agent') \
          ON CONFLICT (id) DO UPDATE SET status = 'running', started_at = excluded.started_at, \
          dispatch = iif(dispatch = 'agent', 'agent', 'going'), revision = revision + 1 \
          WHERE host_id = excluded.host_id AND dispatch <> 'manager' AND finished_at IS NULL \
-         AND status = 'queued'",
-        id,
-        host,
-        plan,
-        repository,
-        kind,
-        spec,
-        created,
-        begun,
-        slot,
+         AND status = 'queued' RETURNING id, host_id",
+        rows,
         OPEN_OF_AGENT
     )
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    if done.rows_affected() > 0 {
-        return Ok(Reported::Changed);
+    reported(tx, told, &changed, Reported::TooMany).await
+}
+
+/// The beginning of a run as it is stored. What else a run has is not known before its end.
+#[derive(Serialize)]
+struct Begun {
+    id: RunId,
+    host: HostId,
+    plan: Option<PlanId>,
+    repository: Option<RepositoryId>,
+    kind: &'static str,
+    spec: RunSpec,
+    created: i64,
+    begun: i64,
+    slot: Option<i64>,
+}
+
+impl Begun {
+    fn of(host: HostId, started: &JobStarted, now: Timestamp) -> Self {
+        let begun = millis(started.started_at);
+        Self {
+            id: started.job_id,
+            host,
+            plan: started.schedule_id,
+            repository: started.repository_id,
+            kind: started.kind.as_str(),
+            spec: spec(started),
+            // A clock that runs ahead must not keep the run on top of every list for ever.
+            created: begun.min(millis(now)),
+            begun,
+            slot: started.slot.filter(|slot| !is_ahead(*slot, now)).map(millis),
+        }
     }
-    Ok(not_taken(tx, &id, &host).await?.unwrap_or(Reported::TooMany))
+}
+
+/// A run that was changed.
+struct Changed {
+    id: String,
+    host_id: String,
+}
+
+/// What a statement did to each run that it was told of. `unknown` is what it means where there is no such
+/// run, and none was made.
+async fn reported<T>(
+    tx: &mut Tx,
+    told: &Told<T>,
+    changed: &[Changed],
+    unknown: Reported,
+) -> Result<Told<Reported>, DbError> {
+    let mut reported = BTreeMap::new();
+    for changed in changed {
+        let row = Row { table: "runs", id: &changed.id };
+        let key = (row.parse("host_id", &changed.host_id)?, row.parse("id", &changed.id)?);
+        reported.insert(key, Reported::Changed);
+    }
+    for &(host, run) in told.keys() {
+        if !reported.contains_key(&(host, run)) {
+            let why = not_taken(tx, run, host).await?.unwrap_or(unknown);
+            reported.insert((host, run), why);
+        }
+    }
+    Ok(reported)
 }
 
 /// Why a report about a run changed nothing; `None` where there is no such run.
-async fn not_taken(tx: &mut Tx, id: &str, host: &str) -> Result<Option<Reported>, DbError> {
+async fn not_taken(tx: &mut Tx, run: RunId, host: HostId) -> Result<Option<Reported>, DbError> {
+    let (id, host) = (run.to_string(), host.to_string());
     let is_own = sqlx::query_scalar!(
         r#"SELECT dispatch <> 'manager' AND host_id = ? AS "is_own!: bool" FROM runs WHERE id = ?"#,
         host,
@@ -114,26 +171,35 @@ fn spec(started: &JobStarted) -> RunSpec {
     }
 }
 
-/// Takes in how a run has ended. Of one that is not known nothing else will be.
+/// Takes in how runs have ended, and says what that did to each. Of one that is not known nothing else will
+/// be.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn apply_finished(
     tx: &mut Tx,
-    host: HostId,
-    finished: &JobFinished,
+    told: &Told<JobFinished>,
     now: Timestamp,
-) -> Result<Reported, DbError> {
-    let (id, host) = (finished.job_id.to_string(), host.to_string());
-    let end = End::of(finished, now)?;
+) -> Result<Told<Reported>, DbError> {
+    let rows = told.iter().map(|(&(host, _), finished)| Ended::of(host, finished, now));
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    let rows = to_json("runs", "id", "many", &rows)?;
     let (kind, spec) =
-        (JobKind::Unknown.as_str(), to_json("runs", "spec", &id, &RunSpec::Unknown)?);
-    let created = end.at.min(end.told_at);
-    let done = sqlx::query!(
-        "INSERT INTO runs (id, host_id, kind, spec, dispatch, requested_by, created_at, status, \
-         finished_at, exit_code, error, code, guidance, snapshot_id, stats, unreadable, \
-         unreadable_count, log_lines, restore, told_at, revision) \
-         VALUES (?, ?, ?, ?, 'agent', 'agent', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1) \
+        (JobKind::Unknown.as_str(), to_json("runs", "spec", "many", &RunSpec::Unknown)?);
+    let changed = sqlx::query_as!(
+        Changed,
+        "INSERT INTO runs (id, host_id, created_at, status, finished_at, exit_code, error, code, \
+         guidance, snapshot_id, stats, unreadable, unreadable_count, log_lines, restore, told_at, \
+         kind, spec, dispatch, requested_by, revision) \
+         SELECT told.value ->> 'id', told.value ->> 'host', \
+         told.value ->> 'created', \
+         told.value ->> 'status', told.value ->> 'at', told.value ->> 'exit_code', \
+         told.value ->> 'error', told.value ->> 'code', told.value ->> 'guidance', \
+         told.value ->> 'snapshot_id', told.value ->> 'stats', \
+         told.value ->> 'unreadable', told.value ->> 'unreadable_count', \
+         told.value ->> 'log_lines', told.value ->> 'restore', \
+         told.value ->> 'told_at', ?2, ?3, 'agent', 'agent', 1 \
+         FROM json_each(?1) AS told WHERE true \
          ON CONFLICT (id) DO UPDATE SET status = excluded.status, \
          finished_at = excluded.finished_at, exit_code = excluded.exit_code, \
          error = excluded.error, code = excluded.code, guidance = excluded.guidance, \
@@ -141,35 +207,49 @@ pub async fn apply_finished(
          unreadable = excluded.unreadable, unreadable_count = excluded.unreadable_count, \
          log_lines = excluded.log_lines, restore = excluded.restore, \
          told_at = excluded.told_at, revision = revision + 1 \
-         WHERE host_id = excluded.host_id AND dispatch <> 'manager' AND finished_at IS NULL",
-        id,
-        host,
+         WHERE host_id = excluded.host_id AND dispatch <> 'manager' AND finished_at IS NULL \
+         RETURNING id, host_id",
+        rows,
         kind,
-        spec,
-        created,
-        end.status,
-        end.at,
-        finished.exit_code,
-        finished.error,
-        end.code,
-        finished.guidance,
-        finished.snapshot_id,
-        end.stats,
-        end.unreadable,
-        end.unreadable_count,
-        end.log_lines,
-        end.restore,
-        end.told_at
+        spec
     )
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    if done.rows_affected() > 0 {
-        return Ok(Reported::Changed);
+    reported(tx, told, &changed, Reported::Unchanged).await
+}
+
+/// The end of a run as it is stored.
+#[derive(Serialize)]
+struct Ended<'a> {
+    id: RunId,
+    host: HostId,
+    created: i64,
+    exit_code: i32,
+    error: Option<&'a str>,
+    guidance: Option<&'a str>,
+    snapshot_id: Option<&'a str>,
+    #[serde(flatten)]
+    end: End,
+}
+
+impl<'a> Ended<'a> {
+    fn of(host: HostId, finished: &'a JobFinished, now: Timestamp) -> Result<Self, DbError> {
+        let end = End::of(finished, now)?;
+        Ok(Self {
+            id: finished.job_id,
+            host,
+            created: end.at.min(end.told_at),
+            exit_code: finished.exit_code,
+            error: finished.error.as_deref(),
+            guidance: finished.guidance.as_deref(),
+            snapshot_id: finished.snapshot_id.as_deref(),
+            end,
+        })
     }
-    Ok(not_taken(tx, &id, &host).await?.unwrap_or(Reported::Unchanged))
 }
 
 /// The columns that an end sets and that are stored otherwise than they are told.
+#[derive(Serialize)]
 struct End {
     status: &'static str,
     at: i64,
