@@ -13,7 +13,10 @@
 //! otherwise meanwhile is not sent any more; the newer one is.
 
 use super::{Brain, Change, Effect, Now, Run, RunState, message::AlarmMessage, send};
-use crate::points::{self, Mistake};
+use crate::{
+    desired::Desired,
+    points::{self, Mistake},
+};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
     AlarmChannel, AlarmDelivered, AlarmId, AlarmRaised, AlarmState, AlarmTarget, AlarmTest,
@@ -587,7 +590,9 @@ impl Brain {
     fn foresee(&mut self, plan: PlanId) {
         let covered = self.alarms.plans.get(&plan).map(|alarm| alarm.covered);
         let rhythm = self.timetable.rhythm(plan);
-        match covered.zip(rhythm).and_then(|(covered, rhythm)| rhythm.overdue_at(covered)) {
+        let patience = self.desired.as_ref().map(Desired::patience).unwrap_or_default();
+        let overdue = covered.zip(rhythm);
+        match overdue.and_then(|(covered, rhythm)| rhythm.overdue_at(covered, patience)) {
             Some(at) => self.alarms.overdue_at.insert(plan, at),
             None => self.alarms.overdue_at.remove(&plan),
         };

@@ -14,7 +14,7 @@ use server::{
     api::{
         error::ApiError,
         extract::{Body, PathId},
-        hosts::start_run,
+        hosts::{mode, start_run},
         plans::update,
         runs::cancel,
     },
@@ -54,8 +54,7 @@ impl World {
                 self.is_settled = true;
                 for machine in 0..self.machines.len() {
                     let enrolled = self.machines[machine].enrolled.clone();
-                    self.change_plan(&manager, &enrolled, json!({"cron": self.crons()[1]}))
-                        .await?;
+                    self.change_plan(&manager, &enrolled, json!({"cron": self.crons()[1]})).await?;
                 }
                 self.poke_all();
             }
@@ -66,6 +65,11 @@ impl World {
         }
         if self.far.is_told && self.once_in(8) {
             self.change_channels(&manager).await?;
+            self.poke_all();
+            return Ok(());
+        }
+        if self.is_long && self.once_in(5) {
+            self.change_mode(&manager, &enrolled).await?;
             self.poke_all();
             return Ok(());
         }
@@ -94,6 +98,19 @@ impl World {
             }
         }
         self.poke_all();
+        Ok(())
+    }
+
+    async fn change_mode(&mut self, manager: &Manager, enrolled: &Enrolled) -> Result<()> {
+        let mode = if self.once_in(2) { "intermittent" } else { "always_on" };
+        let form = json!({"mode": mode, "stale_after_days": 1 + self.dice.below(3)});
+        say!(self, "admin", "says what {} is: {form}", enrolled.name);
+        let (state, host) = (State(manager.clone()), PathId(enrolled.host));
+        mode::set(Principal::LocalUser, state, host, Body(from_json(form)?))
+            .await
+            .map(drop)
+            .map_err(refused)?;
+        self.met.count("machine said to be intermittent or always on");
         Ok(())
     }
 

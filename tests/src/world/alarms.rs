@@ -255,7 +255,10 @@ impl World {
             || gave_up && !may_give_up
         {
             let result = told.result.as_str();
-            self.wrong(machine, &format!("a message ended as {result} and was heard {heard} times"));
+            self.wrong(
+                machine,
+                &format!("a message ended as {result} and was heard {heard} times"),
+            );
         }
     }
 
@@ -390,9 +393,10 @@ impl World {
     /// What the end of a run makes of its plan.
     fn makes(&self, machine: usize, end: End) -> Makes {
         let it = &self.machines[machine];
-        let has_begun = it.disk.records().any(|record| {
-            record.kind == kind::JOB_STARTED && record.run_id == Some(end.run)
-        });
+        let has_begun = it
+            .disk
+            .records()
+            .any(|record| record.kind == kind::JOB_STARTED && record.run_id == Some(end.run));
         match end.status {
             JobStatus::Succeeded | JobStatus::Partial => Makes::Good,
             JobStatus::Interrupted if !has_begun && !self.is_told_anew(machine) => Makes::Nothing,
@@ -446,9 +450,11 @@ impl World {
                 continue;
             }
             let (host, teller) = (it.enrolled.host, self.teller(machine));
-            let open = self.told.ways.iter().any(|((of, _), way)| {
-                *of == teller && way.is_news && way.ended.is_none()
-            });
+            let open = self
+                .told
+                .ways
+                .iter()
+                .any(|((of, _), way)| *of == teller && way.is_news && way.ended.is_none());
             if open {
                 self.wrong(machine, "a message has no end");
             }
@@ -465,9 +471,10 @@ impl World {
                     one == other && (is_new || raised.channels.len() == alarm.deliveries.len())
                 });
                 let told = |channel| self.told.ways.get(&(teller, (alarm.id, channel)));
-                let are_told = alarm.deliveries.iter().all(|it| {
-                    told(it.channel_id).is_some_and(|way| way.ended == it.result)
-                });
+                let are_told = alarm
+                    .deliveries
+                    .iter()
+                    .all(|it| told(it.channel_id).is_some_and(|way| way.ended == it.result));
                 if !fits || !(are_told || is_new) {
                     self.wrong(machine, "the manager shows an alarm otherwise than it was");
                 }

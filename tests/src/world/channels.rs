@@ -194,7 +194,13 @@ impl World {
         if it.asleep_since.is_some() {
             it.missed.push(Event::Letter(machine, life, letter));
         } else if it.life == life {
-            say!(self, "far end", "hears of {}: {:?}", letter.message.machine, letter.message.state);
+            say!(
+                self,
+                "far end",
+                "hears of {}: {:?}",
+                letter.message.machine,
+                letter.message.state
+            );
             self.saw_heard(machine, &letter);
         }
     }

@@ -4,8 +4,8 @@
 
 use agent::{
     core::{
-        Awake, Change, Delivery, DeliveryKey, Mark, Memory, PlanAlarm, Retry, Run, RunState, Series,
-        View,
+        Awake, Change, Delivery, DeliveryKey, Mark, Memory, PlanAlarm, Retry, Run, RunState,
+        Series, View,
     },
     desired::Desired,
     journal::{Journal, Kept, Line, Record, Room, Turn, elide},

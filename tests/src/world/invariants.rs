@@ -44,7 +44,9 @@ pub struct Seen {
     acked: BTreeMap<usize, u64>,
     /// Commands that came to their machines.
     commands: BTreeSet<RunId>,
-    /// Slots that were served, and how often the machine's clock had been put back by then.
+    /// How often a machine's clock had been put back when it wrote a run down.
+    written_down: BTreeMap<RunId, u64>,
+    /// Slots that were served, and how often the machine's clock had been put back when that was written down.
     slots: BTreeMap<(Teller, PlanId, Timestamp, u32), u64>,
 }
 
@@ -88,7 +90,11 @@ impl World {
     pub(super) fn saw_committed(&mut self, machine: usize, changes: &[Change]) {
         self.saw_told(machine, changes);
         self.saw_alarms(machine, changes);
+        let put_back = self.machines[machine].put_back;
         for change in changes {
+            if let Change::Run(run) = change {
+                self.seen.written_down.entry(run.id).or_insert(put_back);
+            }
             let Change::Append(record, _) = change else { continue };
             if record.kind == kind::JOB_FINISHED
                 && let Ok(finished) = serde_json::from_str::<JobFinished>(&record.payload)
@@ -164,7 +170,7 @@ impl World {
         let (Some((slot, attempt)), Task::Backup { plan, .. }) = (slot, &order.task) else {
             return;
         };
-        let put_back = it.put_back;
+        let put_back = self.seen.written_down.get(&run).copied().unwrap_or(it.put_back);
         match self.seen.slots.insert((teller, *plan, slot, attempt), put_back) {
             None if attempt > 1 => self.met.count("slot tried again"),
             None => self.met.count("slot served"),

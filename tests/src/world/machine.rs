@@ -12,8 +12,8 @@ use super::{
 use crate::dice::Dice;
 use agent::{
     core::{
-        Agenda, Attempt, Brain, DeliveryKey, Effect, Facts, Gates, Next, Now, Reading, Recovered, Redial,
-        RunEvent,
+        Agenda, Attempt, Brain, DeliveryKey, Effect, Facts, Gates, Next, Now, Reading, Recovered,
+        Redial, RunEvent,
     },
     desired::Desired,
     journal::Kept,

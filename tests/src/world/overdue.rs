@@ -22,14 +22,17 @@ const UNNOTICED: SignedDuration = SignedDuration::from_mins(3);
 pub struct Clockwork {
     cron: Cron,
     zone: TimeZone,
+    /// For how many days an intermittent machine is not late.
+    days: Option<u32>,
 }
 
 impl Clockwork {
     /// That of a machine's plan, by what its agent has on its disk; none where it runs by hand alone.
     pub fn of(machine: &Machine) -> Option<Self> {
-        let plan = machine.disk.desired.as_ref()?.plan(Some(machine.enrolled.plan))?;
+        let desired = machine.disk.desired.as_ref()?;
+        let plan = desired.plan(Some(machine.enrolled.plan))?;
         let cron = plan.enabled.then(|| plan.cron_expr.parse().ok()).flatten()?;
-        Some(Self { cron, zone: machine.zone.clone() })
+        Some(Self { cron, zone: machine.zone.clone(), days: desired.stale_after_days })
     }
 
     /// Between which two moments the run of the first slot after this one begins.
@@ -40,13 +43,16 @@ impl Clockwork {
     }
 
     /// From when on it is overdue if nothing was good since: the slot after the one that was missed has come,
-    /// an hour after that one at least and a day at most, and a quarter of an hour more.
+    /// an hour after that one at least and a day at most, and a quarter of an hour more. An intermittent machine
+    /// has some days.
     fn overdue_at(&self, covered: Timestamp) -> Option<Timestamp> {
         let missed = self.cron.next_after(covered, &self.zone)?;
         let next = self.cron.next_after(missed, &self.zone)?;
         let day = missed + SignedDuration::from_hours(24);
         let hour = missed + SignedDuration::from_hours(1);
-        Some(next.min(day).max(hour) + SignedDuration::from_mins(15))
+        let due = next.min(day).max(hour) + SignedDuration::from_mins(15);
+        let days = SignedDuration::from_hours(24) * i32::try_from(self.days.unwrap_or(0)).ok()?;
+        Some(due.max(missed + days))
     }
 }
 
@@ -84,16 +90,20 @@ impl World {
 
     /// Whether a plan has been overdue for some time and nobody said so.
     pub(super) fn check_overdue_missing(&mut self) {
-        if !self.has_right_clocks || self.is_calm {
+        if self.is_calm {
             return;
         }
         for machine in 0..self.machines.len() {
             let it = &self.machines[machine];
             let wall = self.wall(machine);
             let Some(alarm) = it.disk.alarm(it.enrolled.plan) else { continue };
-            let is_due = Clockwork::of(it)
-                .and_then(|clockwork| clockwork.overdue_at(alarm.covered))
-                .is_some_and(|due| wall.duration_since(due) > TOLD_WITHIN);
+            let Some(clockwork) = Clockwork::of(it) else { continue };
+            let is_due_by = |clockwork: &Clockwork| {
+                let due = clockwork.overdue_at(alarm.covered);
+                due.is_some_and(|due| wall.duration_since(due) > TOLD_WITHIN)
+            };
+            let is_due = is_due_by(&clockwork);
+            let is_spared = !is_due && is_due_by(&Clockwork { days: None, ..clockwork });
             let is_there = it.shell.is_some() && !self.is_asleep(machine) && !it.is_full;
             let was_there = self.stories.get(&machine).is_some_and(|story| {
                 story.sleeps().all(|(_, until)| {
@@ -101,7 +111,12 @@ impl World {
                 }) && story.was_idle_since(wall - TOLD_WITHIN)
             });
             let is_good = alarm.state == AlarmState::Good;
-            if is_due && is_there && was_there && is_good && !is_going(it) {
+            if is_spared && is_there && is_good {
+                self.met.count("intermittent machine not overdue for days");
+            }
+            let it = &self.machines[machine];
+            let is_overdue = is_due && is_good && !is_going(it);
+            if is_overdue && is_there && was_there && self.has_right_clocks {
                 let name = it.name();
                 self.violated(format!("{name} is overdue and does not say so"));
             }

@@ -179,6 +179,31 @@ fn what_could_not_begin_for_a_day_is_overdue_with_the_reason() {
 }
 
 #[test]
+fn a_laptop_whose_repository_is_away_is_overdue_only_when_its_days_are_over() {
+    let mut world = World::with_channels(vec![webhook(1)]);
+    world.desired.stale_after_days = Some(3);
+    world.set_channels(vec![webhook(1)]);
+    world.night(None);
+    world.answers = false;
+    // The next night is the first that it misses.
+    world.pass(HOUR * 24 * 4 - MINUTE * 10);
+    assert!(world.states().is_empty());
+    world.pass(MINUTE * 20);
+    assert_eq!(world.states(), [AlarmState::Overdue]);
+    world.answers = true;
+    world.pass(MINUTE * 5);
+    world.finish(0);
+    // From now on it is always on, which counts at once.
+    world.answers = false;
+    world.pass(HOUR * 24 * 2);
+    assert_eq!(world.states(), [AlarmState::Overdue, AlarmState::Good]);
+    world.desired.stale_after_days = None;
+    world.set_channels(vec![webhook(1)]);
+    world.pass(HOUR * 12);
+    assert_eq!(world.states().last(), Some(&AlarmState::Overdue));
+}
+
+#[test]
 fn a_machine_that_slept_is_not_overdue_while_it_makes_up_for_it() {
     let mut world = World::with_channels(vec![webhook(1)]);
     world.night(None);
