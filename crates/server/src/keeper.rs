@@ -23,7 +23,10 @@ use crate::{
 use outcome::Outcome;
 use protocol::{Code, JobFinished, JobStatus, Problem, RunId};
 use std::{error::Error, io, path::PathBuf};
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::broadcast::{
+    Receiver,
+    error::{RecvError, TryRecvError},
+};
 use tokio_util::sync::CancellationToken;
 use voice::Voice;
 
@@ -201,17 +204,19 @@ impl Keeper {
     }
 }
 
-/// Waits for news of this run, or of any. Who has missed some looks too.
+/// Waits for news of this run, or of any. Who has missed some looks too. One look is then enough for all
+/// that has come until now.
 async fn news(events: &mut Receiver<Event>, of: Option<RunId>) {
     loop {
         match events.recv().await {
-            Ok(Event { topic: Topic::Run(run), .. }) if of.is_none_or(|of| of == run) => return,
+            Ok(Event { topic: Topic::Run(run), .. }) if of.is_none_or(|of| of == run) => break,
             Ok(_) => {}
-            Err(RecvError::Lagged(_)) => return,
+            Err(RecvError::Lagged(_)) => break,
             // The hub lives as long as the manager.
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
+    while let Ok(_) | Err(TryRecvError::Lagged(_)) = events.try_recv() {}
 }
 
 fn interrupted() -> Outcome {

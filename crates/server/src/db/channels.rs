@@ -174,9 +174,9 @@ pub async fn of_hosts(
     let pairs = sqlx::query!(
         r#"SELECT channel_id AS "channel_id!: String", host_id AS "host_id!: String"
            FROM alarm_channel_assignments
-           WHERE host_id IN (SELECT hosts.id FROM hosts, json_each(hosts.capabilities)
-                             WHERE json_each.value = 'alarms')
-             AND host_id IN (SELECT value FROM json_each(?))"#,
+           WHERE host_id IN (SELECT value FROM json_each(?))
+             AND EXISTS (SELECT 1 FROM hosts, json_each(hosts.capabilities) AS capability
+                         WHERE hosts.id = host_id AND capability.value = 'alarms')"#,
         wanted
     )
     .fetch_all(&mut *db)

@@ -270,21 +270,30 @@ pub async fn find_all(db: impl SqliteExecutor<'_>, hosts: &[HostId]) -> Result<V
     rows.into_iter().map(Host::try_from).collect()
 }
 
-/// The hosts of these client keys.
+/// Whose these client keys are, and where they stand.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn find_by_keys(
     db: impl SqliteExecutor<'_>,
     keys: &[Fingerprint],
-) -> Result<Vec<Host>, DbError> {
+) -> Result<Vec<(Fingerprint, (HostId, HostState))>, DbError> {
     let keys: Vec<String> = keys.iter().map(hex).collect();
     let keys = to_json("hosts", "key_fingerprint", "many", &keys)?;
-    let rows =
-        select_host!("WHERE key_fingerprint IN (SELECT unhex(value) FROM json_each(?))", keys)
-            .fetch_all(db)
-            .await?;
-    rows.into_iter().map(Host::try_from).collect()
+    let rows = sqlx::query!(
+        "SELECT key_fingerprint, id, state FROM hosts \
+         WHERE key_fingerprint IN (SELECT unhex(value) FROM json_each(?))",
+        keys
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|host| {
+            let row = Row { table: "hosts", id: &host.id };
+            let key = row.bytes("key_fingerprint", &host.key_fingerprint)?;
+            Ok((key, (row.parse("id", &host.id)?, HostState::read(row, &host.state)?)))
+        })
+        .collect()
 }
 
 /// A hash for a statement that takes many as JSON.

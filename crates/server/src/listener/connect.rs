@@ -7,7 +7,7 @@ use super::{AgentState, Peer, Refusal};
 use crate::{
     db::{
         error::DbError,
-        hosts::{self, Fingerprint, Host},
+        hosts::{self, Fingerprint, HostState},
     },
     manager::Manager,
     session::{self, greet::check_state},
@@ -88,22 +88,24 @@ async fn admit(state: &AgentState, peer: &Peer) -> Result<Result<HostId, Problem
     };
     let manager = state.manager();
     let found = manager.batches().keys.ask(key, |keys| find(manager, keys)).await?.flatten();
-    let Some(host) = found else {
+    let Some((host, state)) = found else {
         return Ok(Err(Problem::new(
             Code::HostUnknown,
             "This agent's key is not enrolled with this manager.",
         )
         .guidance("Enrol this machine with an install line of this manager.")));
     };
-    Ok(check_state(&host).map(|()| host.id))
+    Ok(check_state(state).map(|()| host))
 }
 
 /// Whose these keys are.
-async fn find(manager: &Manager, keys: Vec<Fingerprint>) -> Result<Vec<Option<Host>>, DbError> {
+async fn find(
+    manager: &Manager,
+    keys: Vec<Fingerprint>,
+) -> Result<Vec<Option<(HostId, HostState)>>, DbError> {
     let hosts = hosts::find_by_keys(manager.db().read(), &keys).await?;
-    let hosts: BTreeMap<Fingerprint, Host> =
-        hosts.into_iter().map(|host| (host.key_fingerprint, host)).collect();
-    Ok(keys.iter().map(|key| hosts.get(key).cloned()).collect())
+    let hosts: BTreeMap<_, _> = hosts.into_iter().collect();
+    Ok(keys.iter().map(|key| hosts.get(key).copied()).collect())
 }
 
 async fn refuse(mut socket: WebSocket, problem: Problem) {

@@ -6,7 +6,7 @@ use super::{
     needs::Needs,
 };
 use crate::{
-    db::hosts::{Fingerprint, Host},
+    db::hosts::{Fingerprint, HostState},
     together::Together,
 };
 use protocol::HostId;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(crate) struct Batches {
     /// Whose key it is.
-    pub keys: Together<Fingerprint, Option<Host>>,
+    pub keys: Together<Fingerprint, Option<(HostId, HostState)>>,
     /// What a hello is answered with.
     pub hellos: Together<Arc<Asked>, Greeted>,
     /// What a host needs now.

@@ -77,8 +77,8 @@ pub(crate) fn hash(secret: &Secret<String>) -> Fingerprint {
 }
 
 /// Refuses a host that does not belong to the fleet any more.
-pub(crate) fn check_state(host: &Host) -> Result<(), Problem> {
-    match host.state {
+pub(crate) fn check_state(state: HostState) -> Result<(), Problem> {
+    match state {
         HostState::Enrolled => Ok(()),
         HostState::Revoked | HostState::Removed => Err(Problem::new(
             Code::HostRevoked,
@@ -144,7 +144,7 @@ async fn greet_round(
     let journals = journals::cursors(&mut **tx, &journals).await?;
     let (mut greeted, mut met, mut heard) = (Vec::new(), Vec::new(), Vec::new());
     for &(n, asked) in round {
-        let host = match hosts.get(&asked.host).map(|host| (host, check_state(host))) {
+        let host = match hosts.get(&asked.host).map(|host| (host, check_state(host.state))) {
             Some((host, Ok(()))) => host,
             Some((_, Err(problem))) => {
                 greeted.push((n, Greeted::Refused(problem)));

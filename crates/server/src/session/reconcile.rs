@@ -32,7 +32,7 @@ impl<W: Wire> Connection<W> {
     /// Gives the host what it needs.
     pub(super) async fn provide(&mut self, needs: Option<Needs>) -> Result<(), Ended> {
         let Some(needs) = needs else { return Err(Ended::Refused(unknown())) };
-        check_state(&needs.host).map_err(Ended::Refused)?;
+        check_state(needs.host.state).map_err(Ended::Refused)?;
         let Some(live) = &self.live else { return Ok(()) };
         // A hold that came or went, and a new life of the manager, change what a hello is answered
         // with: the agent comes back at once and is met as things are now.

@@ -401,3 +401,50 @@ async fn a_desired_state_is_sent_until_it_is_acknowledged_and_only_then_in_sync(
     let protocol::ToAgent::CommandRun(command) = link.told().await else { panic!() };
     assert_eq!(command.job_id, run, "what is in sync is not sent again");
 }
+
+#[tokio::test]
+async fn of_many_runs_that_are_told_at_once_each_is_taken_as_what_it_is() {
+    let fleet = Fleet::start().await;
+    let (mut one, mut other) = (fleet.agent("one").await, fleet.agent("other").await);
+    let theirs = run_id(1);
+    let (mut link, _) = other.connect().await;
+    link.send_frame(&other.journal.push(&started(theirs, None))).await;
+    link.until_acked(1).await;
+    // Many more than are written together. One is told of by who does not do it, one ends before it begins,
+    // and one ends twice.
+    for n in 2..=250 {
+        one.journal.push(&started(run_id(n), None));
+        one.journal.push(&line(run_id(n), 1, "x"));
+        one.journal.push(&finished(run_id(n), JobStatus::Succeeded));
+    }
+    one.journal.push(&started(theirs, None));
+    one.journal.push(&finished(theirs, JobStatus::Failed));
+    one.journal.push(&finished(run_id(251), JobStatus::Partial));
+    one.journal.push(&started(run_id(251), None));
+    one.journal.push(&started(run_id(252), None));
+    one.journal.push(&finished(run_id(252), JobStatus::Cancelled));
+    one.journal.push(&finished(run_id(252), JobStatus::Succeeded));
+    one.journal.push(&started(run_id(253), None));
+    let (mut link, _) = one.connect().await;
+    let frames = one.journal.after(0);
+    let last = frames.len() as u64;
+    for frame in frames {
+        link.send_frame(&frame).await;
+    }
+    link.until_acked(last).await;
+    for n in 2..=250 {
+        let run = fleet.run(run_id(n)).await;
+        assert_eq!((run.status, run.host_id), (JobStatus::Succeeded, one.host()), "run {n}");
+        assert_eq!(run.snapshot_id, Some("ab".repeat(32)));
+        let lines = logs::lines(fleet.db().read(), run_id(n), 0, 5).await.unwrap();
+        assert_eq!(lines.len(), 1, "run {n}");
+    }
+    let ends = [1, 251, 252, 253].map(|n| fleet.run(run_id(n)));
+    let ends: Vec<_> = join_all(ends).await.into_iter().map(|run| run.status).collect();
+    let expected =
+        [JobStatus::Running, JobStatus::Partial, JobStatus::Cancelled, JobStatus::Running];
+    assert_eq!(ends, expected);
+    let foreign = fleet.notices().await;
+    let foreign = foreign.iter().filter(|notice| notice.subject == theirs.to_string());
+    assert_eq!(foreign.count(), 1);
+}

@@ -10,7 +10,7 @@ use protocol::{
     Code, HostId, JobFinished, JobKind, JobStarted, JobStatus, PlanId, RepositoryId, RunId, RunSpec,
 };
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 /// What an agent's report did to a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,9 +122,8 @@ async fn reported<T>(
         reported.insert(key, Reported::Changed);
     }
     for &(host, run) in told.keys() {
-        if !reported.contains_key(&(host, run)) {
-            let why = not_taken(tx, run, host).await?.unwrap_or(unknown);
-            reported.insert((host, run), why);
+        if let Entry::Vacant(vacant) = reported.entry((host, run)) {
+            vacant.insert(not_taken(tx, run, host).await?.unwrap_or(unknown));
         }
     }
     Ok(reported)
