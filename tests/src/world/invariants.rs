@@ -90,9 +90,11 @@ impl World {
     pub(super) fn saw_committed(&mut self, machine: usize, changes: &[Change]) {
         self.saw_told(machine, changes);
         self.saw_alarms(machine, changes);
-        let put_back = self.machines[machine].put_back;
+        let (put_back, wall) = (self.machines[machine].put_back, self.wall(machine));
         for change in changes {
             if let Change::Run(run) = change {
+                // Its agent may have waited for room since, and its clock may have been put back meanwhile.
+                let put_back = put_back.saturating_sub(u64::from(run.created_at > wall));
                 self.seen.written_down.entry(run.id).or_insert(put_back);
             }
             let Change::Append(record, _) = change else { continue };

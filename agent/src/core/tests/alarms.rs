@@ -186,7 +186,7 @@ fn a_laptop_whose_repository_is_away_is_overdue_only_when_its_days_are_over() {
     world.night(None);
     world.answers = false;
     // The next night is the first that it misses.
-    world.pass(HOUR * 24 * 4 - MINUTE * 10);
+    world.pass(HOUR * 86 - MINUTE * 10);
     assert!(world.states().is_empty());
     world.pass(MINUTE * 20);
     assert_eq!(world.states(), [AlarmState::Overdue]);
