@@ -3,6 +3,7 @@
 
 use crate::paths::{StateDir, keep_aside, replace_file};
 use anyhow::{Context, Result};
+use jiff::SignedDuration;
 use protocol::{
     AlarmChannel, ConfigUpdate, Generation, JobKind, MAX_ADDRESSES, PlanId, RepositoryConfig,
     RepositoryId, Schedule, ScheduleSet, is_address,
@@ -32,9 +33,19 @@ pub struct Desired {
     /// What this machine is called in the fleet, where the manager says it.
     #[serde(default)]
     pub machine: Option<String>,
+    /// For how many days a plan may miss its times before it is overdue, where the machine is intermittent.
+    #[serde(default)]
+    pub stale_after_days: Option<u32>,
 }
 
 impl Desired {
+    /// For how long a plan may miss its times before it is overdue; none on a machine that is always on.
+    #[must_use]
+    pub fn patience(&self) -> SignedDuration {
+        let days = self.stale_after_days.unwrap_or(0);
+        SignedDuration::from_hours(24 * i64::from(days))
+    }
+
     /// Puts the two messages of one generation together; none if they are not of one generation.
     #[must_use]
     pub fn from_messages(config: ConfigUpdate, set: ScheduleSet) -> Option<Self> {
@@ -57,6 +68,7 @@ impl Desired {
                 .collect(),
             alarm_channels: config.alarm_channels,
             machine: config.machine,
+            stale_after_days: config.stale_after_days,
         })
     }
 
@@ -175,6 +187,7 @@ mod tests {
                 },
             }],
             machine: Some("web-1".to_owned()),
+            stale_after_days: Some(3),
         }
     }
 

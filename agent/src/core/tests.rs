@@ -60,6 +60,7 @@ fn desired() -> Desired {
         addresses: Vec::new(),
         alarm_channels: Vec::new(),
         machine: None,
+        stale_after_days: None,
         repositories: vec![RepositoryConfig {
             id: repository_id,
             name: "store".to_owned(),

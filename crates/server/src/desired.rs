@@ -178,6 +178,10 @@ impl Sources {
             whole["channels"] = channels.collect();
             whole["machine"] = self.machine.clone().into();
         }
+        // Nor do those change that are always on.
+        if let Some(days) = self.nature.stale_after_days {
+            whole["stale_after_days"] = days.into();
+        }
         data_encoding::HEXLOWER.encode(&Sha256::digest(whole.to_string().as_bytes()))
     }
 }
@@ -213,6 +217,7 @@ pub fn compile(
         addresses: sources.addresses.clone(),
         alarm_channels: channels.collect::<Result<_, _>>()?,
         machine: sources.machine.clone(),
+        stale_after_days: sources.nature.stale_after_days,
         ..ConfigUpdate::default()
     };
     let schedules = ScheduleSet {
@@ -479,7 +484,8 @@ mod tests {
     fn sources(vault: &Vault) -> Sources {
         let repositories = vec![repository(vault, 1), repository(vault, 2)];
         let plans = vec![plan(1, &repositories[0]), plan(2, &repositories[1])];
-        let nature = Nature { os: HostOs::Linux, runs_hooks: RunsHooks::All };
+        let nature =
+            Nature { os: HostOs::Linux, runs_hooks: RunsHooks::All, stale_after_days: None };
         let addresses = vec!["box:9781".to_owned()];
         let channels = vec![channel(vault)];
         let machine = Some("web-1".to_owned());
@@ -516,6 +522,7 @@ mod tests {
         change(|sources| sources.channels[0].updated_at = at(2));
         change(|sources| sources.channels[0].token_sealed = None);
         change(|sources| sources.channels.clear());
+        change(|sources| sources.nature.stale_after_days = Some(3));
         changed.push(before.digest());
         let all = changed.len();
         changed.sort();
@@ -531,7 +538,7 @@ mod tests {
         sources.plans[0].presets = vec!["trash".to_owned(), "of a later version".to_owned()];
         sources.plans[1].options.hooks.before = Some(Hook::Named("dump".to_owned()));
         let excludes = |os| {
-            let nature = Nature { os, runs_hooks: RunsHooks::All };
+            let nature = Nature { os, ..sources.nature };
             Sources { nature, ..sources.clone() }.schedules()[0].excludes.clone()
         };
         assert_eq!(excludes(HostOs::Windows), ["*.iso", "$RECYCLE.BIN", "$Recycle.Bin"]);

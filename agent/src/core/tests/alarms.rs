@@ -144,6 +144,17 @@ fn an_attempt_that_the_next_slot_would_displace_is_none() {
 }
 
 #[test]
+fn a_run_that_fails_after_its_clock_was_put_back_is_not_tried_again_and_that_is_told() {
+    let mut world = World::with_channels(vec![webhook(1)]);
+    world.pass(HOUR * 15);
+    world.now.wall = at("2026-03-01T12:00:00Z");
+    world.fail(Code::RepositoryUnreachable);
+    assert_eq!(world.states(), [AlarmState::Failed]);
+    world.pass(HOUR);
+    assert_eq!(world.starts().len(), 1);
+}
+
+#[test]
 fn what_a_person_cancelled_or_what_lacks_some_files_is_no_failure() {
     let mut world = World::with_channels(vec![webhook(1)]);
     world.pass(HOUR * 24);
@@ -181,6 +192,31 @@ fn what_could_not_begin_for_a_day_is_overdue_with_the_reason() {
     world.pass(MINUTE * 5);
     world.finish(0);
     assert_eq!(world.states(), [AlarmState::Overdue, AlarmState::Good]);
+}
+
+#[test]
+fn a_laptop_whose_repository_is_away_is_overdue_only_when_its_days_are_over() {
+    let mut world = World::with_channels(vec![webhook(1)]);
+    world.desired.stale_after_days = Some(3);
+    world.set_channels(vec![webhook(1)]);
+    world.night(None);
+    world.answers = false;
+    // The next night is the first that it misses.
+    world.pass(HOUR * 86 - MINUTE * 10);
+    assert!(world.states().is_empty());
+    world.pass(MINUTE * 20);
+    assert_eq!(world.states(), [AlarmState::Overdue]);
+    world.answers = true;
+    world.pass(MINUTE * 5);
+    world.finish(0);
+    // From now on it is always on, which counts at once.
+    world.answers = false;
+    world.pass(HOUR * 24 * 2);
+    assert_eq!(world.states(), [AlarmState::Overdue, AlarmState::Good]);
+    world.desired.stale_after_days = None;
+    world.set_channels(vec![webhook(1)]);
+    world.pass(HOUR * 12);
+    assert_eq!(world.states().last(), Some(&AlarmState::Overdue));
 }
 
 #[test]
