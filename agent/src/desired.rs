@@ -3,6 +3,7 @@
 
 use crate::paths::{StateDir, keep_aside, replace_file};
 use anyhow::{Context, Result};
+use jiff::SignedDuration;
 use protocol::{
     AlarmChannel, ConfigUpdate, Generation, JobKind, MAX_ADDRESSES, PlanId, RepositoryConfig,
     RepositoryId, Schedule, ScheduleSet, is_address,
@@ -29,9 +30,22 @@ pub struct Desired {
     /// By which ways this machine tells people that a plan failed or is overdue.
     #[serde(default)]
     pub alarm_channels: Vec<AlarmChannel>,
+    /// What this machine is called in the fleet, where the manager says it.
+    #[serde(default)]
+    pub machine: Option<String>,
+    /// For how many days a plan may miss its times before it is overdue, where the machine is intermittent.
+    #[serde(default)]
+    pub stale_after_days: Option<u32>,
 }
 
 impl Desired {
+    /// For how long a plan may miss its times before it is overdue; none on a machine that is always on.
+    #[must_use]
+    pub fn patience(&self) -> SignedDuration {
+        let days = self.stale_after_days.unwrap_or(0);
+        SignedDuration::from_hours(24 * i64::from(days))
+    }
+
     /// Puts the two messages of one generation together; none if they are not of one generation.
     #[must_use]
     pub fn from_messages(config: ConfigUpdate, set: ScheduleSet) -> Option<Self> {
@@ -53,6 +67,8 @@ impl Desired {
                 .take(MAX_ADDRESSES)
                 .collect(),
             alarm_channels: config.alarm_channels,
+            machine: config.machine,
+            stale_after_days: config.stale_after_days,
         })
     }
 
@@ -170,6 +186,8 @@ mod tests {
                     token: Some(Secret::new("canary".to_owned())),
                 },
             }],
+            machine: Some("web-1".to_owned()),
+            stale_after_days: Some(3),
         }
     }
 

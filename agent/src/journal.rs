@@ -10,6 +10,10 @@
 //! Nothing is sent that is not on the disk, and the window holds the sender back, so that a slow
 //! manager costs the agent no memory. The records themselves are in the store.
 
+mod elision;
+
+pub use elision::{Line, Turn, elide};
+
 use jiff::Timestamp;
 use protocol::{
     JournalId, JournalState, RunId,

@@ -105,6 +105,14 @@ pub enum Mistake {
     ForgetExecuted,
     /// The end of a run that an earlier agent began is not told.
     ElideOutcome,
+    /// After a restart nobody knows which alarms were sent.
+    ForgetTold,
+    /// A plan is told to be good again when its run was cancelled.
+    GoodTooSoon,
+    /// A machine that has just woken up is overdue at once.
+    OverdueAtOnce,
+    /// Lines that made room are named as the ones after them.
+    Miscount,
 }
 
 // Simulated agents live in one thread, so that worlds in several threads know nothing of each other.

@@ -3,17 +3,29 @@
 
 use crate::canary::Answer;
 use anyhow::{Context as _, Result, bail, ensure};
-use axum::body::Bytes;
-use futures_util::{StreamExt as _, stream::BoxStream};
+use axum::{
+    body::{Body, Bytes},
+    http::Request,
+};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use reqwest::{
     Method, StatusCode,
     header::{self, HeaderMap},
 };
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::{Value, json};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// What is on its way to somebody who reads nothing, at most.
+const UNREAD_BYTES: u32 = 16 * 1024;
 
 /// The request that signs in; its answer sets the session cookie.
 pub const SIGN_IN: &str = "POST /api/session";
@@ -23,6 +35,7 @@ pub const SIGN_IN: &str = "POST /api/session";
 pub struct Api {
     client: reqwest::Client,
     base: String,
+    ca_pem: String,
     cookie: Option<String>,
     seen: Seen,
 }
@@ -58,7 +71,8 @@ impl Api {
             .tls_certs_only([ca])
             .connect_timeout(Duration::from_secs(10))
             .build()?;
-        Ok(Self { client, base: base.to_owned(), cookie: None, seen: Seen::default() })
+        let (base, ca_pem) = (base.to_owned(), ca_pem.to_owned());
+        Ok(Self { client, base, ca_pem, cookie: None, seen: Seen::default() })
     }
 
     /// Signs in.
@@ -211,14 +225,51 @@ impl Api {
         let (seen, path, headers) = (self.seen.clone(), path.to_owned(), answer.headers().clone());
         // In one piece, since a secret may lie across two chunks.
         let whole = Noted { seen, path, headers, body: Vec::new() };
-        Ok(Events { whole, body: answer.bytes_stream().boxed(), buffer: Vec::new() })
+        let body = answer.bytes_stream().map_err(anyhow::Error::from).boxed();
+        Ok(Events { whole, body, buffer: Vec::new() })
+    }
+
+    /// The same over HTTP/2, as a browser does, on a connection of its own. What nobody reads stays with the
+    /// manager, where the buffers of a connection would take megabytes.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn open_unbuffered(&self, path: &str) -> Result<Events> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.ca_pem.as_bytes())?)?;
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let place = self.base.trim_start_matches("https://");
+        let (name, _) = place.rsplit_once(':').context("an address without a port")?;
+        let name = ServerName::try_from(name.to_owned())?;
+        let tcp = TcpStream::connect(place).await?;
+        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+        let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(UNREAD_BYTES)
+            .handshake(TokioIo::new(tls))
+            .await?;
+        tokio::spawn(connection);
+        let request = Request::get(format!("{}{path}", self.base))
+            .header(header::ORIGIN, &self.base)
+            .header(header::COOKIE, self.cookie.as_deref().unwrap_or_default())
+            .header(header::ACCEPT, "text/event-stream")
+            .body(Body::empty())?;
+        let answer = sender.send_request(request).await?;
+        ensure!(answer.status().is_success(), "{path} was refused with {}", answer.status());
+        let (seen, path, headers) = (self.seen.clone(), path.to_owned(), answer.headers().clone());
+        let whole = Noted { seen, path, headers, body: Vec::new() };
+        let body = Body::new(answer.into_body()).into_data_stream();
+        Ok(Events { whole, body: body.map_err(anyhow::Error::from).boxed(), buffer: Vec::new() })
     }
 }
 
 /// A stream of events that is being read.
 pub struct Events {
     whole: Noted,
-    body: BoxStream<'static, reqwest::Result<Bytes>>,
+    body: BoxStream<'static, Result<Bytes>>,
     buffer: Vec<u8>,
 }
 

@@ -1,6 +1,8 @@
 //! A clock that a test sets while a program goes by it.
 
 use anyhow::Result;
+use jiff::{SignedDuration, Timestamp};
+use schedule::{Clock as _, SystemClock};
 use std::path::{Path, PathBuf};
 
 /// How far the clock of the programs that go by it is ahead of the computer's.
@@ -29,6 +31,14 @@ impl Ahead {
         std::fs::write(&new, seconds.to_string())?;
         std::fs::rename(new, &self.0)?;
         Ok(())
+    }
+
+    /// Sets it so that it shows this moment after so long.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_before(&self, moment: Timestamp, so_long: SignedDuration) -> Result<()> {
+        self.set((moment.duration_since(SystemClock.now()) - so_long).as_secs())
     }
 
     /// What makes an agent or a manager go by it.

@@ -17,6 +17,9 @@
 //! `invariants`. [`simulate()`] runs many worlds.
 
 mod admin;
+mod alarms;
+mod bounds;
+mod channels;
 mod copies;
 pub mod disk;
 mod faults;
@@ -26,6 +29,7 @@ mod manager;
 mod network;
 mod office;
 mod old;
+mod overdue;
 mod pauses;
 mod process;
 mod restic;
@@ -37,7 +41,9 @@ pub use faults::Met;
 pub use simulate::{Mistake, Report, simulate};
 
 use crate::dice::Dice;
+use alarms::Told;
 use anyhow::Result;
+use channels::{FarEnds, Letter};
 use copies::{Act, Copied, Tale};
 use disk::Disk;
 use invariants::Seen;
@@ -93,6 +99,8 @@ enum Event {
     Step(u32),
     /// Something comes of what an agent of this life began beside its runs.
     Beside(usize, u64, Box<Side>),
+    /// A message of an agent of this life arrives at its far end.
+    Letter(usize, u64, Box<Letter>),
     /// The admin does something.
     Admin,
     /// Something goes wrong.
@@ -136,12 +144,21 @@ pub struct World {
     network_away_until: Duration,
     /// Things that agents began beside their runs and that have not ended.
     beside: usize,
+    /// Who is told by channels of alarms.
+    far: FarEnds,
+    told: Told,
     tale: Tale,
     copied: Option<Copied>,
     /// Whether nobody moves a clock.
     has_right_clocks: bool,
     /// Whether plans run seldom and fail often, so that they are tried again.
     is_patient: bool,
+    /// Whether things go wrong for hours, so that plans are overdue.
+    is_long: bool,
+    /// The bytes that an agent's journal may take, where it may not take all it likes.
+    bound: Option<usize>,
+    /// The longest line of a log, where logs are long; 0 where they are not.
+    longest_line: usize,
     /// Whether the admin has made their plans seldom.
     is_settled: bool,
     stories: BTreeMap<usize, Story>,
@@ -194,13 +211,37 @@ impl World {
             _ => template::MACHINES,
         };
         let tale = Tale::draw(dice.below(10));
-        let is_patient = dice.below(10) == 0;
-        let faults_for = if is_patient { 1_300 } else { 240 };
+        let (is_patient, is_long) = match dice.below(60) {
+            0..=5 => (true, false),
+            6..=9 => (false, true),
+            _ => (false, false),
+        };
+        let faults_for = match (is_patient, is_long) {
+            (true, _) => 1_300 + dice.below(700),
+            (_, true) => 12_000 + dice.below(12_000),
+            _ => 240 + dice.below(700),
+        };
+        // Where a copy of a journal went on and made room, what could tell it from the other is gone.
+        let is_forked = matches!(tale, Tale::Clone | Tale::StateBack);
+        let bound = (dice.below(6) == 0).then(|| 4_000 + dice.below(40_000));
+        let bound = bound.filter(|_| !is_forked);
+        let longest_line = match dice.below(16) {
+            0 => 16_000,
+            1..=3 => 400,
+            _ if bound.is_some() => 1,
+            _ => 0,
+        };
+        let far = FarEnds::new(is_long || dice.below(2) == 0);
         let mut world = Self {
             tale,
             copied: None,
-            has_right_clocks: dice.below(3) == 0,
+            has_right_clocks: dice.below(if is_long { 2 } else { 3 }) == 0,
             is_patient,
+            is_long,
+            bound: bound.map(usize::try_from).transpose()?,
+            longest_line,
+            far,
+            told: Told::default(),
             is_settled: false,
             stories: BTreeMap::new(),
             now: Duration::ZERO,
@@ -219,7 +260,7 @@ impl World {
             repositories: BTreeMap::new(),
             network_away_until: Duration::ZERO,
             beside: 0,
-            faults_until: Duration::from_secs(faults_for + dice.below(700)),
+            faults_until: Duration::from_secs(faults_for),
             is_calm: false,
             met: Met::default(),
             seen: Seen::default(),
@@ -264,6 +305,7 @@ impl World {
             } else {
                 self.handle(event).await?;
             }
+            self.check_bounds();
         }
         self.up = None;
         self.lines.clear();
@@ -292,6 +334,7 @@ impl World {
             Event::Room(machine) => self.make_room(machine),
             Event::Step(process) => self.step(process),
             Event::Beside(machine, life, side) => self.came_beside(machine, life, *side),
+            Event::Letter(machine, life, letter) => self.letter_arrives(machine, life, letter),
             Event::Admin => self.administer().await?,
             Event::Fault => self.go_wrong()?,
             Event::Act(act) => self.play(act).await?,

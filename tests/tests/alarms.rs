@@ -1,5 +1,5 @@
-//! Alarms reach people with the manager away, once for each change: with real programs, a real restic, real
-//! TLS and the clock of this computer.
+//! Alarms reach people with the manager away, once for each change: with real programs, a real restic and
+//! real TLS. The clock is set from day to day, since a plan has a slot a day.
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected should stop")]
 
 use agent::{
@@ -8,105 +8,152 @@ use agent::{
     points,
     store::Store,
 };
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use schedule::Rhythm;
 use serde_json::{Value, json};
-use std::{path::Path, time::Duration};
+use std::path::{Path, PathBuf};
 use testkit::{
     agent::Rights,
+    clock::Ahead,
     fleet::{Fleet, MACHINE},
     rest_server::Deletes,
     tools::Tools,
-    tree, wait_for, wait_for_within,
+    tree, wait_for,
     webhook::Webhook,
 };
 
-/// A slot a minute: what depends on two of them.
-const WAITS: Duration = Duration::from_mins(5);
+/// So long before a slot its agent starts: it waits for the slot, and not long.
+const BEFORE: SignedDuration = SignedDuration::from_secs(2);
 
 const TOKEN: &str = "canary-t0ken";
 
-/// A fleet with a plan of every minute, whose machine tells its alarms to a webhook.
-async fn fleet(root: &Path, hook: &Webhook) -> Fleet {
-    let source = root.join("source");
-    tree::make_small(&source).unwrap();
-    let mut fleet =
-        Fleet::initialised(root, &Tools::of_workspace(), &source, Deletes::Refused).await.unwrap();
-    // The authority is one that the machine's admin has added to its list.
-    fleet.agent.stop().await.unwrap();
-    let trusted = hook.ca_file.display().to_string();
-    fleet.agent.environment.push(("SSL_CERT_FILE".to_owned(), trusted));
-    fleet.agent.start(Rights::Full).unwrap();
-    let form = json!({"name": "Chat", "kind": "webhook", "url": hook.url, "token": TOKEN, "all_hosts": true});
-    fleet.api.post("/api/alarm-channels", &form).await.unwrap();
-    let plan = format!("/api/plans/{}", fleet.plan);
-    fleet.api.put(&plan, &json!({ "cron": "* * * * *" })).await.unwrap();
-    fleet.in_sync().await.unwrap();
-    fleet
+/// The days of a fleet by the clock of its programs.
+struct Days {
+    clock: Ahead,
+    rhythm: Rhythm,
+    /// When the run of today begins.
+    begins: Timestamp,
+}
+
+impl Days {
+    /// Sets the clock to a moment before the run of the next day.
+    fn go_on(&mut self) {
+        self.begins = self.rhythm.wakes(self.begins, self.begins).unwrap();
+        self.clock.set_before(self.begins, BEFORE).unwrap();
+    }
+}
+
+/// A fleet whose machine tells its alarms to a webhook.
+struct Scene {
+    fleet: Fleet,
+    days: Days,
+    place: PathBuf,
+    aside: PathBuf,
+}
+
+impl Scene {
+    async fn new(root: &Path, hook: &Webhook) -> Self {
+        let source = root.join("source");
+        tree::make_small(&source).unwrap();
+        let mut fleet = Fleet::initialised(root, &Tools::of_workspace(), &source, Deletes::Refused)
+            .await
+            .unwrap();
+        let clock = Ahead::new(&root.join("clock")).unwrap();
+        // The authority is one that the machine's admin has added to its list.
+        fleet.agent.stop().await.unwrap();
+        let trusted = hook.ca_file.display().to_string();
+        fleet.agent.environment.push(("SSL_CERT_FILE".to_owned(), trusted));
+        fleet.agent.environment.push(clock.environment());
+        // From its next start on.
+        fleet.manager.environment.push(clock.environment());
+        fleet.agent.start(Rights::Full).unwrap();
+        let form = json!({"name": "Chat", "kind": "webhook", "url": hook.url, "token": TOKEN, "all_hosts": true});
+        fleet.api.post("/api/alarm-channels", &form).await.unwrap();
+        // Once a day, in half a day: no slot comes but by the clock that is set.
+        let begins = Timestamp::now();
+        let zone = TimeZone::system();
+        let at = zone.to_datetime(begins + SignedDuration::from_hours(12));
+        let cron = format!("{} {} * * *", at.minute(), at.hour());
+        let plan = format!("/api/plans/{}", fleet.plan);
+        fleet.api.put(&plan, &json!({ "cron": cron })).await.unwrap();
+        fleet.in_sync().await.unwrap();
+        let rhythm = Rhythm::new(cron.parse().unwrap(), zone, &fleet.host, &fleet.plan);
+        let place = fleet.server.folder(MACHINE);
+        let days = Days { clock, rhythm, begins };
+        Self { fleet, days, place, aside: root.join("aside") }
+    }
+
+    fn take_repository_away(&self) {
+        std::fs::rename(&self.place, &self.aside).unwrap();
+    }
+
+    fn put_repository_back(&self) {
+        std::fs::rename(&self.aside, &self.place).unwrap();
+    }
+
+    /// Starts the agent on the next day, so that it ends at this point, as by a loss of power; or not at
+    /// all.
+    fn start_on_next_day(&mut self, until: Option<&str>) {
+        self.days.go_on();
+        let agent = &mut self.fleet.agent;
+        agent.environment.retain(|(name, _)| name != points::VARIABLE);
+        let variable = until.map(|point| (points::VARIABLE.to_owned(), point.to_owned()));
+        agent.environment.extend(variable);
+        agent.start(Rights::Full).unwrap();
+    }
+
+    /// What the agent has on its disk.
+    async fn memory(&self) -> Memory {
+        let path = StateDir::new(self.fleet.agent.state()).database();
+        Store::open_to_read(&path).await.unwrap().load().await.unwrap()
+    }
+
+    /// Waits until the agent knows of so many runs that have ended.
+    async fn wait_for_ended(&self, count: usize) {
+        wait_for(&format!("{count} runs to have ended"), async || {
+            let runs = self.memory().await.runs;
+            let ended = runs.iter().filter(|run| run.state == RunState::Finished).count();
+            assert!(ended <= count, "{runs:#?}");
+            Ok((ended == count).then_some(()))
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Waits until the agent has written down what became of all that it told.
+    async fn wait_for_noted(&self) {
+        wait_for("the agent to note what came of it", async || {
+            Ok(self.memory().await.deliveries.is_empty().then_some(()))
+        })
+        .await
+        .unwrap();
+    }
+
+    async fn alarms(&self) -> Vec<Value> {
+        self.fleet.api.get("/api/alarms").await.unwrap().as_array().unwrap().clone()
+    }
+
+    /// The manager is back, days later: whoever was signed in is not any more.
+    async fn start_manager(&mut self) {
+        self.fleet.manager.start().await.unwrap();
+        self.fleet.api = self.fleet.manager.api().await.unwrap();
+    }
 }
 
 async fn wait_for_states(hook: &Webhook, wanted: &[&str]) {
-    wait_for_within(&format!("the webhook to hear {wanted:?}"), WAITS, async || {
+    wait_for(&format!("the webhook to hear {wanted:?}"), async || {
         Ok((hook.states() == wanted).then_some(()))
     })
     .await
     .unwrap_or_else(|error| panic!("{error:#}: {:#?}", hook.told()));
 }
 
-async fn alarms(fleet: &Fleet) -> Vec<Value> {
-    fleet.api.get("/api/alarms").await.unwrap().as_array().unwrap().clone()
-}
-
-/// What the agent has on its disk.
-async fn memory(fleet: &Fleet) -> Memory {
-    let path = StateDir::new(fleet.agent.state()).database();
-    Store::open_to_read(&path).await.unwrap().load().await.unwrap()
-}
-
-/// How many runs the agent knows that have ended.
-async fn ended(fleet: &Fleet) -> usize {
-    let runs = memory(fleet).await.runs;
-    runs.iter().filter(|run| run.state == RunState::Finished).count()
-}
-
-/// Waits until the agent has written down what became of all that it told.
-async fn wait_for_noted(fleet: &Fleet) {
-    wait_for("the agent to note what came of it", async || {
-        Ok(memory(fleet).await.deliveries.is_empty().then_some(()))
-    })
-    .await
-    .unwrap();
-}
-
-async fn wait_for_another_end(fleet: &Fleet) {
-    let before = ended(fleet).await;
-    wait_for_within("another run to end", WAITS, async || {
-        Ok((ended(fleet).await > before).then_some(()))
-    })
-    .await
-    .unwrap();
-}
-
-async fn wait_for_crash(fleet: &mut Fleet) {
-    wait_for_within("the agent to die", WAITS, async || {
-        Ok((!fleet.agent.process()?.is_running()?).then_some(()))
-    })
-    .await
-    .unwrap();
-    fleet.agent.crashed().await.unwrap();
-}
-
-/// Starts the agent so that it ends at this point, as by a loss of power; or not at all.
-fn start_until(fleet: &mut Fleet, point: Option<&str>) {
-    fleet.agent.environment.retain(|(name, _)| name != points::VARIABLE);
-    let variable = point.map(|point| (points::VARIABLE.to_owned(), point.to_owned()));
-    fleet.agent.environment.extend(variable);
-    fleet.agent.start(Rights::Full).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_and_its_end_are_told_once_each_with_nobody_listening() {
     let dir = tempfile::tempdir().unwrap();
     let hook = Webhook::start(dir.path()).await.unwrap();
-    let mut fleet = fleet(dir.path(), &hook).await;
+    let mut scene = Scene::new(dir.path(), &hook).await;
+    let fleet = &mut scene.fleet;
     let channels = fleet.api.get("/api/alarm-channels").await.unwrap();
     assert!(!channels.to_string().contains(TOKEN) && !channels.to_string().contains(&hook.url));
     let test = format!("/api/alarm-channels/{}/test", channels[0]["id"].as_str().unwrap());
@@ -114,9 +161,9 @@ async fn a_failure_and_its_end_are_told_once_each_with_nobody_listening() {
     assert_eq!(tried["machine"], MACHINE);
     assert_eq!(hook.states(), ["test"]);
     fleet.manager.stop().await.unwrap();
-    let place = fleet.server.folder(MACHINE);
-    let aside = dir.path().join("aside");
-    std::fs::rename(&place, &aside).unwrap();
+    fleet.agent.stop().await.unwrap();
+    scene.take_repository_away();
+    scene.start_on_next_day(None);
     wait_for_states(&hook, &["test", "failed"]).await;
     let told = &hook.told()[1..];
     assert_eq!(told[0].line, "POST /hook");
@@ -128,21 +175,25 @@ async fn a_failure_and_its_end_are_told_once_each_with_nobody_listening() {
     );
     assert_eq!(body["code"], "repository_missing");
     let text = body.to_string();
-    for secret in [&fleet.secrets.repository, &fleet.secrets.credential, "source", TOKEN] {
+    for secret in
+        [&scene.fleet.secrets.repository, &scene.fleet.secrets.credential, "source", TOKEN]
+    {
         assert!(!text.contains(secret), "{text}");
     }
     // It fails once more, in an agent that was killed meanwhile, and nobody is told again.
-    wait_for_noted(&fleet).await;
-    fleet.agent.kill_9().await.unwrap();
-    fleet.agent.start(Rights::Full).unwrap();
-    wait_for_another_end(&fleet).await;
-    std::fs::rename(&aside, &place).unwrap();
+    scene.wait_for_noted().await;
+    scene.fleet.agent.kill_9().await.unwrap();
+    scene.start_on_next_day(None);
+    scene.wait_for_ended(3).await;
+    scene.fleet.agent.stop().await.unwrap();
+    scene.put_repository_back();
+    scene.start_on_next_day(None);
     wait_for_states(&hook, &["test", "failed", "good"]).await;
-    fleet.manager.start().await.unwrap();
-    fleet.in_sync().await.unwrap();
+    scene.start_manager().await;
+    scene.fleet.in_sync().await.unwrap();
     let mut seen = Vec::new();
     let alarms = wait_for("the manager to hear of both", async || {
-        seen = alarms(&fleet).await;
+        seen = scene.alarms().await;
         let sent = |alarm: &Value| alarm["deliveries"][0]["result"] == "sent";
         Ok((seen.len() == 2 && seen.iter().all(sent)).then_some(seen.clone()))
     })
@@ -161,26 +212,28 @@ async fn a_failure_and_its_end_are_told_once_each_with_nobody_listening() {
 async fn an_agent_that_dies_while_it_tells_loses_a_message_and_never_doubles_one() {
     let dir = tempfile::tempdir().unwrap();
     let hook = Webhook::start(dir.path()).await.unwrap();
-    let mut fleet = fleet(dir.path(), &hook).await;
-    fleet.manager.stop().await.unwrap();
-    fleet.agent.stop().await.unwrap();
-    let place = fleet.server.folder(MACHINE);
-    let aside = dir.path().join("aside");
-    std::fs::rename(&place, &aside).unwrap();
-    start_until(&mut fleet, Some("before-alarm-sent"));
-    wait_for_crash(&mut fleet).await;
+    let mut scene = Scene::new(dir.path(), &hook).await;
+    scene.fleet.manager.stop().await.unwrap();
+    scene.fleet.agent.stop().await.unwrap();
+    scene.take_repository_away();
+    scene.start_on_next_day(Some("before-alarm-sent"));
+    scene.fleet.agent.crashed().await.unwrap();
     assert_eq!(hook.states(), [""; 0]);
-    start_until(&mut fleet, Some("after-alarm-sent"));
-    wait_for_another_end(&fleet).await;
-    std::fs::rename(&aside, &place).unwrap();
-    wait_for_crash(&mut fleet).await;
+    // It fails once more, which is no news, and what it wanted to tell is not tried again.
+    scene.start_on_next_day(None);
+    scene.wait_for_ended(3).await;
+    scene.fleet.agent.stop().await.unwrap();
+    assert_eq!(hook.states(), [""; 0]);
+    scene.put_repository_back();
+    scene.start_on_next_day(Some("after-alarm-sent"));
+    scene.fleet.agent.crashed().await.unwrap();
     assert_eq!(hook.states(), ["good"]);
-    start_until(&mut fleet, None);
-    wait_for_another_end(&fleet).await;
+    scene.start_on_next_day(None);
+    scene.wait_for_ended(5).await;
     assert_eq!(hook.states(), ["good"]);
-    fleet.manager.start().await.unwrap();
+    scene.start_manager().await;
     wait_for("the manager to hear that nobody knows", async || {
-        let alarms = alarms(&fleet).await;
+        let alarms = scene.alarms().await;
         let unsure = |alarm: &Value| alarm["deliveries"][0]["result"] == "uncertain";
         Ok((alarms.len() == 2 && alarms.iter().all(unsure)).then_some(()))
     })

@@ -398,9 +398,17 @@ async fn a_backup_outlives_a_restart_of_its_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_whose_server_died_is_cancelled_within_restics_grace() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut fleet = fleet(dir.path()).await;
+async fn a_backup_whose_server_died_is_cancelled_within_restics_grace_or_fails_in_minutes() {
+    // Beside each other, since both do little but wait.
+    let (cancelled, left) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    tokio::join!(
+        is_cancelled_within_restics_grace(cancelled.path()),
+        fails_by_itself_in_minutes(left.path())
+    );
+}
+
+async fn is_cancelled_within_restics_grace(root: &Path) {
+    let mut fleet = fleet(root).await;
     let run = fleet.in_the_middle().await.unwrap();
     lose_server(&mut fleet).await;
     let asked = Instant::now();
@@ -418,10 +426,8 @@ async fn a_backup_whose_server_died_is_cancelled_within_restics_grace() {
     stays(&mut fleet, &run, &shown).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backup_whose_server_died_fails_by_itself_in_minutes() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut fleet = fleet(dir.path()).await;
+async fn fails_by_itself_in_minutes(root: &Path) {
+    let mut fleet = fleet(root).await;
     fleet.agent.stop().await.unwrap();
     fleet.agent.configure("repository_patience_seconds", &json!(10)).unwrap();
     fleet.agent.start(Rights::Full).unwrap();

@@ -18,10 +18,17 @@ use testkit::{
 /// Enough for one of every fate.
 const MACHINES: usize = 24;
 
+/// The present of a fleet, if nothing else matters.
+const NOON: &str = "2026-11-24T12:00:00Z";
+
 async fn filled(dir: &Path, machines: usize) -> Wanted {
+    filled_at(dir, machines, NOON).await
+}
+
+async fn filled_at(dir: &Path, machines: usize, now: &str) -> Wanted {
     let password = Secret::new("a password for a test".to_owned());
     headless::init(dir, Vec::new(), &password).await.expect("a manager is made");
-    let now = "2026-11-24T12:00:00Z".parse().expect("a time");
+    let now = now.parse().expect("a time");
     let wanted = Wanted { machines, now, seed: 7 };
     fill(dir, &wanted).await.expect("it is filled");
     wanted
@@ -72,10 +79,36 @@ async fn an_empty_fleet_has_no_machine_and_a_filled_one_is_not_filled_again() {
     let dir = tempfile::tempdir().expect("a folder");
     filled(dir.path(), 0).await;
     assert_eq!(told(dir.path()).await, (BTreeSet::new(), 0));
-    let wanted =
-        Wanted { machines: 1, now: "2026-11-24T12:00:00Z".parse().expect("a time"), seed: 1 };
+    let wanted = Wanted { machines: 1, now: NOON.parse().expect("a time"), seed: 1 };
     fill(dir.path(), &wanted).await.expect("there is nothing yet");
     assert!(fill(dir.path(), &wanted).await.is_err());
+}
+
+#[tokio::test]
+async fn whenever_somebody_looks_the_newest_night_is_over() {
+    // All plans are at two by the clock in Berlin, and a quarter of an hour later a run is late.
+    for (now, newest) in [
+        ("2026-11-24T00:30:00Z", "2026-11-23T01:00:00Z"),
+        ("2026-11-24T01:10:00Z", "2026-11-23T01:00:00Z"),
+        ("2026-11-24T01:16:00Z", "2026-11-24T01:00:00Z"),
+        ("2026-11-24T03:30:00Z", "2026-11-24T01:00:00Z"),
+        ("2026-11-24T23:30:00Z", "2026-11-24T01:00:00Z"),
+        ("2026-07-24T00:20:00Z", "2026-07-24T00:00:00Z"),
+    ] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let wanted = filled_at(dir.path(), 2, now).await;
+        let db = Db::open(&dir.path().join("server.db")).await.expect("the database opens");
+        let all = runs::list(db.read(), None, None, 100_000).await.expect("runs");
+        for run in all.iter().filter(|run| run.status != JobStatus::Queued) {
+            assert!(run.finished_at.expect("it is over") <= wanted.now, "{now}: {run:#?}");
+        }
+        for host in hosts::list(db.read()).await.expect("hosts") {
+            let own = all.iter().filter(|run| run.host_id == host.id);
+            let served = own.filter_map(|run| run.slot).max().expect("a run by the clock");
+            assert_eq!(served, newest.parse().expect("a time"), "{now}: {}", host.name);
+        }
+        db.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -185,6 +185,9 @@ async fn failures_come_back_with_a_code_and_with_guidance() {
     fleet.api.call(Method::PUT, &repository, Some(&restored)).await.unwrap();
     fleet.in_sync().await.unwrap();
     expect(fleet.backup(), "source_missing").await;
+    // A folder whose disk is not mounted is there, and there is nothing in it.
+    fs::create_dir(&source).unwrap();
+    expect(fleet.backup(), "source_empty").await;
 
     // None of these failures carried a secret away.
     fleet.agent.stop().await.unwrap();

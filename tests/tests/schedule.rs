@@ -1,12 +1,15 @@
-//! Plans run on time on their own machines, whoever listens: with real programs, a real restic and the
-//! clock of this computer.
+//! Plans run on time on their own machines, whoever listens: with real programs, a real restic and a clock
+//! that goes as this computer's does. It is ahead of that by less than two minutes, so that nobody waits for the
+//! first slot.
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected should stop")]
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use schedule::Rhythm;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 use testkit::{
     agent::Rights,
+    clock::Ahead,
     fleet::{Fleet, MACHINE},
     rest_server::Deletes,
     tools::Tools,
@@ -15,6 +18,38 @@ use testkit::{
 
 /// A slot a minute, and a repository that is away is asked once a minute: what depends on both.
 const WAITS: Duration = Duration::from_mins(5);
+
+/// A slot a minute.
+const EACH_MINUTE: &str = "* * * * *";
+
+/// The first run begins so long after the plan has its times: what is done meanwhile is done before it.
+const UNTIL_FIRST: SignedDuration = SignedDuration::from_secs(12);
+
+/// A fleet with an initialised repository, and the clock that its programs go by.
+async fn fleet(root: &Path) -> (Fleet, Ahead) {
+    let source = root.join("source");
+    tree::make_small(&source).unwrap();
+    let tools = Tools::of_workspace();
+    let mut fleet = Fleet::initialised(root, &tools, &source, Deletes::Refused).await.unwrap();
+    let clock = Ahead::new(&root.join("clock")).unwrap();
+    fleet.agent.stop().await.unwrap();
+    fleet.manager.stop().await.unwrap();
+    fleet.agent.environment.push(clock.environment());
+    fleet.manager.environment.push(clock.environment());
+    fleet.manager.start().await.unwrap();
+    fleet.agent.start(Rights::Full).unwrap();
+    fleet.in_sync().await.unwrap();
+    (fleet, clock)
+}
+
+/// Gives the plan a slot a minute, the first of which comes soon.
+async fn begin_soon(fleet: &Fleet, clock: &Ahead) {
+    let zone = TimeZone::system();
+    let rhythm = Rhythm::new(EACH_MINUTE.parse().unwrap(), zone, &fleet.host, &fleet.plan);
+    let now = Timestamp::now() + UNTIL_FIRST;
+    clock.set_before(rhythm.wakes(now, now).unwrap(), UNTIL_FIRST).unwrap();
+    set_times(fleet, Some(EACH_MINUTE)).await;
+}
 
 /// The runs of the plan that served a slot, newest first.
 async fn served(fleet: &Fleet) -> Vec<Value> {
@@ -52,12 +87,8 @@ async fn set_times(fleet: &Fleet, cron: Option<&str>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_runs_with_the_manager_away_and_is_told_in_the_end() {
     let dir = tempfile::tempdir().unwrap();
-    let source = dir.path().join("source");
-    tree::make_small(&source).unwrap();
-    let tools = Tools::of_workspace();
-    let mut fleet =
-        Fleet::initialised(dir.path(), &tools, &source, Deletes::Refused).await.unwrap();
-    set_times(&fleet, Some("* * * * *")).await;
+    let (mut fleet, clock) = fleet(dir.path()).await;
+    begin_soon(&fleet, &clock).await;
     fleet.manager.stop().await.unwrap();
     wait_for("a snapshot with nobody listening", async || {
         Ok((fleet.server.snapshots(MACHINE)? > 0).then_some(()))
@@ -103,17 +134,13 @@ async fn a_plan_runs_with_the_manager_away_and_is_told_in_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_its_repository_is_told_and_made_up_for_by_one_run() {
     let dir = tempfile::tempdir().unwrap();
-    let source = dir.path().join("source");
-    tree::make_small(&source).unwrap();
-    let tools = Tools::of_workspace();
-    let mut fleet =
-        Fleet::initialised(dir.path(), &tools, &source, Deletes::Refused).await.unwrap();
+    let (mut fleet, clock) = fleet(dir.path()).await;
     // Without the network between, which goes on to answer when the server is gone.
     let repository = format!("/api/repositories/{}", fleet.repository);
     let direct = fleet.server.direct_url(MACHINE);
     fleet.api.put(&repository, &json!({ "url": direct })).await.unwrap();
     fleet.server.kill().await.unwrap();
-    set_times(&fleet, Some("* * * * *")).await;
+    begin_soon(&fleet, &clock).await;
     let standing = |slots: &[Value], wanted: &str| {
         slots.iter().find(|slot| slot["standing"] == wanted).map(|slot| slot["at"].clone())
     };

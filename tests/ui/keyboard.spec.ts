@@ -168,7 +168,7 @@ test('a machine is added, backed up and restored by keys', async ({ page, stage 
     await type(page, /^All machines with one of these tags/, 'cats');
     await page.keyboard.press('Enter');
     await press(page, /^Make the plan/);
-    await expect(heading(page)).toHaveText(/^tabby (has|does not have) it\.$/);
+    await expect(heading(page)).toHaveText(/^tabby (has|does not have) this plan\.$/);
     await page.keyboard.press('g');
     await page.keyboard.press('p');
     const row = main.getByRole('row', { name: /^[^,]*cats/ });

@@ -281,10 +281,10 @@ test('a plan is refused at its fields, those that are folded away too', async ({
   await form.getByText('More: limits, options and hooks').click();
   for (const [label, typed, why] of [
     ['Upload at most (KiB/s)', '0', /between 1 and/],
-    ['Files read at once (files)', '129', /between 1 and 128/],
+    ['Files read at once', '129', /between 1 and 128/],
     ['A run may take (minutes)', 'long', /whole number/],
-    ['Given up once nothing moves for (minutes)', '1441', /between 1 and 1440/],
-    ['Wait for a lock of others for (minutes)', '0', /between 1 and 1440/],
+    ['Give up if stuck for (minutes)', '1441', /between 1 and 1440/],
+    ['Wait for a lock (minutes)', '0', /between 1 and 1440/],
     ['Before', 'a/b', /1 to 64 letters/],
     ['Each may take (seconds)', '0', /between 1 and/],
   ] as const) {
@@ -653,6 +653,7 @@ const ELSEWHERE: Record<string, string[]> = {
     'repository_damaged',
     'snapshots_suspect',
     'source_missing',
+    'source_empty',
     'disk_full',
     'files_unreadable',
     'restic_failed',

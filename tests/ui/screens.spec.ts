@@ -49,6 +49,14 @@ test.describe('signing in', () => {
   });
 });
 
+test('nothing of a row is cut off in a small window', async ({ page }) => {
+  await page.setViewportSize({ width: 1024, height: 700 });
+  await page.goto('/');
+  const table = main(page).getByRole('table', { name: 'Machines' });
+  await expect(table.getByRole('row')).toHaveCount(4);
+  expect(await table.evaluate((it) => it.scrollWidth - it.clientWidth)).toBe(0);
+});
+
 test('the fleet says how things are, and each row opens its machine', async ({ page, stage }) => {
   await page.goto('/');
   await expect(heading(page)).toContainText('1 of 3 machines');
@@ -419,7 +427,7 @@ test('plans are listed, made for tags, changed and paused', async ({ page, stage
   await main(page).getByLabel('Into the repository').selectOption(atlas.repository);
   await main(page).getByLabel('All machines with one of these tags').fill('Mail,');
   await main(page).getByRole('button', { name: 'Make the plan' }).click();
-  await expect(heading(page)).toHaveText('No machine has it.');
+  await expect(heading(page)).toHaveText('No machine has this plan.');
   await expectAccessible(page, 'a plan without machines');
 
   await page.goto(`/#/machines/${atlas.host}/settings`);
@@ -428,7 +436,7 @@ test('plans are listed, made for tags, changed and paused', async ({ page, stage
   await main(page).getByRole('button', { name: 'Set the tags' }).click();
   await expect(page.getByText('The tags of atlas are saved.')).toBeVisible();
   await main(page).getByRole('link', { name: 'mail', exact: true }).click();
-  await expect(heading(page)).toHaveText('atlas has it.');
+  await expect(heading(page)).toHaveText('atlas has this plan.');
   const { body } = await stage.call('GET', '/api/plans');
   const made = (body as { name: string; options: object; presets: string[] }[]).find(
     (it) => it.name === 'mail',
@@ -439,7 +447,7 @@ test('plans are listed, made for tags, changed and paused', async ({ page, stage
   });
   await main(page).getByRole('checkbox', { name: /^nova/ }).check();
   await main(page).getByRole('button', { name: 'Save' }).click();
-  await expect(heading(page)).toHaveText(/machines (has|have) it\.$/);
+  await expect(heading(page)).toHaveText(/machines (has|have) this plan\.$/);
   await expectAccessible(page, 'a plan with machines');
 
   await page.goto('/#/plans');
@@ -447,7 +455,7 @@ test('plans are listed, made for tags, changed and paused', async ({ page, stage
   await expect(main(page).getByRole('button', { name: 'Resume: mail' })).toBeVisible();
   await expectAccessible(page, 'a plan that is paused');
   await rows.filter({ hasText: 'mail' }).click({ position: { x: 300, y: 20 } });
-  await expect(heading(page)).toHaveText('It is paused.');
+  await expect(heading(page)).toHaveText('This plan is paused.');
   await main(page).getByRole('button', { name: 'Delete the plan mail' }).click();
   await page.getByRole('dialog').getByLabel('Type mail to confirm').fill('mail');
   await page.getByRole('dialog').getByRole('button', { name: 'Delete it' }).click();

@@ -119,7 +119,8 @@ class Scene {
       reducedMotion: 'reduce',
       viewport: SIZES[1],
     });
-    context.setDefaultTimeout(20_000);
+    // A busy computer must not look like a page that does not come.
+    context.setDefaultTimeout(60_000);
     this.page = await context.newPage();
   }
 

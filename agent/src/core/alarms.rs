@@ -13,6 +13,10 @@
 //! otherwise meanwhile is not sent any more; the newer one is.
 
 use super::{Brain, Change, Effect, Now, Run, RunState, message::AlarmMessage, send};
+use crate::{
+    desired::Desired,
+    points::{self, Mistake},
+};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
     AlarmChannel, AlarmDelivered, AlarmId, AlarmRaised, AlarmState, AlarmTarget, AlarmTest,
@@ -257,6 +261,9 @@ impl Brain {
         match status {
             // A partial run wrote its snapshot.
             JobStatus::Succeeded | JobStatus::Partial => self.was_good(plan, run, now),
+            JobStatus::Cancelled if points::is_planted(Mistake::GoodTooSoon) => {
+                self.was_good(plan, run, now)
+            }
             // One that was stopped before it began has not shown anything.
             JobStatus::Interrupted if run.state != RunState::Running => Vec::new(),
             JobStatus::Failed | JobStatus::Interrupted if !self.is_tried_again(plan, now) => {
@@ -305,6 +312,7 @@ impl Brain {
     pub(super) fn look_for_overdue(&mut self, now: Now) -> Vec<Effect> {
         let is_settled =
             self.presence.since().is_some_and(|since| now.wall.duration_since(since) >= SETTLES);
+        let is_settled = is_settled || points::is_planted(Mistake::OverdueAtOnce);
         if self.is_stopping || !is_settled {
             return Vec::new();
         }
@@ -344,7 +352,8 @@ impl Brain {
             delivery.is_going = true;
             let parcel = Parcel { channel, message: delivery.message.clone() };
             let key = delivery.key();
-            effects.push(self.put_delivery(delivery, now.mono));
+            let noted = self.put_delivery(delivery, now.mono);
+            effects.extend(Some(noted).filter(|_| !points::is_planted(Mistake::ForgetTold)));
             effects.push(Effect::Deliver(key, Box::new(parcel)));
         }
         effects
@@ -390,7 +399,7 @@ impl Brain {
         let schedules = self.desired.as_ref().map_or(&[][..], |desired| &desired.schedules);
         // A check that is named by a plan is there for a plan that is there.
         let plan = schedules.first().map(|plan| plan.name.clone());
-        let message = AlarmMessage::test(alarm_id, &self.facts.hostname, plan, now.wall);
+        let message = AlarmMessage::test(alarm_id, self.machine_name(), plan, now.wall);
         vec![Effect::TryChannel(Box::new(Parcel { channel, message }))]
     }
 
@@ -548,7 +557,7 @@ impl Brain {
         AlarmMessage::new(
             id,
             state,
-            &self.facts.hostname,
+            self.machine_name(),
             schedule.map_or_else(|| plan.to_string(), |schedule| schedule.name.clone()),
             repository.map(|repository| repository.name.clone()),
             code,
@@ -556,6 +565,12 @@ impl Brain {
             since,
             &self.facts.zone,
         )
+    }
+
+    /// What this machine is called where people look for it: its name in the fleet, else its own.
+    fn machine_name(&self) -> &str {
+        let named = self.desired.as_ref().and_then(|desired| desired.machine.as_deref());
+        named.unwrap_or(&self.facts.hostname)
     }
 
     /// An id that no other alarm has: this journal is the agent's alone, and moves with each change.
@@ -581,7 +596,9 @@ impl Brain {
     fn foresee(&mut self, plan: PlanId) {
         let covered = self.alarms.plans.get(&plan).map(|alarm| alarm.covered);
         let rhythm = self.timetable.rhythm(plan);
-        match covered.zip(rhythm).and_then(|(covered, rhythm)| rhythm.overdue_at(covered)) {
+        let patience = self.desired.as_ref().map(Desired::patience).unwrap_or_default();
+        let overdue = covered.zip(rhythm);
+        match overdue.and_then(|(covered, rhythm)| rhythm.overdue_at(covered, patience)) {
             Some(at) => self.alarms.overdue_at.insert(plan, at),
             None => self.alarms.overdue_at.remove(&plan),
         };

@@ -136,6 +136,7 @@ fn sentence(code: Code) -> String {
         Code::WrongPassword => "The repository's password is wrong.",
         Code::CertificateUnknown => "The repository server's certificate is not trusted.",
         Code::SourceMissing => "A folder that is to be backed up does not exist.",
+        Code::SourceEmpty => "There was no file to back up.",
         Code::DiskFull => "A disk is full.",
         Code::HookFailed => "A hook of the plan failed.",
         Code::HookUnknown => "The machine has no hook of the name that the plan uses.",

@@ -3,7 +3,7 @@
 //! Each attempt is a run of its own for the same slot. The next one is part of the plan's mark, so it
 //! survives a restart; the next slot of the plan, once it is due, takes its place.
 
-use super::{Brain, Effect, Mark, Now, Outcome, Run};
+use super::{Brain, Effect, Mark, Now, Outcome, Run, timetable::AHEAD};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{Code, HostId, JobKind, JobStatus, PlanId};
 use sha2::{Digest as _, Sha256};
@@ -42,6 +42,7 @@ impl Brain {
                 // Under other times, or by another clock, the slot is none of the plan's any more.
                 run.slot
                     .filter(|slot| *slot == mark.served && passes(outcome))
+                    .filter(|slot| slot.duration_since(now.wall) <= AHEAD)
                     .and_then(|slot| next_attempt(self.facts.host_id, plan, slot, run.attempt, now))
             }
             JobStatus::Cancelled if run.is_by_the_clock() => None,

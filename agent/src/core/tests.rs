@@ -59,6 +59,8 @@ fn desired() -> Desired {
         version: 1,
         addresses: Vec::new(),
         alarm_channels: Vec::new(),
+        machine: None,
+        stale_after_days: None,
         repositories: vec![RepositoryConfig {
             id: repository_id,
             name: "store".to_owned(),

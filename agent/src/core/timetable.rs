@@ -27,7 +27,7 @@ use std::{
 
 /// How far a mark may be ahead of the clock. Beyond that the clock was put back, and what it shows once
 /// more may be served once more.
-const AHEAD: SignedDuration = SignedDuration::from_mins(1);
+pub(super) const AHEAD: SignedDuration = SignedDuration::from_mins(1);
 
 /// The time between two looks at a repository that does not answer.
 const ASK_EVERY: Duration = Duration::from_mins(1);

@@ -8,9 +8,9 @@ use outcome::{
 };
 use protocol::{Code, JobStatus, PlanId, Problem, Retention};
 use restic::{
-    BackupOutcome, BackupRequest, Bucket, CancelToken, CheckOutcome, CheckRequest, Event, Failure,
-    FailureKind, ForgetOutcome, ForgetRequest, GroupBy, Keep, Lock, OurProcess, OurProcesses,
-    PruneRequest, ReadData, Repository, Restic, Stream, UnlockOutcome, Within,
+    BackupRequest, Bucket, CancelToken, CheckOutcome, CheckRequest, Event, Failure, FailureKind,
+    ForgetOutcome, ForgetRequest, GroupBy, Keep, Lock, OurProcess, OurProcesses, PruneRequest,
+    ReadData, Repository, Restic, Stream, UnlockOutcome, Within,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -171,10 +171,6 @@ async fn backup(
 ) -> Result<Outcome, Failure> {
     let done = tools.restic.backup(repository, request, sink, cancel).await;
     let done = clear_up_after_kill(done, order, repository, tools, sink).await?;
-    let outcome = match &done {
-        BackupOutcome::Completed(_) => verdict::succeeded(Value::Null),
-        BackupOutcome::Partial { unreadable, .. } => verdict::partial(unreadable, 3),
-    };
     let summary = done.summary();
     say(
         sink,
@@ -189,11 +185,7 @@ async fn backup(
             size(summary.data_added_packed.unwrap_or(summary.data_added)),
         ),
     );
-    Ok(Outcome {
-        stats: Some(summary.raw.clone()),
-        snapshot_id: summary.snapshot_id.clone(),
-        ..outcome
-    })
+    Ok(verdict::backed_up(&done))
 }
 
 async fn init(

@@ -9,12 +9,11 @@ use super::{
     error::{Result, inconsistent, json, parse, signed, time, unsigned},
     transaction::within,
 };
-use crate::core::Change;
-use jiff::Timestamp;
-use protocol::{
-    RunId,
-    journal::{JournalElided, kind},
+use crate::{
+    core::Change,
+    journal::{Line, Turn, elide},
 };
+use protocol::journal::{JournalElided, kind};
 use sqlx::SqliteConnection;
 
 /// What the database takes of the disk: a hundred logs as long as a log may be, or a year of hourly runs
@@ -38,10 +37,7 @@ const MORE_ROOM: u64 = 2 * 1024 * 1024;
 const LEAST_SPARE: u64 = 512 * 1024;
 
 /// Lines that are looked at together.
-const CHUNK: i64 = 2_000;
-
-/// A single line that is shorter is not worth the record that would stand in its place.
-const WORTH_IT: i64 = 300;
+const CHUNK: u32 = 2_000;
 
 /// How much there may be, and how much came since somebody looked.
 #[derive(Debug)]
@@ -78,22 +74,10 @@ impl Bound {
     }
 }
 
-/// Whose lines make room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    Acknowledged,
-    Ended,
-    Any,
-}
-
-/// A line that is to make room.
-struct Line {
-    seq: u64,
-    run_id: RunId,
+/// A line that is to make room, and the journal's hash after it.
+struct Found {
+    line: Line,
     hash: Vec<u8>,
-    at: Timestamp,
-    line: u64,
-    bytes: i64,
 }
 
 impl Store {
@@ -145,12 +129,12 @@ impl Store {
 
     async fn elide_down_to(&mut self, target: u64) -> Result<u64> {
         let mut lines = 0;
-        for turn in [Turn::Acknowledged, Turn::Ended, Turn::Any] {
+        for turn in Turn::ALL {
             let mut after = Some(0);
             while let Some(from) = after
                 && self.used().await? > target
             {
-                let (next, elided) = self.elide_some(turn, from).await?;
+                let (next, elided) = self.elide_some(turn, from, CHUNK).await?;
                 after = next;
                 lines += elided;
             }
@@ -158,19 +142,27 @@ impl Store {
         Ok(lines)
     }
 
-    /// Lets some lines make room. Gives back where to go on, and how many there were.
-    async fn elide_some(&mut self, turn: Turn, after: u64) -> Result<(Option<u64>, u64)> {
+    /// Lets some lines make room, so many at most. Gives back where to go on, and how many there were.
+    ///
+    /// # Errors
+    /// When SQLite says so, or something makes no sense.
+    pub async fn elide_some(
+        &mut self,
+        turn: Turn,
+        after: u64,
+        most: u32,
+    ) -> Result<(Option<u64>, u64)> {
         let up_to = match turn {
             Turn::Acknowledged => self.journal().await?.acked,
             Turn::Ended | Turn::Any => super::MAX_SEQ,
         };
         within(&mut self.connection, async |connection| {
-            let lines = lines(connection, turn, after, up_to).await?;
+            let lines = lines(connection, turn, after, up_to, most).await?;
             let mut elided = 0;
-            for group in lines.chunk_by(|one, other| one.seq + 1 == other.seq) {
-                elided += elide(connection, group).await?;
+            for group in lines.chunk_by(|one, other| one.line.seq + 1 == other.line.seq) {
+                elided += elide_group(connection, group).await?;
             }
-            Ok((lines.last().map(|line| line.seq), elided))
+            Ok((lines.last().map(|found| found.line.seq), elided))
         })
         .await
     }
@@ -238,7 +230,8 @@ async fn lines(
     turn: Turn,
     after: u64,
     up_to: u64,
-) -> Result<Vec<Line>> {
+    most: u32,
+) -> Result<Vec<Found>> {
     let (after, up_to, is_any) = (signed(after), signed(up_to), turn == Turn::Any);
     let rows = sqlx::query!(
         r#"SELECT seq, run_id AS "run_id!", hash, at_ms, payload ->> '$.seq' AS "line!: i64",
@@ -251,50 +244,37 @@ async fn lines(
         after,
         up_to,
         is_any,
-        CHUNK
+        most
     )
     .fetch_all(connection)
     .await?;
     let lines = rows.into_iter().map(|row| {
         let key = row.seq.to_string();
-        Ok(Line {
+        let line = Line {
             seq: unsigned(row.seq),
             run_id: parse("record", "run_id", &key, &row.run_id)?,
-            hash: row.hash,
             at: time("record", "at_ms", &key, row.at_ms)?,
             line: unsigned(row.line),
-            bytes: row.bytes,
-        })
+            bytes: unsigned(row.bytes),
+        };
+        Ok(Found { line, hash: row.hash })
     });
     lines.collect()
 }
 
 /// Puts one record in the place of these lines, which follow each other, and of what stands for lines
 /// directly before them; more than one where they are of many runs.
-async fn elide(connection: &mut SqliteConnection, group: &[Line]) -> Result<u64> {
+async fn elide_group(connection: &mut SqliteConnection, group: &[Found]) -> Result<u64> {
     let Some(first) = group.first() else { return Ok(0) };
-    let mut before = elided_at(connection, first.seq.saturating_sub(1)).await?;
-    if let ([line], None) = (group, &before)
-        && line.bytes < WORTH_IT
-    {
-        return Ok(0);
-    }
-    let mut last = None;
-    for line in group {
-        let one = JournalElided::line(line.run_id, line.seq, line.line, line.at);
-        let is_taken = before.as_mut().is_some_and(|elided| elided.extend(&one));
-        if !is_taken {
-            if let (Some(full), Some(last)) = (&before, last) {
-                replace(connection, full, last).await?;
-            }
-            before = Some(one);
+    let before = elided_at(connection, first.line.seq.saturating_sub(1)).await?;
+    let lines: Vec<Line> = group.iter().map(|found| found.line).collect();
+    let elided = elide(before, &lines);
+    for (seq, one) in &elided {
+        if let Some(last) = group.iter().find(|found| found.line.seq == *seq) {
+            replace(connection, one, last).await?;
         }
-        last = Some(line);
     }
-    if let (Some(elided), Some(last)) = (&before, last) {
-        replace(connection, elided, last).await?;
-    }
-    Ok(group.len() as u64)
+    Ok(if elided.is_empty() { 0 } else { lines.len() as u64 })
 }
 
 /// What stands for lines and ends with this record.
@@ -312,7 +292,7 @@ async fn elided_at(connection: &mut SqliteConnection, seq: u64) -> Result<Option
 async fn replace(
     connection: &mut SqliteConnection,
     elided: &JournalElided,
-    last: &Line,
+    Found { line: last, hash }: &Found,
 ) -> Result<()> {
     if !elided.counts(last.seq) {
         return Err(inconsistent("record", "payload", &last.seq.to_string(), "lines do not count"));
@@ -332,7 +312,7 @@ async fn replace(
          VALUES (?, 'journal.elided', ?, ?, ?, ?)",
         seq,
         payload,
-        last.hash,
+        hash,
         run_id,
         at
     )

@@ -2,7 +2,7 @@
 
 use crate::Outcome;
 use protocol::{Code, JobFinished, JobStatus, Problem, UnreadableFile};
-use restic::{CheckOutcome, Exit, Failure, FailureKind, ItemErrors};
+use restic::{BackupOutcome, CheckOutcome, Exit, Failure, FailureKind, ItemErrors};
 use serde_json::Value;
 
 /// A failure as a problem.
@@ -53,6 +53,33 @@ pub fn failed(failure: &Failure) -> Outcome {
         unreadable: unreadable(&failure.items),
         unreadable_count: failure.items.total,
         ..Outcome::plain(status, Some(problem(failure)))
+    }
+}
+
+/// A backup that wrote its snapshot. One without a single file is a failure: its folder is not mounted, or what
+/// the plan leaves out is all there is, and restic is content with both.
+#[must_use]
+pub fn backed_up(done: &BackupOutcome) -> Outcome {
+    let summary = done.summary();
+    let outcome = match done {
+        BackupOutcome::Completed(summary) if summary.total_files_processed == 0 => {
+            let problem = Problem::new(
+                Code::SourceEmpty,
+                "Nothing was backed up: there was not one file in the folders of the plan.",
+            )
+            .guidance(
+                "See that the folders are mounted and not empty, and that what the plan leaves out does not \
+                 cover them.",
+            );
+            Outcome { exit_code: 0, ..Outcome::plain(JobStatus::Failed, Some(problem)) }
+        }
+        BackupOutcome::Completed(_) => succeeded(Value::Null),
+        BackupOutcome::Partial { unreadable, .. } => partial(unreadable, 3),
+    };
+    Outcome {
+        stats: Some(summary.raw.clone()),
+        snapshot_id: summary.snapshot_id.clone(),
+        ..outcome
     }
 }
 
@@ -121,5 +148,29 @@ fn code(kind: &FailureKind) -> Code {
         FailureKind::Cancelled => Code::Cancelled,
         // The others have no code of their own.
         _ => Code::ResticFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use restic::BackupSummary;
+
+    #[test]
+    fn a_backup_without_a_single_file_is_a_failure_that_names_its_snapshot() {
+        let summary = |total_files_processed| BackupSummary {
+            snapshot_id: Some("a".repeat(64)),
+            total_files_processed,
+            ..BackupSummary::default()
+        };
+        let empty = backed_up(&BackupOutcome::Completed(summary(0)));
+        assert_eq!(empty.status, JobStatus::Failed);
+        assert_eq!(empty.problem.unwrap().code, Code::SourceEmpty);
+        assert_eq!((empty.exit_code, empty.snapshot_id), (0, Some("a".repeat(64))));
+        let good = backed_up(&BackupOutcome::Completed(summary(1)));
+        assert_eq!((good.status, good.problem), (JobStatus::Succeeded, None));
+        let unreadable = ItemErrors::default();
+        let partial = backed_up(&BackupOutcome::Partial { summary: summary(0), unreadable });
+        assert_eq!(partial.status, JobStatus::Partial);
     }
 }

@@ -155,6 +155,8 @@ codes! {
     RepositoryUrlInvalid = "repository_url_invalid",
     /// A source path does not exist.
     SourceMissing = "source_missing",
+    /// There was not one file to back up.
+    SourceEmpty = "source_empty",
     /// A disk is full: the repository's, the target's or that of temporary files.
     DiskFull = "disk_full",
     /// The snapshot does not exist.

@@ -214,4 +214,11 @@ pub struct ConfigUpdate {
     /// that say [`ALARMS`](crate::ALARMS) (since 2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarm_channels: Vec<AlarmChannel>,
+    /// What the machine is called in the fleet, and so in the messages by these channels (since 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// The machine is intermittent, such as a laptop: for so many days a plan may miss its times before it is
+    /// overdue. Absent for a machine that is always on (since 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_after_days: Option<u32>,
 }

@@ -192,7 +192,7 @@ impl FailureKind {
                 "Nothing was changed. Use the repository that is there, or choose another place."
             }
             Self::BadLocation => {
-                "Correct the location of the repository. User and password do not belong into it."
+                "Correct the location of the repository. User and password do not belong in it."
             }
             Self::WrongPassword => {
                 "Nothing was changed. Enter the password with which the repository was made; \

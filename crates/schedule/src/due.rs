@@ -61,13 +61,15 @@ impl Rhythm {
 
     /// When a plan is overdue of which no run was good since `good`: a quarter of an hour after the slot that
     /// follows the first one that it missed, which counts as an hour after that one at least, and as a day at
-    /// most.
+    /// most. A machine that is often asleep may have more `patience`: then it is not overdue before that is over,
+    /// counted from the slot that it missed.
     #[must_use]
-    pub fn overdue_at(&self, good: Timestamp) -> Option<Timestamp> {
+    pub fn overdue_at(&self, good: Timestamp, patience: SignedDuration) -> Option<Timestamp> {
         let missed = self.cron.next_after(good, &self.zone)?;
         let next = self.cron.next_after(missed, &self.zone);
         let grace = next.map_or(LONGEST_GRACE, |next| next.duration_since(missed));
-        missed.checked_add(grace.clamp(SHORTEST_GRACE, LONGEST_GRACE) + CHANCE).ok()
+        let grace = grace.clamp(SHORTEST_GRACE, LONGEST_GRACE) + CHANCE;
+        missed.checked_add(grace.max(patience)).ok()
     }
 
     /// When [`due`](Self::due) has an answer at the earliest, from now on; `None` where the calendar ends.

@@ -56,7 +56,15 @@ fn a_plan_is_overdue_once_it_missed_two_slots_but_not_at_once_and_within_a_day()
         ("*/5 * * * *", "2026-03-05T02:00:10Z", "2026-03-05T03:20:00Z"),
         ("0 2 * * 0", "2026-03-01T02:00:10Z", "2026-03-09T02:15:00Z"),
     ] {
-        assert_eq!(rhythm(cron, "UTC", "a").overdue_at(at(good)), Some(at(overdue)), "{cron}");
+        let rhythm = rhythm(cron, "UTC", "a");
+        assert_eq!(rhythm.overdue_at(at(good), SignedDuration::ZERO), Some(at(overdue)), "{cron}");
+        // Patience that is shorter changes nothing.
+        let hour = SignedDuration::from_hours(1);
+        assert_eq!(rhythm.overdue_at(at(good), hour), Some(at(overdue)), "{cron}");
+        let week = SignedDuration::from_hours(24 * 7);
+        let late = rhythm.overdue_at(at(good), week).unwrap();
+        let missed = late - week;
+        assert!(missed > at(good) && missed < at(overdue), "{cron}");
     }
 }
 

@@ -12,7 +12,7 @@ pub mod announcements;
 pub mod audit;
 pub mod away;
 pub mod change;
-mod channels;
+pub mod channels;
 pub mod check;
 pub mod document;
 pub mod enrolments;

@@ -55,6 +55,8 @@ pub struct Sources {
     pub addresses: Vec<String>,
     /// By which ways its agent tells people that a plan failed or is overdue, by id; none where it does not.
     pub channels: Vec<Channel>,
+    /// What its agent calls the machine when it tells; none where it does not.
+    pub machine: Option<String>,
 }
 
 impl Sources {
@@ -88,7 +90,8 @@ impl Sources {
             .map(|(&host, &nature)| {
                 let addresses = addresses.clone();
                 let (plans, repositories, channels) = (Vec::new(), Vec::new(), Vec::new());
-                (host, Self { nature, plans, repositories, addresses, channels })
+                let machine = None;
+                (host, Self { nature, plans, repositories, addresses, channels, machine })
             })
             .collect();
         for (host, plan, repository_id) in targets {
@@ -98,9 +101,10 @@ impl Sources {
             sources.plans.push(Plan { repository_id, ..plan.clone() });
             sources.repositories.extend(repository_id.and_then(|id| used.get(&id)).cloned());
         }
-        for (host, channel) in channels::of_hosts(&mut *db, &ids).await? {
-            if let Some(sources) = all.get_mut(&host) {
-                sources.channels.push(channel);
+        for of_host in channels::of_hosts(&mut *db, &ids).await? {
+            if let Some(sources) = all.get_mut(&of_host.host) {
+                sources.channels.push(of_host.channel);
+                sources.machine = Some(of_host.host_name);
             }
         }
         for sources in all.values_mut() {
@@ -172,6 +176,11 @@ impl Sources {
                 })
             });
             whole["channels"] = channels.collect();
+            whole["machine"] = self.machine.clone().into();
+        }
+        // Nor do those change that are always on.
+        if let Some(days) = self.nature.stale_after_days {
+            whole["stale_after_days"] = days.into();
         }
         data_encoding::HEXLOWER.encode(&Sha256::digest(whole.to_string().as_bytes()))
     }
@@ -207,6 +216,8 @@ pub fn compile(
         repositories: Some(repositories.collect::<Result<_, _>>()?),
         addresses: sources.addresses.clone(),
         alarm_channels: channels.collect::<Result<_, _>>()?,
+        machine: sources.machine.clone(),
+        stale_after_days: sources.nature.stale_after_days,
         ..ConfigUpdate::default()
     };
     let schedules = ScheduleSet {
@@ -473,10 +484,12 @@ mod tests {
     fn sources(vault: &Vault) -> Sources {
         let repositories = vec![repository(vault, 1), repository(vault, 2)];
         let plans = vec![plan(1, &repositories[0]), plan(2, &repositories[1])];
-        let nature = Nature { os: HostOs::Linux, runs_hooks: RunsHooks::All };
+        let nature =
+            Nature { os: HostOs::Linux, runs_hooks: RunsHooks::All, stale_after_days: None };
         let addresses = vec!["box:9781".to_owned()];
         let channels = vec![channel(vault)];
-        Sources { nature, plans, repositories, addresses, channels }
+        let machine = Some("web-1".to_owned());
+        Sources { nature, plans, repositories, addresses, channels, machine }
     }
 
     const fn generation(incarnation: Incarnation) -> Generation {
@@ -509,6 +522,7 @@ mod tests {
         change(|sources| sources.channels[0].updated_at = at(2));
         change(|sources| sources.channels[0].token_sealed = None);
         change(|sources| sources.channels.clear());
+        change(|sources| sources.nature.stale_after_days = Some(3));
         changed.push(before.digest());
         let all = changed.len();
         changed.sort();
@@ -524,7 +538,7 @@ mod tests {
         sources.plans[0].presets = vec!["trash".to_owned(), "of a later version".to_owned()];
         sources.plans[1].options.hooks.before = Some(Hook::Named("dump".to_owned()));
         let excludes = |os| {
-            let nature = Nature { os, runs_hooks: RunsHooks::All };
+            let nature = Nature { os, ..sources.nature };
             Sources { nature, ..sources.clone() }.schedules()[0].excludes.clone()
         };
         assert_eq!(excludes(HostOs::Windows), ["*.iso", "$RECYCLE.BIN", "$Recycle.Bin"]);

@@ -119,6 +119,12 @@ impl IntakeHandle {
         (Self { items: sender, bytes }, Intake { items })
     }
 
+    /// How many bytes of records wait, or are taken in just now.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        QUEUE_BYTES.saturating_sub(self.bytes.available_permits())
+    }
+
     /// A way for one session, and how far its records are.
     #[must_use]
     pub fn lane(

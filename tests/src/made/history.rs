@@ -8,7 +8,7 @@ use super::{
     millis,
 };
 use anyhow::Result;
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use protocol::{
     Code, JobFinished, JobKind, JobStarted, JobStatus, LockInfo, LogLine, LogStream, PlanId,
     RepoStats, RestoreReport, RunId, RunSpec, Snapshot, TreeWant, UnreadableFile, snapshots_digest,
@@ -62,11 +62,8 @@ pub(super) async fn write(tx: &mut Tx, made: &Made, now: Timestamp, dice: &mut D
             break;
         }
         for (index, plan) in made.plans.iter().enumerate() {
-            let night = SignedDuration::from_mins(i64::try_from(index)? * 47);
-            let at = night_of(now, day, dice) + night;
-            if at < now {
-                kept.extend(backup(tx, made, *plan, at, day, index, dice).await?);
-            }
+            let night = Night::of(now, day)?;
+            kept.extend(backup(tx, made, *plan, &night, index, dice).await?);
         }
         care(tx, made, now, day, dice).await?;
     }
@@ -74,18 +71,48 @@ pub(super) async fn write(tx: &mut Tx, made: &Made, now: Timestamp, dice: &mut D
     store(tx, made, &kept, now, dice).await
 }
 
-/// Somewhen between two and four in the morning, so many nights ago.
-fn night_of(now: Timestamp, day: i64, dice: &mut Dice) -> Timestamp {
-    let midnight = now.as_second() / 86_400 * 86_400;
-    let jitter = i64::try_from(dice.below(7_200)).unwrap_or_default();
-    let second = midnight - day * 86_400 + 7_200 + jitter;
-    Timestamp::from_second(second).unwrap_or(now)
+/// A time of the plans, which all have it at two by the clock in Berlin, and what is left of the night after it.
+struct Night {
+    slot: Timestamp,
+    /// How many days ago.
+    day: i64,
+    /// From the slot to the present.
+    passed: SignedDuration,
 }
 
-/// The time of the plan before this moment, which all plans have at two by the clock in Berlin.
-fn slot_of(at: Timestamp) -> Result<Timestamp> {
-    let day = TimeZone::get(super::ZONE)?.to_datetime(at).date();
-    Ok(TimeZone::get(super::ZONE)?.to_ambiguous_timestamp(day.at(2, 0, 0, 0)).compatible()?)
+/// So long after a time of a plan its run has begun, or is late.
+const BEGUN: SignedDuration = SignedDuration::from_mins(15);
+/// In so long all runs of a night are over.
+const WHOLE_NIGHT: SignedDuration = SignedDuration::from_hours(4);
+
+impl Night {
+    /// The newest night is the one of which nothing more is to come.
+    fn of(now: Timestamp, day: i64) -> Result<Self> {
+        let berlin = TimeZone::get(super::ZONE)?;
+        let begun = now - BEGUN;
+        let mut date = berlin.to_datetime(begun).date();
+        if slot_on(date, &berlin)? > begun {
+            date = date.yesterday()?;
+        }
+        let slot = slot_on(date.checked_sub(day.days())?, &berlin)?;
+        Ok(Self { slot, day, passed: now.duration_since(slot) })
+    }
+
+    /// A moment so far into it; into a night that goes on less far, so that it is over.
+    fn moment(&self, far: SignedDuration) -> Timestamp {
+        let passed = self.passed.min(WHOLE_NIGHT);
+        let seconds = far.as_secs() * passed.as_secs() / WHOLE_NIGHT.as_secs();
+        self.slot + SignedDuration::from_secs(seconds)
+    }
+
+    /// What a run takes that began then and shall be over.
+    fn at_most(&self, at: Timestamp, took: SignedDuration) -> SignedDuration {
+        took.min((self.passed - at.duration_since(self.slot)) / 2)
+    }
+}
+
+fn slot_on(date: Date, zone: &TimeZone) -> Result<Timestamp> {
+    Ok(zone.to_ambiguous_timestamp(date.at(2, 0, 0, 0)).compatible()?)
 }
 
 /// A run from request to end.
@@ -209,16 +236,19 @@ async fn backup(
     tx: &mut Tx,
     made: &Made,
     plan: PlanId,
-    at: Timestamp,
-    day: i64,
+    night: &Night,
     index: usize,
     dice: &mut Dice,
 ) -> Result<Option<Snapshot>> {
     let machine = &made.machine;
+    let day = night.day;
+    let minutes = i64::try_from(dice.below(120))? + 47 * i64::try_from(index)?;
+    let at = night.moment(SignedDuration::from_mins(minutes));
     let (bytes, files) = size_at(machine, day, index, dice);
     let end = ending(machine.fate, day, dice);
     let minutes = 2 + i64::try_from(bytes / 40_000_000_000)?;
     let took = SignedDuration::from_secs(minutes * 60 + i64::try_from(dice.below(120))?);
+    let took = night.at_most(at, took);
     let spec = RunSpec::Backup { schedule_id: Some(plan) };
     let added = bytes / 2000 * (1 + dice.below(18));
     let (fresh, changed) = (dice.below(900), dice.below(4_000));
@@ -231,7 +261,7 @@ async fn backup(
     } else {
         Vec::new()
     };
-    let slot = Some(slot_of(at)?);
+    let slot = Some(night.slot);
     let told = Told { spec: &spec, plan: Some(plan), at, took, end, by: "agent", slot };
     let run = tell(tx, made, &told, dice, |_, finished| {
         finished.snapshot_id.clone_from(&snapshot_id);
@@ -386,12 +416,14 @@ fn backup_log(
     lines
 }
 
+/// When an admin takes care of a repository, so many days ago.
+fn morning_of(now: Timestamp, day: i64) -> Result<Timestamp> {
+    Ok(Night::of(now, day)?.slot + SignedDuration::from_mins(7 * 60 + 12))
+}
+
 /// What an admin does besides: a check each week, forget and prune each month, a restore.
 async fn care(tx: &mut Tx, made: &Made, now: Timestamp, day: i64, dice: &mut Dice) -> Result<()> {
-    let at = night_of(now, day, dice) + SignedDuration::from_mins(190);
-    if at > now {
-        return Ok(());
-    }
+    let at = morning_of(now, day)?;
     let repository_id = Some(made.repository);
     let (spec, minutes) = match day % 30 {
         5 | 12 | 19 | 26 => (RunSpec::Check { repository_id, read_data: false }, 4),
@@ -408,6 +440,9 @@ async fn care(tx: &mut Tx, made: &Made, now: Timestamp, day: i64, dice: &mut Dic
     };
     let plan = spec.plan_id();
     let took = SignedDuration::from_secs(minutes * 60 + i64::try_from(dice.below(50))?);
+    if at + took > now {
+        return Ok(());
+    }
     let told = Told { spec: &spec, plan, at, took, end: WELL, by: "admin", slot: None };
     let run = tell(tx, made, &told, dice, |_, _| {}).await?;
     let words = if spec.kind() == JobKind::Check {
@@ -470,7 +505,7 @@ async fn store(
         size_bytes,
         snapshot_count: u64::try_from(all.len())?,
         dedup_ratio,
-        last_check_at: Some(night_of(now, 5, dice) + SignedDuration::from_mins(190)),
+        last_check_at: Some(morning_of(now, 5)?),
         last_check_status: Some("ok".to_owned()),
         lock_state: if locks.is_empty() { "unlocked" } else { "locked" }.to_owned(),
         repository_id: Some(made.repository),
@@ -508,8 +543,8 @@ async fn restore(
         snapshot_id: newest.id.clone(),
         include: vec![chosen],
     };
-    let at = now - SignedDuration::from_hours(19);
     let took = SignedDuration::from_secs(41);
+    let at = newest.time + now.duration_since(newest.time) / 2;
     let told = Told { spec: &spec, plan: None, at, took, end: WELL, by: "admin", slot: None };
     let run = tell(tx, made, &told, dice, |id, finished| {
         finished.restore = Some(RestoreReport {

@@ -14,7 +14,7 @@ use server::{
     api::{
         error::ApiError,
         extract::{Body, PathId},
-        hosts::start_run,
+        hosts::{mode, start_run},
         plans::update,
         runs::cancel,
     },
@@ -29,14 +29,19 @@ const CRONS: [&str; 4] = ["*/2 * * * *", "*/3 * * * *", "*/7 * * * *", "30 * * *
 /// The times of plans that run seldom.
 const PATIENT_CRONS: [&str; 4] = ["*/15 * * * *", "*/20 * * * *", "5,35 * * * *", "*/20 * * * *"];
 
+/// The times of plans where things go wrong for hours.
+const LONG_CRONS: [&str; 4] = ["*/30 * * * *", "0 * * * *", "15 */2 * * *", "*/20 * * * *"];
+
 impl World {
     pub(super) async fn administer(&mut self) -> Result<()> {
         if self.is_calm {
             return Ok(());
         }
         let wait = self.millis(1_000, 50_000);
+        let wait = self.slowly(wait);
         self.after(wait, Event::Admin);
         let Some(manager) = self.up.as_ref().map(|up| up.manager.clone()) else { return Ok(()) };
+        self.make_channels(&manager).await?;
         let machine = usize::try_from(self.dice.below(self.machines.len() as u64))?;
         let mut enrolled = self.machines[machine].enrolled.clone();
         if let Some(old) = self.old.as_ref().map(|old| old.enrolled.clone())
@@ -44,26 +49,35 @@ impl World {
         {
             enrolled = old;
         }
-        if self.is_patient {
+        if self.is_patient || self.is_long {
             if !self.is_settled {
                 self.is_settled = true;
                 for machine in 0..self.machines.len() {
                     let enrolled = self.machines[machine].enrolled.clone();
-                    self.change_plan(&manager, &enrolled, json!({"cron": PATIENT_CRONS[1]}))
-                        .await?;
+                    self.change_plan(&manager, &enrolled, json!({"cron": self.crons()[1]})).await?;
                 }
                 self.poke_all();
             }
-            if !self.once_in(4) {
+            if self.is_patient && !self.once_in(4) {
                 // It is seldom that somebody meddles.
                 return Ok(());
             }
+        }
+        if self.far.is_told && self.once_in(8) {
+            self.change_channels(&manager).await?;
+            self.poke_all();
+            return Ok(());
+        }
+        if self.is_long && self.once_in(5) {
+            self.change_mode(&manager, &enrolled).await?;
+            self.poke_all();
+            return Ok(());
         }
         match self.dice.below(11) {
             0..=4 => self.ask_for_run(&manager, &enrolled).await?,
             5..=6 => self.cancel_one(&manager).await?,
             7..=8 => {
-                let crons = if self.is_patient { PATIENT_CRONS } else { CRONS };
+                let crons = self.crons();
                 let at = usize::try_from(self.dice.below(crons.len() as u64))?;
                 self.change_plan(&manager, &enrolled, json!({"cron": crons[at]})).await?;
             }
@@ -85,6 +99,27 @@ impl World {
         }
         self.poke_all();
         Ok(())
+    }
+
+    async fn change_mode(&mut self, manager: &Manager, enrolled: &Enrolled) -> Result<()> {
+        let mode = if self.once_in(2) { "intermittent" } else { "always_on" };
+        let form = json!({"mode": mode, "stale_after_days": 1 + self.dice.below(3)});
+        say!(self, "admin", "says what {} is: {form}", enrolled.name);
+        let (state, host) = (State(manager.clone()), PathId(enrolled.host));
+        mode::set(Principal::LocalUser, state, host, Body(from_json(form)?))
+            .await
+            .map(drop)
+            .map_err(refused)?;
+        self.met.count("machine said to be intermittent or always on");
+        Ok(())
+    }
+
+    fn crons(&self) -> [&'static str; 4] {
+        match (self.is_patient, self.is_long) {
+            (true, _) => PATIENT_CRONS,
+            (_, true) => LONG_CRONS,
+            _ => CRONS,
+        }
     }
 
     async fn ask_for_run(&mut self, manager: &Manager, enrolled: &Enrolled) -> Result<()> {

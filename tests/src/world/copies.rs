@@ -136,6 +136,7 @@ impl World {
         self.seen.retold.insert(host);
         self.machines.push(twin);
         let new = self.machines.len() - 1;
+        self.learn_alarms(new);
         self.after(Duration::ZERO, Event::Boot(new));
     }
 
@@ -155,6 +156,7 @@ impl World {
         it.disk = disk;
         it.put_back += 1;
         it.restored += 1;
+        self.learn_alarms(machine);
         self.seen.forget_machine(machine);
         self.seen.retold.insert(host);
         if self.differs(machine).await? {

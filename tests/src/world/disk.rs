@@ -4,15 +4,17 @@
 
 use agent::{
     core::{
-        Awake, Change, Delivery, DeliveryKey, Mark, Memory, PlanAlarm, Retry, Run, Series, View,
+        Awake, Change, Delivery, DeliveryKey, Mark, Memory, PlanAlarm, Retry, Run, RunState,
+        Series, View,
     },
     desired::Desired,
-    journal::{Journal, Kept, Record, Room},
+    journal::{Journal, Kept, Line, Record, Room, Turn, elide},
 };
 use jiff::Timestamp;
 use protocol::{
-    Code, FromAgent, Incarnation, JournalId, JournalState, PlanId, RepositoryId, RunId, Secret,
-    journal::JournalGap,
+    Code, FromAgent, Incarnation, JournalId, JournalState, LogLine, PlanId, RepositoryId, RunId,
+    Secret,
+    journal::{JournalElided, JournalGap, kind},
 };
 use std::collections::BTreeMap;
 
@@ -23,6 +25,8 @@ pub enum Written {
     Changes(Vec<Change>),
     /// A new journal.
     Renewed(JournalId, Code, u64, Timestamp),
+    /// Lines made room: whose, after which record, and how many at most.
+    Elided(Turn, u64, u32),
 }
 
 /// What is on the disk.
@@ -114,6 +118,29 @@ impl Disk {
     /// The runs.
     pub fn runs(&self) -> impl Iterator<Item = &Run> {
         self.runs.values()
+    }
+
+    /// One run.
+    #[must_use]
+    pub fn run(&self, id: RunId) -> Option<&Run> {
+        self.runs.get(&id)
+    }
+
+    /// Where a plan stands that runs by the clock.
+    #[must_use]
+    pub fn mark(&self, plan: PlanId) -> Option<&Mark> {
+        self.marks.get(&plan)
+    }
+
+    /// How a plan stands.
+    #[must_use]
+    pub fn alarm(&self, plan: PlanId) -> Option<&PlanAlarm> {
+        self.alarms.get(&plan)
+    }
+
+    /// The messages that are on their way.
+    pub fn deliveries(&self) -> impl Iterator<Item = &Delivery> {
+        self.deliveries.values()
     }
 
     /// Everything that was ever committed, one commit after the other; nothing where nobody asked for it.
@@ -226,7 +253,80 @@ impl Disk {
     /// What is left of a record.
     #[must_use]
     pub fn kept_at(&self, seq: u64) -> Kept {
-        self.records.get(&seq).map_or(Kept::Nothing, |record| Kept::Hash(record.hash))
+        match self.records.range(seq..).next() {
+            Some((_, record)) if record.seq == seq => Kept::Hash(record.hash),
+            Some((_, record)) if record.elided().is_some_and(|it| it.first_seq <= seq) => {
+                Kept::LeftOut
+            }
+            Some(_) | None => Kept::Nothing,
+        }
+    }
+
+    /// What the records take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.records.values().map(|record| record.payload.len()).sum()
+    }
+
+    /// Lets some lines make room, so many at most, as [`agent::store::Store::elide_some`] does. Gives back
+    /// where to go on, and the lines.
+    pub fn elide_some(&mut self, turn: Turn, after: u64, most: u32) -> (Option<u64>, Vec<Line>) {
+        if let Some(history) = &mut self.history {
+            history.push(Written::Elided(turn, after, most));
+        }
+        let lines: Vec<Line> = self.lines(turn, after).take(most as usize).collect();
+        let mut elided = Vec::new();
+        for group in lines.chunk_by(|one, other| one.seq + 1 == other.seq) {
+            let before = group.first().and_then(|first| self.records.get(&(first.seq - 1)));
+            let stands = elide(before.and_then(Record::elided), group);
+            if !stands.is_empty() {
+                elided.extend_from_slice(group);
+            }
+            for (seq, one) in stands {
+                self.replace(seq, &one);
+            }
+        }
+        (lines.last().map(|line| line.seq), elided)
+    }
+
+    /// Whether there are lines that could make room.
+    #[must_use]
+    pub fn could_make_room(&self) -> bool {
+        self.lines(Turn::Any, 0).any(|line| {
+            let before = self.records.get(&(line.seq - 1));
+            line.bytes >= 300
+                || before.is_some_and(|it| it.kind == kind::LOG_STREAM || it.elided().is_some())
+        })
+    }
+
+    fn lines(&self, turn: Turn, after: u64) -> impl Iterator<Item = Line> {
+        let up_to = if turn == Turn::Acknowledged { self.journal.acked } else { u64::MAX };
+        let is_open = |run: RunId| {
+            self.runs.get(&run).is_some_and(|run| {
+                matches!(run.state, RunState::Accepted | RunState::Queued | RunState::Running)
+            })
+        };
+        let records = self.records.values().filter(move |record| {
+            record.seq > after && record.seq <= up_to && record.kind == kind::LOG_STREAM
+        });
+        records.filter_map(move |record| {
+            let run_id = record.run_id.filter(|run| turn == Turn::Any || !is_open(*run))?;
+            let line = serde_json::from_str::<LogLine>(&record.payload).ok()?.seq;
+            let bytes = record.payload.len() as u64;
+            Some(Line { seq: record.seq, run_id, at: record.at, line, bytes })
+        })
+    }
+
+    fn replace(&mut self, seq: u64, elided: &JournalElided) {
+        let Some(last) = self.records.get(&seq).cloned() else { return };
+        self.records.retain(|number, _| *number < elided.first_seq || *number > seq);
+        let run_id = match elided.runs.as_slice() {
+            [one] => Some(one.job_id),
+            _ => None,
+        };
+        let payload = serde_json::to_string(elided).unwrap_or_default();
+        let kind = kind::JOURNAL_ELIDED.to_owned();
+        self.records.insert(seq, Record { kind, payload, run_id, ..last });
     }
 
     /// Starts a new journal, as [`agent::store::Store::renew`] does.

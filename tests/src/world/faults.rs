@@ -10,8 +10,20 @@ use std::{collections::BTreeMap, time::Duration};
 /// Everything that a world may meet. One that no world meets is a hole in the simulation.
 pub const KINDS: &[&str] = &[
     "agent killed",
+    "agent killed while it sent an alarm",
     "agent killed while it waited for room",
     "agent waited for room on its disk",
+    "alarm channels changed",
+    "alarm channels taken away",
+    "alarm gave way to a newer one",
+    "alarm given up",
+    "alarm taken",
+    "alarm tried again",
+    "alarm uncertain that had arrived",
+    "alarm uncertain that had not arrived",
+    "alarm: failed",
+    "alarm: good again",
+    "alarm: overdue",
     "cancel asked for",
     "clock put back",
     "clock put forward",
@@ -20,20 +32,31 @@ pub const KINDS: &[&str] = &[
     "connection cut and its last messages late",
     "connection cut without a word",
     "disk of a machine full",
+    "far end away",
+    "far end that never answered",
+    "far end that refused for good",
+    "far end that refused for now",
     "gate closed when a slot came",
     "hook after a run failed",
     "hook before a run failed",
+    "intermittent machine not overdue for days",
+    "journal over its bound",
     "killed between two effects",
     "killed while it committed",
     "left-over restic ended",
     "line of an old agent cut",
+    "lines made room before the manager had them",
+    "lines made room that the manager had",
+    "log in which one line stands for many",
     "machine adopted by a manager with an older database",
     "machine lost its power",
+    "machine said to be intermittent or always on",
     "machine released whose journal told another history",
     "machine released whose ticket was not the last",
     "machine slept",
     "manager killed",
     "manager killed at a named point",
+    "manager stood within what had made room",
     "manager stopped",
     "manager's clock moved",
     "manager's database put back",
@@ -63,6 +86,8 @@ pub const KINDS: &[&str] = &[
     "run went well",
     "run withdrawn before it began",
     "second manager with a copied identity",
+    "sending window full",
+    "sign of life",
     "slot asleep",
     "slot cancelled",
     "slot covered",
@@ -79,6 +104,7 @@ pub const KINDS: &[&str] = &[
     "state folder copied to a second machine",
     "state folder put back",
     "two machines with one identity held",
+    "what stands for lines sent",
 ];
 
 /// How often each thing was met.
@@ -116,7 +142,12 @@ impl World {
             return Ok(());
         }
         let wait = self.millis(500, 40_000);
+        let wait = self.slowly(wait);
         self.after(wait, Event::Fault);
+        if self.far.is_told && self.once_in(6) {
+            self.change_mood();
+            return Ok(());
+        }
         if self.old.is_some() && self.once_in(5) {
             self.old_goes_wrong();
             return Ok(());
@@ -180,7 +211,8 @@ impl World {
                 say!(self, self.machines[machine].name(), "its gates: {closed:?}");
             }
             _ => {
-                let until = self.now + self.millis(1_000, 400_000);
+                let wait = self.millis(1_000, 400_000);
+                let until = self.now + self.slowly(wait);
                 let id = self.machines[machine].enrolled.repository;
                 if let Some(repository) = self.repositories.get_mut(&id) {
                     repository.away_until = until;
@@ -279,6 +311,7 @@ impl World {
         hooks::kill_at(None);
         self.network_away_until = self.now;
         self.office_full_until = self.now;
+        self.calm_far_ends();
         let now = self.now;
         for repository in self.repositories.values_mut() {
             repository.away_until = now;

@@ -2,6 +2,7 @@
 
 use super::{
     World,
+    bounds::{Lines, check_lines, lines_of},
     copies::{Tale, may_differ},
     machine::{Machine, short},
     network::Line,
@@ -13,7 +14,7 @@ use protocol::{
     Code, CommandRun, Frame, HostId, JobFinished, JobKind, JobStatus, LogLine, PlanId, RunId,
     journal::kind,
 };
-use server::db::{hosts, journals, logs, notices, runs, snapshots};
+use server::db::{hosts, journals, notices, runs, snapshots};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an omniscient observer has seen.
@@ -35,13 +36,17 @@ pub struct Seen {
     ended: BTreeMap<RunId, Vec<(Teller, JobStatus)>>,
     /// How many lines runs have written, by what their agents committed.
     lines: BTreeMap<(RunId, Teller), u64>,
+    /// Lines that made room in the journal of some agent.
+    elided: BTreeSet<(RunId, u64)>,
     /// The newest record that each machine has sent.
     sent: BTreeMap<usize, u64>,
     /// The newest record that each machine was told to be taken in.
     acked: BTreeMap<usize, u64>,
     /// Commands that came to their machines.
     commands: BTreeSet<RunId>,
-    /// Slots that were served, and how often the machine's clock had been put back by then.
+    /// How often a machine's clock had been put back when it wrote a run down.
+    written_down: BTreeMap<RunId, u64>,
+    /// Slots that were served, and how often the machine's clock had been put back when that was written down.
     slots: BTreeMap<(Teller, PlanId, Timestamp, u32), u64>,
 }
 
@@ -60,6 +65,16 @@ impl Seen {
         self.acked.clear();
     }
 
+    /// A line made room.
+    pub(super) fn saw_elided(&mut self, run: RunId, line: u64) {
+        self.elided.insert((run, line));
+    }
+
+    /// Whether a line made room.
+    pub(super) fn has_elided(&self, run: RunId, line: u64) -> bool {
+        self.elided.contains(&(run, line))
+    }
+
     /// How a run ended, by each agent that told of it.
     pub(super) fn ends_of(&self, run: RunId) -> impl Iterator<Item = (Teller, JobStatus)> {
         self.ended.get(&run).into_iter().flatten().copied()
@@ -74,7 +89,14 @@ impl World {
     /// An agent has committed these changes.
     pub(super) fn saw_committed(&mut self, machine: usize, changes: &[Change]) {
         self.saw_told(machine, changes);
+        self.saw_alarms(machine, changes);
+        let (put_back, wall) = (self.machines[machine].put_back, self.wall(machine));
         for change in changes {
+            if let Change::Run(run) = change {
+                // Its agent may have waited for room since, and its clock may have been put back meanwhile.
+                let put_back = put_back.saturating_sub(u64::from(run.created_at > wall));
+                self.seen.written_down.entry(run.id).or_insert(put_back);
+            }
             let Change::Append(record, _) = change else { continue };
             if record.kind == kind::JOB_FINISHED
                 && let Ok(finished) = serde_json::from_str::<JobFinished>(&record.payload)
@@ -100,7 +122,7 @@ impl World {
         }
     }
 
-    fn teller(&self, machine: usize) -> Teller {
+    pub(super) fn teller(&self, machine: usize) -> Teller {
         (machine, self.machines[machine].restored)
     }
 
@@ -150,7 +172,7 @@ impl World {
         let (Some((slot, attempt)), Task::Backup { plan, .. }) = (slot, &order.task) else {
             return;
         };
-        let put_back = it.put_back;
+        let put_back = self.seen.written_down.get(&run).copied().unwrap_or(it.put_back);
         match self.seen.slots.insert((teller, *plan, slot, attempt), put_back) {
             None if attempt > 1 => self.met.count("slot tried again"),
             None => self.met.count("slot served"),
@@ -238,6 +260,9 @@ impl World {
             if let Some(run) = shell.brain.open_runs().next() {
                 return Ok(Some(format!("run {} of {name} is {:?}", short(run.id), run.state)));
             }
+            if let Some(untold) = self.untold(index) {
+                return Ok(Some(untold));
+            }
             if self.processes.values().any(|process| process.machine == index) {
                 return Ok(Some(format!("a process of {name} goes on")));
             }
@@ -308,13 +333,16 @@ impl World {
                     | Code::JournalForked
                     | Code::CloneSuspected
             );
-            if !(is_of_copy && (is_retold || self.seen.rewound)) {
+            // That a far end refused is news.
+            let is_of_channel = notice.subject.starts_with("channel:") && self.far.is_told;
+            if !(is_of_copy && (is_retold || self.seen.rewound) || is_of_channel) {
                 self.violated(format!("a notice: {} {}", notice.code, notice.message));
             }
         }
         self.check_told().await?;
         self.check_old().await?;
         self.check_slots().await?;
+        self.check_alarms().await?;
         for machine in 0..self.machines.len() {
             if !self.machines[machine].is_gone {
                 self.check_machine(machine).await?;
@@ -354,9 +382,8 @@ impl World {
             let old = self.old.as_ref().map(|old| old.enrolled.host);
             for run in page.into_iter().filter(|run| Some(run.host_id) != old) {
                 known.insert(run.id);
-                let numbers: Vec<u64> =
-                    logs::lines(&db, run.id, 0, 10_000).await?.iter().map(|it| it.seq).collect();
-                self.check_run(&run, &numbers);
+                let lines = lines_of(&db, run.id).await?;
+                self.check_run(&run, &lines);
             }
         }
         // What an agent told before its state folder was put back is gone with it, and so is what the one
@@ -393,7 +420,7 @@ impl World {
         Ok(())
     }
 
-    fn check_run(&mut self, run: &runs::Run, numbers: &[u64]) {
+    fn check_run(&mut self, run: &runs::Run, shown: &Lines) {
         let (id, status) = (short(run.id), run.status);
         let is_retold = self.seen.retold.contains(&run.host_id);
         let may_differ = may_differ(status, is_retold, self.seen.rewound);
@@ -418,10 +445,14 @@ impl World {
         let written = self.seen.lines.range((run.id, (0, 0))..=(run.id, (usize::MAX, u64::MAX)));
         let lines = written.map(|(_, lines)| *lines).max().unwrap_or(0);
         // Of what was forgotten on one side the end is missing, and never anything in between.
-        let lines = if is_retold { lines.min(numbers.len() as u64) } else { lines };
-        if !numbers.iter().copied().eq(1..=lines) {
-            self.violated(format!("run {id} has lines {numbers:?}, and its agent wrote {lines}"));
+        match check_lines(run.id, shown, &self.seen, is_retold || self.seen.rewound) {
+            Err(what) => self.violated(format!("in the log of run {id} {what}")),
+            Ok(last) if last != lines && !(is_retold && last < lines) => {
+                self.violated(format!("run {id} has {last} lines, and its agent wrote {lines}"));
+            }
+            Ok(_) => {}
         }
+        self.saw_log(shown);
         let is_green = run.kind == JobKind::Backup
             && matches!(status, JobStatus::Succeeded | JobStatus::Partial);
         if is_green && !self.seen.written.contains(&run.id) {

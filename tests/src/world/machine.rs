@@ -12,10 +12,11 @@ use super::{
 use crate::dice::Dice;
 use agent::{
     core::{
-        Agenda, Attempt, Brain, Effect, Facts, Gates, Next, Now, Reading, Recovered, Redial,
-        RunEvent,
+        Agenda, Attempt, Brain, DeliveryKey, Effect, Facts, Gates, Next, Now, Reading, Recovered,
+        Redial, RunEvent,
     },
     desired::Desired,
+    journal::Kept,
 };
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
@@ -98,6 +99,14 @@ pub enum Side {
     Recovered(RunId, Recovered),
     Probed(RepositoryId, bool),
     Gates(Gates),
+    Delivered(DeliveryKey, Attempt),
+}
+
+impl Shell {
+    /// When the agent was started.
+    pub fn started(&self) -> Duration {
+        self.started
+    }
 }
 
 impl Machine {
@@ -281,6 +290,7 @@ impl World {
         let (changes, head) = shell.agenda.take_pending();
         it.disk.commit(&changes);
         self.saw_committed(machine, &changes);
+        self.keep_within_bound(machine);
         head
     }
 
@@ -299,6 +309,9 @@ impl World {
             Effect::LookUpHash(seq) => {
                 let it = &mut self.machines[machine];
                 let kept = it.disk.kept_at(seq);
+                if kept == Kept::LeftOut {
+                    self.met.count("manager stood within what had made room");
+                }
                 if let Some(shell) = &mut it.shell {
                     return shell.brain.handle_hash(kept, now);
                 }
@@ -358,12 +371,7 @@ impl World {
                 }
                 self.begin_beside(machine, Side::Gates(closed));
             }
-            Effect::Deliver(key, _) => {
-                let it = &mut self.machines[machine];
-                if let Some(shell) = &mut it.shell {
-                    return shell.brain.handle_delivered(key, Attempt::Sent, now);
-                }
-            }
+            Effect::Deliver(key, parcel) => self.send_alarm(machine, key, *parcel),
             // Nobody browses or tries a channel in this world.
             Effect::List(..) | Effect::TryChannel(_) => {}
         }
@@ -417,6 +425,9 @@ impl World {
             Side::Gates(closed) => {
                 self.ask(machine, |brain, now| brain.handle_gates(closed, now));
             }
+            Side::Delivered(key, attempt) => {
+                self.ask(machine, |brain, now| brain.handle_delivered(key, attempt, now));
+            }
         }
     }
 
@@ -465,6 +476,7 @@ impl World {
         let Some(line) = it.shell.as_ref().and_then(|shell| shell.line) else { return };
         if let Some(seq) = frame.seq {
             self.saw_sent(machine, seq);
+            self.saw_on_its_way(line, frame);
         }
         if frame.kind != "heartbeat" {
             let seq = frame.seq.map(|seq| format!(" [{seq}]")).unwrap_or_default();
@@ -478,9 +490,10 @@ impl World {
 
     /// A message for the agent.
     pub(super) fn agent_hears(&mut self, line: u64, down: Option<Down>) {
-        let Some(found) = self.lines.get(&line) else { return };
+        let Some(found) = self.lines.get_mut(&line) else { return };
         let machine = found.machine;
         if machine == OLD {
+            found.on_the_way_down = found.on_the_way_down.saturating_sub(1);
             return self.old_hears(line, down);
         }
         if self.is_asleep(machine) {
@@ -488,6 +501,9 @@ impl World {
             return;
         }
         let now = self.now;
+        if let Some(found) = self.lines.get_mut(&line) {
+            found.on_the_way_down = found.on_the_way_down.saturating_sub(1);
+        }
         let Some(shell) = &mut self.machines[machine].shell else { return };
         if shell.line != Some(line) {
             return;
@@ -498,6 +514,7 @@ impl World {
             Some(Down::Text(text)) => match Frame::decode(&text) {
                 Ok(frame) => {
                     self.saw_command(machine, &frame);
+                    self.saw_taken_in(line, &frame);
                     let ack = frame.ack.map(|ack| format!(", has {ack}")).unwrap_or_default();
                     say!(
                         self,
@@ -636,6 +653,8 @@ impl World {
         let name = it.name();
         let Some(shell) = it.shell.take() else { return };
         it.life += 1;
+        self.saw_killed(machine);
+        let it = &mut self.machines[machine];
         if std::mem::take(&mut it.is_stuck) {
             self.met.count("agent killed while it waited for room");
             let missed = std::mem::take(&mut self.machines[machine].missed);

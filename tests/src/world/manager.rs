@@ -14,7 +14,7 @@ use server::{
     server::expire,
     session::socket::{Connection, Ended},
 };
-use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
+use std::{any::Any, collections::VecDeque, panic::AssertUnwindSafe, time::Duration};
 
 /// How often the manager looks for what has expired.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -60,6 +60,8 @@ impl World {
                 late: None,
                 last_up: self.now,
                 last_down: self.now,
+                window: VecDeque::new(),
+                on_the_way_down: 0,
             },
         );
         self.poke(id);
@@ -103,6 +105,7 @@ impl World {
         let now = self.now;
         let Some(found) = self.lines.get_mut(&line).filter(|line| !line.is_cut) else { return };
         found.last_down = found.last_down.max(now + delay);
+        found.on_the_way_down += 1;
         let at = found.last_down;
         self.at(at, Event::ToAgent(line, down));
     }
@@ -288,6 +291,7 @@ impl World {
 
     pub(super) async fn sweep(&mut self) -> Result<()> {
         self.after(SWEEP_EVERY, Event::Sweep);
+        self.check_overdue_missing();
         self.set_office_clock();
         if let Some(up) = &self.up {
             expire(&up.manager).await?;

@@ -100,6 +100,10 @@ pub struct Line {
     pub last_up: Duration,
     /// As `last_up`, to the agent.
     pub last_down: Duration,
+    /// Records that were sent and not acknowledged, and their bytes.
+    pub window: VecDeque<(u64, usize)>,
+    /// Frames that the agent has not heard yet.
+    pub on_the_way_down: usize,
 }
 
 impl Line {

@@ -12,7 +12,7 @@ impl World {
         self.met.count("machine slept");
         self.machines[machine].asleep_since = Some(self.now);
         self.saw_presence(machine);
-        let most = if self.once_in(4) { 28_800_000 } else { 900_000 };
+        let most = if self.is_long || self.once_in(4) { 28_800_000 } else { 900_000 };
         let wait = self.millis(2_000, most);
         say!(self, self.machines[machine].name(), "falls asleep for {wait:?}");
         self.after(wait, Event::Resume(machine));

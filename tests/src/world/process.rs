@@ -57,9 +57,10 @@ impl World {
     fn steps(&mut self, ending: Ending) -> Vec<(Duration, Step)> {
         let mut steps = vec![(self.millis(5, 400), Step::Spawn)];
         let most = if self.once_in(20) { 60_000 } else { 8_000 };
-        for _ in 0..self.dice.below(6) {
+        let (lines, pause) = if self.longest_line > 0 { (60, 600) } else { (6, most) };
+        for _ in 0..self.dice.below(lines) {
             let stream = if self.once_in(3) { LogStream::Stderr } else { LogStream::Event };
-            steps.push((self.millis(0, most), Step::Line(stream)));
+            steps.push((self.millis(0, pause), Step::Line(stream)));
         }
         if ending == Ending::Partly {
             steps.push((self.millis(0, 2_000), Step::Miss));
@@ -92,7 +93,8 @@ impl World {
                 self.tell(&process, RunEvent::Spawned(process_is));
             }
             Step::Line(stream) => {
-                self.tell(&process, RunEvent::Log(stream, "restic says something".to_owned()));
+                let words = self.words(process.order.run_id);
+                self.tell(&process, RunEvent::Log(stream, words));
             }
             Step::Miss => self.tell(&process, RunEvent::ItemError),
             Step::Write => self.write(pid, &process),

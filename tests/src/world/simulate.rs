@@ -27,7 +27,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// All there are, by the names under which they can be asked for.
-    pub const ALL: [(&str, Self); 14] = [
+    pub const ALL: [(&str, Self); 18] = [
         ("acknowledge-before-commit", Self::Manager(InManager::AcknowledgeBeforeCommit)),
         ("lose-before-caught-up", Self::Manager(InManager::LoseBeforeCaughtUp)),
         ("keep-stale-generation", Self::Manager(InManager::KeepStaleGeneration)),
@@ -38,6 +38,10 @@ impl Mistake {
         ("forget-to-read", Self::Agent(InAgent::ForgetToRead)),
         ("forget-executed", Self::Agent(InAgent::ForgetExecuted)),
         ("elide-outcome", Self::Agent(InAgent::ElideOutcome)),
+        ("forget-told", Self::Agent(InAgent::ForgetTold)),
+        ("good-too-soon", Self::Agent(InAgent::GoodTooSoon)),
+        ("overdue-at-once", Self::Agent(InAgent::OverdueAtOnce)),
+        ("miscount", Self::Agent(InAgent::Miscount)),
         ("ignore-ticket", Self::Manager(InManager::IgnoreTicket)),
         ("keep-silent", Self::Manager(InManager::KeepSilent)),
         ("trust-acknowledged", Self::Manager(InManager::TrustAcknowledged)),

@@ -57,6 +57,16 @@ impl Story {
         self.away.last().is_some_and(|(_, until)| until.is_none())
     }
 
+    /// When the agent did not run, or the machine slept.
+    pub fn sleeps(&self) -> impl Iterator<Item = (Timestamp, Option<Timestamp>)> {
+        self.away.iter().copied()
+    }
+
+    /// Whether nothing ran since then.
+    pub fn was_idle_since(&self, since: Timestamp) -> bool {
+        self.runs.iter().all(|run| run.ended.is_some_and(|(at, _)| at < since))
+    }
+
     /// Whether it is a matter of moments which times the plan had then.
     fn is_at_edge(&self, slot: Timestamp) -> bool {
         self.unsaid.iter().any(|(from, until)| {

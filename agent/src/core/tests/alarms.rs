@@ -106,6 +106,22 @@ fn a_failure_is_told_once_however_often_it_comes_and_so_is_its_end() {
 }
 
 #[test]
+fn a_message_calls_the_machine_as_the_fleet_does() {
+    let mut world = World::with_channels(vec![webhook(1)]);
+    world.night(Some(Code::WrongPassword));
+    assert_eq!(world.parcels[0].1.message.machine, "web-1", "its own name where no other is known");
+    world.arrive(&Attempt::Sent);
+    world.desired.machine = Some("Shop".to_owned());
+    world.set_channels(world.desired.alarm_channels.clone());
+    world.night(None);
+    let message = &world.parcels[0].1.message;
+    assert_eq!(
+        (message.machine.as_str(), message.title.as_str()),
+        ("Shop", "Backup good again:  on Shop")
+    );
+}
+
+#[test]
 fn what_is_tried_again_is_no_alarm_yet() {
     let mut world = World::with_channels(vec![webhook(1)]);
     world.pass(HOUR * 15);
@@ -125,6 +141,17 @@ fn an_attempt_that_the_next_slot_would_displace_is_none() {
     world.pass(MINUTE * 2);
     world.fail(Code::RepositoryUnreachable);
     assert_eq!(world.states(), [AlarmState::Failed]);
+}
+
+#[test]
+fn a_run_that_fails_after_its_clock_was_put_back_is_not_tried_again_and_that_is_told() {
+    let mut world = World::with_channels(vec![webhook(1)]);
+    world.pass(HOUR * 15);
+    world.now.wall = at("2026-03-01T12:00:00Z");
+    world.fail(Code::RepositoryUnreachable);
+    assert_eq!(world.states(), [AlarmState::Failed]);
+    world.pass(HOUR);
+    assert_eq!(world.starts().len(), 1);
 }
 
 #[test]
@@ -165,6 +192,31 @@ fn what_could_not_begin_for_a_day_is_overdue_with_the_reason() {
     world.pass(MINUTE * 5);
     world.finish(0);
     assert_eq!(world.states(), [AlarmState::Overdue, AlarmState::Good]);
+}
+
+#[test]
+fn a_laptop_whose_repository_is_away_is_overdue_only_when_its_days_are_over() {
+    let mut world = World::with_channels(vec![webhook(1)]);
+    world.desired.stale_after_days = Some(3);
+    world.set_channels(vec![webhook(1)]);
+    world.night(None);
+    world.answers = false;
+    // The next night is the first that it misses.
+    world.pass(HOUR * 86 - MINUTE * 10);
+    assert!(world.states().is_empty());
+    world.pass(MINUTE * 20);
+    assert_eq!(world.states(), [AlarmState::Overdue]);
+    world.answers = true;
+    world.pass(MINUTE * 5);
+    world.finish(0);
+    // From now on it is always on, which counts at once.
+    world.answers = false;
+    world.pass(HOUR * 24 * 2);
+    assert_eq!(world.states(), [AlarmState::Overdue, AlarmState::Good]);
+    world.desired.stale_after_days = None;
+    world.set_channels(vec![webhook(1)]);
+    world.pass(HOUR * 12);
+    assert_eq!(world.states().last(), Some(&AlarmState::Overdue));
 }
 
 #[test]

@@ -248,6 +248,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::CertificateUnknown
         | Code::RepositoryDamaged
         | Code::SourceMissing
+        | Code::SourceEmpty
         | Code::DiskFull
         | Code::FilesUnreadable
         | Code::ResticFailed => StatusCode::CONFLICT,

@@ -162,21 +162,30 @@ pub async fn find(db: impl SqliteExecutor<'_>, id: ChannelId) -> Result<Option<C
     row.map(Channel::try_from).transpose()
 }
 
+/// A channel of a host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OfHost {
+    /// The host.
+    pub host: HostId,
+    /// Its name.
+    pub host_name: String,
+    /// The channel.
+    pub channel: Channel,
+}
+
 /// The channels of these hosts whose agents send alarms; a pair may come more than once.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn of_hosts(
-    db: &mut SqliteConnection,
-    hosts: &[HostId],
-) -> Result<Vec<(HostId, Channel)>, DbError> {
+pub async fn of_hosts(db: &mut SqliteConnection, hosts: &[HostId]) -> Result<Vec<OfHost>, DbError> {
     let wanted = to_json("alarm_channels", "host_id", "many", hosts)?;
     let pairs = sqlx::query!(
-        r#"SELECT channel_id AS "channel_id!: String", host_id AS "host_id!: String"
-           FROM alarm_channel_assignments
+        r#"SELECT channel_id AS "channel_id!: String", host_id AS "host_id!: String",
+                  hosts.name AS "host_name!: String"
+           FROM alarm_channel_assignments JOIN hosts ON hosts.id = host_id
            WHERE host_id IN (SELECT value FROM json_each(?))
-             AND EXISTS (SELECT 1 FROM hosts, json_each(hosts.capabilities) AS capability
-                         WHERE hosts.id = host_id AND capability.value = 'alarms')"#,
+             AND EXISTS (SELECT 1 FROM json_each(hosts.capabilities) AS capability
+                         WHERE capability.value = 'alarms')"#,
         wanted
     )
     .fetch_all(&mut *db)
@@ -190,7 +199,8 @@ pub async fn of_hosts(
         let row = Row { table: "alarm_channel_assignments", id: &pair.channel_id };
         let id: ChannelId = row.parse("channel_id", &pair.channel_id)?;
         if let Some(channel) = all.iter().find(|channel| channel.id == id) {
-            found.push((row.parse("host_id", &pair.host_id)?, channel.clone()));
+            let host = row.parse("host_id", &pair.host_id)?;
+            found.push(OfHost { host, host_name: pair.host_name, channel: channel.clone() });
         }
     }
     Ok(found)

@@ -128,7 +128,8 @@ impl Host {
     /// What its desired state depends on.
     #[must_use]
     pub fn nature(&self) -> Nature {
-        Nature { os: self.os, runs_hooks: self.runs_hooks }
+        let stale_after_days = self.patience.stale_after_days();
+        Nature { os: self.os, runs_hooks: self.runs_hooks, stale_after_days }
     }
 }
 
@@ -202,11 +203,12 @@ impl TryFrom<HostRow> for Host {
             acked_at: row.maybe_time("acked_at", host.acked_at)?,
             awake_since: row.maybe_time("awake_since", host.awake_since)?,
             heard_until: row.maybe_time("heard_until", host.heard_until)?,
-            patience: Patience {
-                mode: HostMode::read(row, host.mode.as_deref(), host.has_battery)?,
-                stale_after_days: u32::try_from(host.stale_after_days)
-                    .map_err(|_| row.inconsistent("stale_after_days"))?,
-            },
+            patience: Patience::read(
+                row,
+                host.mode.as_deref(),
+                host.has_battery,
+                host.stale_after_days,
+            )?,
             runs_hooks: RunsHooks::read(host.runs_hooks, ProtocolVersion(version)),
             revision: uncount(host.revision),
             name: host.name,

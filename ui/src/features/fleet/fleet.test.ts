@@ -169,9 +169,17 @@ describe('the next run', () => {
   it('is told for each machine that has one, as people say it', async () => {
     const soon = machine({ id: 'n', name: 'nova', next_at: '2099-12-24T02:00:00+01:00' });
     show(FleetView, emptyServer().on('GET', '/api/hosts', [soon, machines[0]]));
-    const next = (await row('nova')).getByText('Thu 24 Dec, 02:00');
+    const next = (await row('nova')).getByText('Thu 24 Dec 2099, 02:00');
     expect(next).toHaveAttribute('title', expect.stringContaining('Europe/Berlin'));
     expect((await row('alpha')).queryByText(/, \d\d:\d\d$/)).toBeNull();
+  });
+
+  it('is no time of the clock for a machine that sleeps', async () => {
+    const next_at = '2099-12-24T02:00:00+01:00';
+    const asleep = machine({ id: 'z', name: 'zed', verdict: 'asleep', is_online: false, next_at });
+    show(FleetView, emptyServer().on('GET', '/api/hosts', [asleep]));
+    expect((await row('zed')).getByText('when it wakes')).toBeVisible();
+    expect((await row('zed')).queryByText(/2099/)).toBeNull();
   });
 });
 

@@ -8,7 +8,7 @@ const SENTENCES: Record<Standing, string> = {
   silent: 'Not heard from.',
   late: 'A backup is late.',
   refused: 'It did not get a plan.',
-  partial: 'Protected, except some files.',
+  partial: 'Protected, but its last backup is partial.',
   uninitialised: 'Its repository is not initialised yet.',
   unplanned: 'Nothing is backed up yet.',
   never: 'Not backed up yet.',

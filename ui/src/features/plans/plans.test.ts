@@ -144,12 +144,14 @@ describe('the page of a plan', () => {
 
   it('tells which machine has which version', async () => {
     await open();
-    expect(screen.getByRole('heading', { level: 1 })).toHaveTextContent('1 of 2 machines has it.');
+    expect(screen.getByRole('heading', { level: 1 })).toHaveTextContent(
+      '1 of 2 machines has this plan.',
+    );
     const list = within(screen.getByRole('list', { name: 'Its machines' }));
     const [first, second] = list.getAllByRole('listitem');
     expect(first).toHaveTextContent(/nova.*has version 3 of 4/);
     expect(within(first as HTMLElement).getByTitle(/Generation 3 of 4/)).toBeVisible();
-    expect(second).toHaveTextContent(/atlas.*by web.*has it/);
+    expect(second).toHaveTextContent(/atlas.*by the tag web.*has it/);
   });
 
   it('sends all of the form, and the revision that it was based on', async () => {

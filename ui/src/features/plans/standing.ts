@@ -112,14 +112,14 @@ export function planStand(plan: Plan, machines: readonly Machine[]): PlanStand {
 }
 
 /** Whether its machines have it: `2 of 3 machines have it`. */
-export function knowWords({ on, know }: Pick<PlanStand, 'on' | 'know'>): string {
+export function knowWords({ on, know }: Pick<PlanStand, 'on' | 'know'>, it = 'it'): string {
   const [only] = on;
-  if (!only) return 'no machine has it';
+  if (!only) return `no machine has ${it}`;
   if (on.length === 1)
-    return `${clean(only.machine.name)} ${know === 1 ? 'has' : 'does not have'} it`;
+    return `${clean(only.machine.name)} ${know === 1 ? 'has' : 'does not have'} ${it}`;
   if (know < on.length)
-    return `${know} of ${plural(on.length, 'machine')} ${know === 1 ? 'has' : 'have'} it`;
-  return `${plural(on.length, 'machine')} have it`;
+    return `${know} of ${plural(on.length, 'machine')} ${know === 1 ? 'has' : 'have'} ${it}`;
+  return `${plural(on.length, 'machine')} have ${it}`;
 }
 
 /** Whether one machine has the plans as they are now: `has version 3 of 4`. */

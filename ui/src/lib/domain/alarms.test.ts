@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { channel } from '../../test/fakes';
-import { alarmGlyph, channelsSentence, deliveryWords, whoseWords } from './alarms';
+import { alarmGlyph, channelsSentence, deliveryWords, kindWords, whoseWords } from './alarms';
 
 describe('channels', () => {
   it('say for whom they are, and never more than that', () => {
@@ -10,6 +10,10 @@ describe('channels', () => {
     expect(whoseWords(chosen(['m1', 'm2']))).toBe('2 machines');
     expect(channelsSentence([chosen([])])).toBe('No machine has a channel yet.');
     expect(channelsSentence([chosen([]), channel()])).toContain('by 1 channel ');
+  });
+
+  it('are written as they write themselves', () => {
+    expect(['ntfy', 'smtp', 'of tomorrow'].map(kindWords)).toEqual(['ntfy', 'Mail', 'of tomorrow']);
   });
 });
 

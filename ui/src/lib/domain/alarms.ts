@@ -16,9 +16,9 @@ export type Kind = (typeof KINDS)[number]['value'];
 
 const KIND_WORDS: Record<string, string> = {
   ntfy: 'ntfy',
-  smtp: 'mail',
-  webhook: 'webhook',
-  ping: 'ping',
+  smtp: 'Mail',
+  webhook: 'Webhook',
+  ping: 'Ping',
 };
 
 /** A kind in a word; one of a newer manager stands as it is. */

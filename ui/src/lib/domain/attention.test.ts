@@ -100,6 +100,13 @@ describe('a machine counts as protected', () => {
     expect([state.glyph, state.words]).toEqual(['unknown', 'running, no contact']);
   });
 
+  it('is running whichever of its plans runs, also where a younger one has ended', () => {
+    const going = backupRun({ id: 'x', status: 'running', finished_at: null });
+    const plans = [{ ...plan('a', goodBackup(1)), last_run: going }];
+    const it = machine({ plans, next_action: { action: 'view', run_id: 'x' } });
+    expect(machineState(it, NOW).words).toBe('running');
+  });
+
   it('not when it is held, revoked, without a plan, or never backed up', () => {
     expect(isProtected({ hold: { code: 'clone_suspected', message: 'm' } })).toBe(false);
     expect(isProtected({ state: 'revoked' })).toBe(false);
@@ -216,7 +223,7 @@ describe('the sentence', () => {
       of('g', { state: 'revoked' }),
       of('h', { verdict: 'asleep', is_online: false, last_seen_at: ago(1) }),
     ];
-    expect(lede(all)).toMatch(/have|has/);
+    expect(lede(all)).toContain('1 is partial');
     expect(lede(all).split(', ')).toHaveLength(5);
     expect(lede(all)).toMatch(/, 2 more need a look\.$/);
   });
@@ -226,6 +233,11 @@ describe('the sentence', () => {
     expect(lede([good('a')])).toBe('It is backed up as its plans say.');
     expect(lede([good('a'), good('b')])).toBe('Each is backed up as its plans say.');
     expect(lede([good('a'), standing(machine({ verdict: 'asleep' }))])).toBe('1 is asleep.');
+  });
+
+  it('counts nothing where there is one machine', () => {
+    expect(lede([failed('a')])).toBe('Its last run failed.');
+    expect(lede([standing(machine({ verdict: 'asleep' }))])).toBe('It is asleep.');
   });
 });
 
@@ -248,6 +260,32 @@ describe('the cards', () => {
     expect(card?.evidence).toContain('last good backup');
     expect(card?.act.words).toBe('Retry');
     expect(card?.href).toBe('#/runs/f');
+  });
+
+  it('tell what has happened as past, also where the clock of the machine is ahead', () => {
+    const last_runs = [backupRun({ ...failure, finished_at: ago(-0.2) })];
+    const ahead = failed('db', { last_runs });
+    expect(ahead.state.words).toBe('failed just now');
+    expect(attention([ahead], NOW).cards[0]?.title).toBe('db: backup failed just now');
+  });
+
+  it.each(['hook_unknown', 'hook_failed', 'source_empty', 'timed_out', 'stalled'] as const)(
+    'name the cause of %s',
+    (code) => {
+      const it = failed('db', { last_runs: [backupRun({ ...failure, code })] });
+      expect(attention([it], NOW).cards[0]?.evidence).not.toMatch(/^The last good/);
+    },
+  );
+
+  it('call files unreadable only where files are', () => {
+    const partial = (code: LastRun['code']) => {
+      const last_runs = [backupRun({ id: 'good', status: 'partial', code })];
+      const more = { last_runs, last_good: goodBackup(3, true), verdict: 'partial' } as const;
+      return attention([standing(machine(more))], NOW).cards[0];
+    };
+    expect(partial('files_unreadable')?.title).toBe('atlas: some files were unreadable');
+    expect(partial('hook_failed')?.title).toBe('atlas: a hook failed');
+    expect(partial('hook_failed')?.act).toMatchObject({ href: '#/runs/good' });
   });
 
   it('need nobody for what sleeps or waits by itself', () => {
@@ -325,6 +363,7 @@ describe('the cards', () => {
     const first = (code: Notice['code']) =>
       attention([failed('f')], NOW, { notices: [notice({ code })] }).cards[0];
     expect(first('agent_behind')?.key).toBe('machine:f');
+    expect(first('channel_refused')?.key).toBe('machine:f');
     expect(first('enrolment_suspect')?.key).toBe('notice:n1');
   });
 });

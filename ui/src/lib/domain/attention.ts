@@ -3,7 +3,7 @@
 import type { Announcement, Machine, Notice } from '$lib/api/types';
 import { plural } from '$lib/format/number';
 import { clean, few } from '$lib/format/text';
-import { age, parse, relative } from '$lib/format/time';
+import { age, ago, parse } from '$lib/format/time';
 import {
   failedRun,
   partialRun,
@@ -66,6 +66,23 @@ export function sentence(all: Standings[]): string {
   return total === 1 ? 'Your machine is protected.' : `All ${total} machines are protected.`;
 }
 
+/** The line below the sentence where there is one machine: nothing is to be counted. */
+const ALONE: Partial<Record<Standing, string>> = {
+  held: 'It waits for your decision',
+  damaged: 'A check found damage in its repository',
+  failed: 'Its last run failed',
+  refused: 'It has a plan that its agent cannot run',
+  late: 'A backup was due and did not come',
+  silent: 'It was not heard from',
+  partial: 'Its last backup is partial',
+  uninitialised: 'Its repository is not initialised',
+  unplanned: 'It has no plan',
+  never: 'It was never backed up',
+  waiting: 'It waits for something in the way',
+  asleep: 'It is asleep',
+  revoked: 'It is revoked',
+};
+
 const LEDE: [Standing, (n: number) => string][] = [
   ['held', (n) => `${n} ${n === 1 ? 'waits' : 'wait'} for your decision`],
   ['damaged', (n) => `${n} ${n === 1 ? 'has' : 'have'} a damaged repository`],
@@ -73,7 +90,7 @@ const LEDE: [Standing, (n: number) => string][] = [
   ['refused', (n) => `${n} ${n === 1 ? 'has' : 'have'} a plan that the agent cannot run`],
   ['late', (n) => `${n} ${n === 1 ? 'is' : 'are'} late`],
   ['silent', (n) => `${n} ${n === 1 ? 'was' : 'were'} not heard from`],
-  ['partial', (n) => `${n} ${n === 1 ? 'has' : 'have'} unreadable files`],
+  ['partial', (n) => `${n} ${n === 1 ? 'is' : 'are'} partial`],
   ['uninitialised', (n) => `${n} ${n === 1 ? 'is' : 'are'} not initialised`],
   ['unplanned', (n) => `${n} ${n === 1 ? 'has' : 'have'} no plan`],
   ['never', (n) => `${n} ${n === 1 ? 'was' : 'were'} never backed up`],
@@ -93,7 +110,7 @@ export function lede(all: Standings[]): string {
   const busy = all.filter((it) => it.state.isBusy).length;
   const told = LEDE.map(([standing, words]) => {
     const n = all.filter((it) => it.state.standing === standing).length;
-    return { standing, n, words: words(n) };
+    return { standing, n, words: (all.length === 1 && ALONE[standing]) || words(n) };
   }).filter((it) => it.n > 0);
   const parts = told.slice(0, MOST_PARTS).map((it) => it.words);
   const others = told.slice(MOST_PARTS).filter((it) => !CALM_STANDINGS.includes(it.standing));
@@ -113,8 +130,14 @@ export function asks(it: Announcement): string {
   return `${clean(it.hostname)} asks to join — code ${it.code}`;
 }
 
-/** Notices that explain what is already dealt with: a person should know, and has nothing to hurry. */
-const CALM: readonly string[] = ['agent_behind', 'frame_invalid', 'manager_behind'];
+/** Notices of a channel that did not take an alarm. */
+const OF_CHANNELS: readonly string[] = ['channel_refused', 'channel_unreachable'];
+
+/**
+ * Notices that come after the machines whose backups do not: they explain what is already dealt with, or tell
+ * of a channel and not of a backup.
+ */
+const CALM: readonly string[] = ['agent_behind', 'frame_invalid', 'manager_behind', ...OF_CHANNELS];
 
 /** What needs a person and is no machine of the fleet. */
 export interface Others {
@@ -206,7 +229,11 @@ function noticeCard(notice: Notice, names: Map<string, string>): Card {
     title: name ? `${name}: ${notice.message}` : notice.message,
     evidence: `${notice.guidance ?? ''}${times}`.trim(),
     act: { words: 'Put away', do: 'put-away', noticeId: notice.id },
-    href: notice.host_id && name ? `#/machines/${notice.host_id}` : undefined,
+    href: OF_CHANNELS.includes(notice.code)
+      ? '#/alarms'
+      : notice.host_id && name
+        ? `#/machines/${notice.host_id}`
+        : undefined,
   };
 }
 
@@ -268,13 +295,23 @@ function cardOf({ machine, lastGood, state }: Standings, now: number): Card | un
         evidence: `${kept} Is the machine off, or its agent stopped?`,
         act: open('Look', href),
       };
-    case 'partial':
-      return {
-        ...base,
-        title: `${name}: some files were unreadable`,
-        evidence: 'The newest snapshot is complete without them.',
-        act: open('See which', `#/runs/${partialRun(machine) ?? ''}`),
-      };
+    case 'partial': {
+      const run = partialRun(machine);
+      const to = run ? `#/runs/${run.id}` : href;
+      return run?.isHook
+        ? {
+            ...base,
+            title: `${name}: a hook failed`,
+            evidence: 'The newest snapshot was written; what the hook is for was not done.',
+            act: open('See why', to),
+          }
+        : {
+            ...base,
+            title: `${name}: some files were unreadable`,
+            evidence: 'The newest snapshot is complete without them.',
+            act: open('See which', to),
+          };
+    }
     case 'uninitialised':
       return {
         ...base,
@@ -310,7 +347,7 @@ function failedCard(
   const isInit = machine.next_action?.kind === 'init';
   const run = failedRun(machine);
   const at = parse(run?.finished_at);
-  const when = at === undefined ? '' : ` ${relative(at, now)}`;
+  const when = at === undefined ? '' : ` ${ago(at, now)}`;
   const why = run?.code ? CAUSES[run.code] : undefined;
   const title = `${machine.name}: ${isInit ? 'initialise' : 'backup'} failed${when}`;
   const runId = machine.next_action?.run_id;
@@ -341,7 +378,14 @@ const CAUSES: Partial<Record<string, string>> = {
   wrong_password: 'The repository has another password.',
   certificate_unknown: "The repository server's certificate is not known.",
   disk_full: 'A disk is full.',
+  store_away: 'The store is away.',
+  repository_append_only: "The repository's server lets nothing be deleted.",
   source_missing: 'A path of the plan does not exist.',
+  source_empty: 'There was no file to back up.',
+  hook_failed: 'A hook of the plan failed.',
+  hook_unknown: 'A hook of the plan is not on the machine.',
+  timed_out: 'It took longer than the plan allows.',
+  stalled: 'Nothing moved for too long.',
   restic_missing: 'restic is not installed there.',
   restic_too_old: 'restic there is too old.',
   interrupted: 'The machine or its agent stopped in the middle.',

@@ -1,7 +1,7 @@
 // How a machine stands, as a pure function of what is known. Whether its backups come as its plans say, the
 // server decides; here it gets its look and its words, and what else a person must know of it comes first.
 import type { LastRun, Machine, Repository, Verdict } from '$lib/api/types';
-import { age, parse, relative } from '$lib/format/time';
+import { age, ago, parse } from '$lib/format/time';
 import type { GlyphName } from './run';
 
 /** Which restic a machine needs, in the words of the agent's own guidance. */
@@ -77,6 +77,12 @@ export function newest(machine: Machine, kind: LastRun['kind']): LastRun | undef
   return machine.last_runs.find((run) => run.kind === kind);
 }
 
+/** The newest run of each of its plans, and of each kind. */
+function newestRuns(machine: Machine): LastRun[] {
+  const ofPlans = machine.plans.flatMap((plan) => plan.last_run ?? []);
+  return [...ofPlans, ...machine.last_runs];
+}
+
 /** The machine's last good backup, of whatever plan it was. */
 export function lastGoodOf(machine: Machine): LastGood {
   return good(machine.last_good);
@@ -93,17 +99,19 @@ function goodOfPlans(machine: Machine): LastGood[] {
   return machine.plans.filter((plan) => plan.enabled).map((plan) => good(plan.last_good));
 }
 
-/** The run of a partial snapshot that is the newest of its plan. */
-export function partialRun(machine: Machine): string | undefined {
-  return goodOfPlans(machine).find((it) => it?.isPartial)?.runId;
+/** A backup that wrote its snapshot and is not whole, the newest of its plan. */
+export function partialRun(machine: Machine): { id: string; isHook: boolean } | undefined {
+  const id = goodOfPlans(machine).find((it) => it?.isPartial)?.runId;
+  if (id === undefined) return undefined;
+  const code = newestRuns(machine).find((run) => run.id === id)?.code;
+  return { id, isHook: code?.startsWith('hook_') ?? false };
 }
 
 /** The run that failed: the one that the machine's action does again, or else its plan's newest. */
 export function failedRun(machine: Machine): LastRun | undefined {
   const id = machine.next_action?.run_id;
-  const all = [...machine.plans.map((plan) => plan.last_run), ...machine.last_runs];
   const ofPlan = machine.plans.find((plan) => plan.verdict === 'failed')?.last_run;
-  return all.find((run) => run?.id === id) ?? ofPlan ?? undefined;
+  return newestRuns(machine).find((run) => run.id === id) ?? ofPlan ?? undefined;
 }
 
 /**
@@ -133,7 +141,7 @@ export function machineState(
   repositories: readonly Repository[] = [],
 ): MachineState {
   const isBusy = machine.next_action?.action === 'view';
-  const isRunning = isBusy && machine.last_runs.some((run) => run.status === 'running');
+  const isRunning = isBusy && newestRuns(machine).some((run) => run.status === 'running');
   const damage = machine.state === 'revoked' ? undefined : damageOf(machine, repositories);
   const state = { ...standing(machine, now, damage), damage };
   if (isBusy && state.standing !== 'held' && state.standing !== 'revoked') {
@@ -193,7 +201,7 @@ function wordsOf(machine: Machine, verdict: Verdict, now: number): string {
     case 'waiting':
       return 'waits, something is in the way';
     case 'partial':
-      return 'files unreadable';
+      return partialRun(machine)?.isHook ? 'a hook failed' : 'files unreadable';
     case 'never':
       return machine.last_good ? 'a plan never ran' : 'never backed up';
     case 'late': {
@@ -205,7 +213,7 @@ function wordsOf(machine: Machine, verdict: Verdict, now: number): string {
       return 'cannot run its hooks';
     case 'failed': {
       const at = parse(failedRun(machine)?.finished_at);
-      return at === undefined ? 'failed' : `failed ${relative(at, now)}`;
+      return at === undefined ? 'failed' : `failed ${ago(at, now)}`;
     }
     default:
       if (machine.is_online) return 'telling what it did';

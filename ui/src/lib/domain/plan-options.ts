@@ -1,14 +1,14 @@
 // How the backups of a plan run, as a form types it. Pure.
 import type { Hook as HookOfPlan, PlanOptions } from '$lib/api/types';
 
-/** Whole numbers of the options, by the server's names: what they are called, and in what unit. */
+/** Whole numbers of the options, by the server's names: what they are called, and what holds without them. */
 export const COUNTS = [
-  ['limit_upload_kib', 'Upload at most', 'KiB/s', 'No limit'],
-  ['limit_download_kib', 'Download at most', 'KiB/s', 'No limit'],
-  ['read_concurrency', 'Files read at once', 'files', '2'],
-  ['timeout_minutes', 'A run may take', 'minutes', 'No limit'],
-  ['stall_minutes', 'Given up once nothing moves for', 'minutes', 'Usual'],
-  ['retry_lock_minutes', 'Wait for a lock of others for', 'minutes', 'Usual'],
+  ['limit_upload_kib', 'Upload at most (KiB/s)', 'No limit'],
+  ['limit_download_kib', 'Download at most (KiB/s)', 'No limit'],
+  ['read_concurrency', 'Files read at once', '2'],
+  ['timeout_minutes', 'A run may take (minutes)', 'No limit'],
+  ['stall_minutes', 'Give up if stuck for (minutes)', '60'],
+  ['retry_lock_minutes', 'Wait for a lock (minutes)', 'No wait'],
 ] as const;
 
 /** What is on or off. */

@@ -91,7 +91,7 @@ export function runSentence(run: Run): string {
     return `${(KINDS[run.kind] ?? KINDS.unknown).doing} ${run.host_name}`;
   if (run.status === 'queued') return `${noun} on ${run.host_name} is waiting`;
   const ends: Partial<Record<RunStatus, string>> = {
-    partial: 'ended with gaps',
+    partial: run.code?.startsWith('hook_') ? 'is done, but a hook failed' : 'ended with gaps',
     lost: 'is lost',
     interrupted: 'was interrupted',
     cancelled: 'was cancelled',

@@ -69,7 +69,7 @@ describe('what happened while nobody looked', () => {
   it('says what went well first and what is missing last', () => {
     expect(awayWords({ ...none, succeeded: 57 })).toBe('57 runs, all fine.');
     expect(awayWords({ ...none, succeeded: 57, partial: 1, failed: 2, missed: 1 })).toBe(
-      '60 runs: 57 fine, 1 with unreadable files, 2 failed; 1 time nothing ran although it should have.',
+      '60 runs: 57 fine, 1 partial, 2 failed; 1 time nothing ran although it should have.',
     );
     expect(awayWords({ ...none, missed: 3 })).toBe('3 times nothing ran although it should have.');
     expect(troubleWords({ ...none, succeeded: 2, failed: 1, missed: 2 })).toBe(

@@ -25,8 +25,8 @@ const LOOKS: Record<SlotStanding, Look> = {
   waiting: { mark: 'waiting', glyph: 'waiting', words: 'waited for the repository' },
   unknown: { mark: 'unknown', glyph: 'unknown', words: 'not heard of yet' },
   cancelled: { mark: 'unknown', glyph: 'cancelled', words: 'cancelled' },
-  partial: { mark: 'partial', glyph: 'partial', words: 'with unreadable files' },
-  interrupted: { mark: 'failed', glyph: 'failed', words: 'cut off' },
+  partial: { mark: 'partial', glyph: 'partial', words: 'partial' },
+  interrupted: { mark: 'failed', glyph: 'failed', words: 'interrupted' },
   missed: { mark: 'missed', glyph: 'missed', words: 'missed' },
   failed: { mark: 'failed', glyph: 'failed', words: 'failed' },
 };
@@ -89,13 +89,13 @@ export function isNews(away: Away): boolean {
 
 const missedWords = (n: number) => `${plural(n, 'time')} nothing ran although it should have`;
 
-/** How runs ended, what went well first: `57 fine, 1 with unreadable files, 2 failed`. */
+/** How runs ended, what went well first: `57 fine, 1 partial, 2 failed`. */
 function ends(tally: Away['tally']): string {
   const parts: [number, string][] = [
     [tally.succeeded, 'fine'],
     [tally.cancelled, 'cancelled'],
-    [tally.partial, 'with unreadable files'],
-    [tally.interrupted, 'cut off'],
+    [tally.partial, 'partial'],
+    [tally.interrupted, 'interrupted'],
     [tally.failed, 'failed'],
   ];
   const told = parts.filter(([n]) => n > 0);

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { bytes, percent, plural, readBytes, THIN } from './number';
 import { clean, few, pathItems } from './text';
-import { absolute, coming, left, parse, relative, span } from './time';
+import { absolute, ago, coming, left, parse, relative, span, wall } from './time';
 
 const plain = (text: string) => text.replaceAll(THIN, ' ');
 
@@ -86,6 +86,16 @@ describe('relative time', () => {
     [-24 * 60 * minute, 'tomorrow'],
   ])('%d ms ago is %s', (away, words) => {
     expect(plain(relative(now - away, now))).toBe(words);
+  });
+
+  it('never tells of what has happened as of what is to come', () => {
+    expect(ago(now + 14 * minute, now)).toBe('just now');
+    expect(plain(ago(now - 14 * minute, now))).toBe('14 min ago');
+  });
+
+  it('has its year where the day is most of a year away', () => {
+    expect(wall('2027-01-03T02:00:00+00:00', now)).toBe('Sun 3 Jan, 02:00');
+    expect(wall('2028-02-29T02:00:00+00:00', now)).toBe('Tue 29 Feb 2028, 02:00');
   });
 
   it('reads the server’s times, and takes a bad one for none', () => {

@@ -28,6 +28,11 @@ export function relative(then: number, now: number): string {
   return date(then, now);
 }
 
+/** How long ago something happened. A clock elsewhere may be ahead; what has happened is not to come for that. */
+export function ago(then: number, now: number): string {
+  return relative(Math.min(then, now), now);
+}
+
 /** The day, with its year when it is not this one. */
 export function date(then: number, now: number): string {
   const isThisYear = new Date(then).getFullYear() === new Date(now).getFullYear();
@@ -46,10 +51,17 @@ export function moment(then: number): string {
   return `${day}, ${clock(then).slice(0, 5)}`;
 }
 
-/** `Mon 30 Nov, 02:00` out of a time with its distance from UTC: as the clock there shows it. */
-export function wall(timestamp: string): string {
+/** So far ahead a day and its month are not enough. */
+const FAR = 300 * DAY;
+
+/**
+ * `Mon 30 Nov, 02:00` out of a time with its distance from UTC: as the clock there shows it. What is most of a
+ * year away has its year too.
+ */
+export function wall(timestamp: string, now = Infinity): string {
   const shown = new Date(`${timestamp.slice(0, 19)}Z`);
-  const day = { weekday: 'short', day: 'numeric', month: 'short', timeZone: 'UTC' } as const;
+  const year = shown.getTime() - now > FAR ? 'numeric' : undefined;
+  const day = { weekday: 'short', day: 'numeric', month: 'short', year, timeZone: 'UTC' } as const;
   return `${shown.toLocaleDateString('en-GB', day).replace(',', '')}, ${timestamp.slice(11, 16)}`;
 }
 
@@ -68,7 +80,7 @@ export function coming(timestamp: string, now: number): string {
   const time = timestamp.slice(11, 16);
   if (days <= 0) return `today, ${time}`;
   if (days === 1) return `tomorrow, ${time}`;
-  return days < 7 ? `${wall(timestamp).slice(0, 3)}, ${time}` : wall(timestamp);
+  return days < 7 ? `${wall(timestamp).slice(0, 3)}, ${time}` : wall(timestamp, now);
 }
 
 /** The time of day to the second. */

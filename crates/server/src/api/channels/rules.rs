@@ -29,7 +29,7 @@ pub(super) fn address(kind: ChannelKind, url: &Secret<String>) -> ApiResult<Stri
         return refuse("It must begin with https:// or http://.");
     };
     if authority.as_str().contains('@') {
-        return refuse("A user name and password do not belong into the address.");
+        return refuse("A user name and password do not belong in the address.");
     }
     // Names of machines and plans lead to no other server.
     let server = text.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#']).next());

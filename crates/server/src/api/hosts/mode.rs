@@ -9,6 +9,7 @@ use crate::{
     },
     auth::Principal,
     db::hosts::{self, HostMode, Patience},
+    desired,
     events::Topic,
     manager::Manager,
 };
@@ -76,6 +77,8 @@ pub async fn set(
     }
     let patience = Patience { mode: form.mode.into(), stale_after_days };
     hosts::set_patience(&mut change.tx, id, patience).await?;
+    // Its agent tells when its plans are overdue, and must know how long that may take.
+    let touched = desired::touch_hosts(&manager, &mut change.tx, &[id]).await?;
     let detail = match patience.mode {
         HostMode::AlwaysOn => format!("{} is always on", host.name),
         HostMode::Intermittent => {
@@ -84,5 +87,6 @@ pub async fn set(
     };
     change.commit("host.mode", &format!("host:{id}"), &detail).await?;
     manager.events().publish(Topic::Host(id));
+    crate::api::wake(&manager, &touched).await;
     Ok(Json(view_of(&manager, id).await?))
 }

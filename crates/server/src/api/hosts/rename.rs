@@ -7,9 +7,11 @@ use crate::{
         check,
         error::{ApiResult, ProblemView},
         extract::{Body, PathId},
+        wake,
     },
     auth::Principal,
     db::hosts,
+    desired,
     events::Topic,
     manager::Manager,
 };
@@ -41,8 +43,11 @@ pub async fn rename(
     let before = find(&mut *change.tx, id).await?.name;
     host_name_is_free(&mut change, &name, Some(id)).await?;
     hosts::rename(&mut change.tx, id, &name).await?;
+    // An agent that sends alarms calls the machine as it is called here.
+    let touched = desired::touch_hosts(&manager, &mut change.tx, &[id]).await?;
     let detail = format!("{before} is now {name}");
     change.commit("host.rename", &format!("host:{id}"), &detail).await?;
     manager.events().publish(Topic::Host(id));
+    wake(&manager, &touched).await;
     Ok(Json(view_of(&manager, id).await?))
 }

@@ -7,7 +7,8 @@ use crate::{
     events::Topic,
 };
 use protocol::{
-    ALARMS, AlarmTarget, Generation, Hello, HostArch, HostId, HostOs, Incarnation, PROTOCOL_VERSION,
+    ALARMS, AlarmTarget, ConfigUpdate, Generation, Hello, HostArch, HostId, HostOs, Incarnation,
+    PROTOCOL_VERSION,
 };
 use serde_json::{Value, json};
 
@@ -39,14 +40,19 @@ impl Fleet {
         tx.commit().await.unwrap();
     }
 
-    /// The channels of the host's next desired state, by name.
-    async fn compiled(&self, host: HostId) -> Vec<(String, AlarmTarget)> {
+    /// The first half of the host's next desired state.
+    async fn config(&self, host: HostId) -> ConfigUpdate {
         let mut tx = self.manager.db().begin().await.unwrap();
         let sources = Sources::read(&mut tx, host).await.unwrap();
         let generation = Generation { incarnation: Incarnation::new(1, &[1; 10]), n: 1 };
         let digest = sources.digest();
-        let state = compile(&sources, self.manager.vault(), generation, digest).unwrap();
-        state.config.alarm_channels.into_iter().map(|it| (it.name, it.target)).collect()
+        compile(&sources, self.manager.vault(), generation, digest).unwrap().config
+    }
+
+    /// The channels in it, by name.
+    async fn compiled(&self, host: HostId) -> Vec<(String, AlarmTarget)> {
+        let channels = self.config(host).await.alarm_channels;
+        channels.into_iter().map(|it| (it.name, it.target)).collect()
     }
 
     async fn generation(&self, host: HostId) -> Value {
@@ -91,6 +97,27 @@ async fn a_channel_reaches_the_agents_that_send_alarms_and_its_secrets_nobody_el
     }
     let bytes = std::fs::read(fleet.dir.path().join("server.db-wal")).unwrap_or_default();
     assert!(!bytes.windows(6).any(|window| window == b"canary"));
+}
+
+#[tokio::test]
+async fn an_agent_that_tells_alarms_hears_what_its_machine_is_called() {
+    let fleet = Fleet::new().await;
+    let (one, quiet) = (fleet.host("one").await, fleet.host("quiet").await);
+    fleet.says(one, &[ALARMS]).await;
+    fleet.says(quiet, &[ALARMS]).await;
+    let form = json!({"name": "Chat", "kind": "webhook", "url": "https://chat.example/x",
+        "host_ids": [one.to_string()]});
+    fleet.post("/api/alarm-channels", form).await.ok(201);
+    assert_eq!(fleet.generation(one).await, 1);
+    // The first that is compiled at all is a generation too.
+    let renamed = [(one, "uno", 2), (one, "uno", 2), (quiet, "still", 1), (quiet, "silent", 1)];
+    for (host, name, generation) in renamed {
+        let path = format!("/api/hosts/{host}");
+        fleet.send("PATCH", &path, Some(json!({ "name": name }))).await.ok(200);
+        assert_eq!(fleet.generation(host).await, generation, "{name}");
+    }
+    assert_eq!(fleet.config(one).await.machine.as_deref(), Some("uno"));
+    assert_eq!(fleet.config(quiet).await.machine, None);
 }
 
 #[tokio::test]

@@ -207,7 +207,11 @@ async fn a_machine_is_always_on_or_intermittent_as_somebody_says_or_else_by_its_
     // An agent that comes again does not know better than a person.
     says_hello(&fleet, host, Some(true), &["hooks"]).await;
     assert_eq!(mode().await, ("always_on".to_owned(), 14));
+    let generation =
+        async || fleet.get(&path).await.ok(200)["desired_generation"].as_u64().unwrap();
+    let before = generation().await;
     let seen = set(json!({"mode": "intermittent", "stale_after_days": 30})).await.ok(200);
+    assert!(generation().await > before, "its agent hears of it");
     assert_eq!((&seen["mode"], &seen["stale_after_days"]), (&json!("intermittent"), &json!(30)));
     set(json!({"mode": "intermittent"})).await.ok(200);
     assert_eq!(mode().await, ("intermittent".to_owned(), 30), "what is not named stays");

@@ -26,11 +26,7 @@ impl HostMode {
     }
 
     /// What it was said to be, or else what a machine with or without a battery is.
-    pub(super) fn read(
-        row: Row<'_>,
-        chosen: Option<&str>,
-        has_battery: bool,
-    ) -> Result<Self, DbError> {
+    fn read(row: Row<'_>, chosen: Option<&str>, has_battery: bool) -> Result<Self, DbError> {
         match chosen {
             Some("always_on") => Ok(Self::AlwaysOn),
             Some("intermittent") => Ok(Self::Intermittent),
@@ -50,6 +46,18 @@ pub struct Patience {
 }
 
 impl Patience {
+    pub(super) fn read(
+        row: Row<'_>,
+        chosen: Option<&str>,
+        has_battery: bool,
+        days: i64,
+    ) -> Result<Self, DbError> {
+        let mode = HostMode::read(row, chosen, has_battery)?;
+        let stale_after_days =
+            u32::try_from(days).map_err(|_| row.inconsistent("stale_after_days"))?;
+        Ok(Self { mode, stale_after_days })
+    }
+
     /// As a time.
     #[must_use]
     pub fn time(self) -> SignedDuration {
@@ -58,6 +66,12 @@ impl Patience {
             HostMode::Intermittent => self.stale_after_days,
         };
         SignedDuration::from_hours(24 * i64::from(days))
+    }
+
+    /// After how many days the machine is late, where that is not its plans' affair alone.
+    #[must_use]
+    pub fn stale_after_days(self) -> Option<u32> {
+        (self.mode == HostMode::Intermittent).then_some(self.stale_after_days)
     }
 }
 
@@ -109,6 +123,8 @@ pub struct Nature {
     pub os: HostOs,
     /// Which hooks its agent runs.
     pub runs_hooks: RunsHooks,
+    /// After how many days an intermittent machine is late.
+    pub stale_after_days: Option<u32>,
 }
 
 /// What a host is like; of one that does not exist the system is unknown.
@@ -119,19 +135,24 @@ pub async fn nature(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Nature,
     let id = host.to_string();
     let found = sqlx::query!(
         r#"SELECT os, protocol_version, capabilities IS NULL OR EXISTS (SELECT 1 FROM json_each(capabilities)
-           WHERE value = 'hooks') AS "runs_hooks!: bool" FROM hosts WHERE id = ?"#,
+           WHERE value = 'hooks') AS "runs_hooks!: bool", mode, has_battery AS "has_battery: bool",
+           stale_after_days FROM hosts WHERE id = ?"#,
         id
     )
     .fetch_optional(db)
     .await?;
     let Some(found) = found else {
-        return Ok(Nature { os: HostOs::Unknown, runs_hooks: RunsHooks::All });
+        let (os, runs_hooks) = (HostOs::Unknown, RunsHooks::All);
+        return Ok(Nature { os, runs_hooks, stale_after_days: None });
     };
     let row = Row { table: "hosts", id: &id };
     let version =
         u16::try_from(found.protocol_version).map_err(|_| row.inconsistent("protocol_version"))?;
     let runs_hooks = RunsHooks::read(found.runs_hooks, ProtocolVersion(version));
-    Ok(Nature { os: row.word("os", &found.os)?, runs_hooks })
+    let patience =
+        Patience::read(row, found.mode.as_deref(), found.has_battery, found.stale_after_days)?;
+    let stale_after_days = patience.stale_after_days();
+    Ok(Nature { os: row.word("os", &found.os)?, runs_hooks, stale_after_days })
 }
 
 /// A revoked host keeps the plans that it had by its tags, so that its snapshots are found; a new plan for one
