@@ -200,8 +200,8 @@ async fn tell(
     Ok(())
 }
 
-/// Channels of one alarm that are noted.
-const MAX_CHANNELS: usize = 100;
+/// Channels of one alarm that are noted: as many as there may be.
+const MAX_CHANNELS: usize = 50;
 
 async fn alarm_raised(
     manager: &Manager,
