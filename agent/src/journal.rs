@@ -52,12 +52,17 @@ impl Record {
     }
 }
 
+/// Records behind the newest that is acknowledged whose hashes stay when they make room: many times as many as
+/// may be on their way to the manager, so that it stands at one of them, unless it heard of others of this
+/// journal than were written here.
+pub const HASHES_LEFT: u64 = 4_096;
+
 /// What the store knows of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// The hash after it.
     Hash(ChainHash),
-    /// It had to make room, together with one after it: nothing is left to compare.
+    /// It had to make room, together with one after it, and nothing is left to compare.
     LeftOut,
     /// There is no such record.
     Nothing,

@@ -272,11 +272,14 @@ impl Store {
     pub async fn kept_at(&mut self, seq: u64) -> Result<Kept> {
         let room = Room { after: seq.saturating_sub(1), up_to: MAX_SEQ, records: 1, bytes: 0 };
         let next = self.fetch(room).await?.pop();
-        Ok(match next {
-            Some(record) if record.seq == seq => Kept::Hash(record.hash),
-            Some(record) if record.elided().is_some_and(|it| it.first_seq <= seq) => Kept::LeftOut,
-            Some(_) | None => Kept::Nothing,
-        })
+        match next {
+            Some(record) if record.seq == seq => Ok(Kept::Hash(record.hash)),
+            Some(record) if record.elided().is_some_and(|it| it.first_seq <= seq) => {
+                let hash = bound::hash_left(&mut self.connection, seq).await?;
+                Ok(hash.map_or(Kept::LeftOut, Kept::Hash))
+            }
+            Some(_) | None => Ok(Kept::Nothing),
+        }
     }
 
     /// Starts a new journal: a gap that names what the old one may have lost, then everything of
@@ -311,6 +314,7 @@ impl Store {
         let (id, base) = (state.id.to_string(), state.base_hash.as_bytes().to_vec());
         within(&mut self.connection, async |connection| {
             sqlx::query!("DELETE FROM record").execute(&mut *connection).await?;
+            sqlx::query!("DELETE FROM hash_left").execute(&mut *connection).await?;
             sqlx::query!(
             "UPDATE agent_state SET journal_id = ?, base_hash = ?, first_seq = 1, acked_seq = 0 \
              WHERE id = 1",

@@ -221,10 +221,7 @@ impl World {
             (_, true) => 12_000 + dice.below(12_000),
             _ => 240 + dice.below(700),
         };
-        // Where a copy of a journal went on and made room, what could tell it from the other is gone.
-        let is_forked = matches!(tale, Tale::Clone | Tale::StateBack);
         let bound = (dice.below(6) == 0).then(|| 4_000 + dice.below(40_000));
-        let bound = bound.filter(|_| !is_forked);
         let longest_line = match dice.below(16) {
             0 => 16_000,
             1..=3 => 400,

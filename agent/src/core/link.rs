@@ -269,9 +269,12 @@ impl Brain {
             Link::Comparing { cursor, ack, early } => {
                 let mut effects = match kept {
                     Kept::Hash(hash) => self.compared(cursor, Some(hash), ack, now),
-                    // It stands in the middle of what one record stands for now, and goes on behind it.
-                    Kept::LeftOut => self.open(Some(cursor.seq), ack, now),
-                    Kept::Nothing => self.compared(cursor, None, ack, now),
+                    // Acknowledged before the manager's database was put back; it goes on behind it.
+                    Kept::LeftOut if cursor.seq <= self.journal.acked() => {
+                        self.open(Some(cursor.seq), ack, now)
+                    }
+                    // A copy of this machine has told the manager more than this one ever did.
+                    Kept::LeftOut | Kept::Nothing => self.compared(cursor, None, ack, now),
                 };
                 for frame in early {
                     effects.extend(self.handle_frame(&frame, now));

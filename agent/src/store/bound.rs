@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     core::Change,
-    journal::{Line, Turn, elide},
+    journal::{HASHES_LEFT, Line, Turn, elide},
 };
-use protocol::journal::{JournalElided, kind};
+use protocol::journal::{ChainHash, JournalElided, kind};
 use sqlx::SqliteConnection;
 
 /// What the database takes of the disk: a hundred logs as long as a log may be, or a year of hourly runs
@@ -162,6 +162,9 @@ impl Store {
             for group in lines.chunk_by(|one, other| one.line.seq + 1 == other.line.seq) {
                 elided += elide_group(connection, group).await?;
             }
+            sqlx::query!("DELETE FROM hash_left WHERE seq <= (SELECT acked_seq FROM agent_state)")
+                .execute(connection)
+                .await?;
             Ok((lines.last().map(|found| found.line.seq), elided))
         })
         .await
@@ -223,6 +226,22 @@ impl Store {
         sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut self.connection).await?;
         Ok(())
     }
+}
+
+/// The journal's hash after a record that made room, if it is kept.
+pub(super) async fn hash_left(
+    connection: &mut SqliteConnection,
+    seq: u64,
+) -> Result<Option<ChainHash>> {
+    let number = signed(seq);
+    let hash = sqlx::query_scalar!("SELECT hash FROM hash_left WHERE seq = ?", number)
+        .fetch_optional(connection)
+        .await?;
+    hash.map(|hash| {
+        ChainHash::try_from(hash.as_slice())
+            .map_err(|error| inconsistent("hash_left", "hash", &seq.to_string(), error))
+    })
+    .transpose()
 }
 
 async fn lines(
@@ -304,6 +323,17 @@ async fn replace(
         _ => None,
     };
     let at = last.at.as_millisecond();
+    let most = signed(HASHES_LEFT);
+    sqlx::query!(
+        "INSERT INTO hash_left (seq, hash) SELECT seq, hash FROM record \
+         WHERE seq >= ?1 AND seq < ?2 AND seq > (SELECT acked_seq FROM agent_state) \
+         AND seq <= (SELECT acked_seq FROM agent_state) + ?3",
+        from,
+        seq,
+        most
+    )
+    .execute(&mut *connection)
+    .await?;
     sqlx::query!("DELETE FROM record WHERE seq >= ? AND seq <= ?", from, seq)
         .execute(&mut *connection)
         .await?;

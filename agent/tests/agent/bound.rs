@@ -143,6 +143,8 @@ async fn logs_make_room_in_their_order_and_outcomes_never_do() {
     let more: Vec<Change> = (0..3_000).map(|_| writer.line(4, 200)).collect();
     writer.commit(&more).await;
 
+    let whole = writer.store.fetch(ALL).await.unwrap();
+    let hashes: Vec<ChainHash> = whole.iter().map(|record| record.hash).collect();
     let missing = |records: &[Record]| {
         let (_, missing) = lines(records);
         [1, 2, 3, 4].map(|n| missing.iter().filter(|(run, _)| *run == run_id(n)).count())
@@ -173,8 +175,12 @@ async fn logs_make_room_in_their_order_and_outcomes_never_do() {
     assert!(there.is_disjoint(&missing));
     assert_eq!(there.len() + missing.len(), 9_000 + 3_050);
 
-    // A manager in the middle of what had to make room goes on behind it; one before it is compared.
+    // Of what was acknowledged before it made room nothing is left to compare; of what came behind it is.
     assert_eq!(writer.store.kept_at(100).await.unwrap(), Kept::LeftOut);
+    for seq in [state.acked + 2, state.acked + 2_000] {
+        let hash = hashes[usize::try_from(seq).unwrap() - 1];
+        assert_eq!(writer.store.kept_at(seq).await.unwrap(), Kept::Hash(hash));
+    }
     assert_eq!(writer.store.kept_at(state.head + 1).await.unwrap(), Kept::Nothing);
     // What is left is as good for a new journal.
     let renewed =
@@ -368,7 +374,10 @@ async fn play(steps: Vec<Step>) {
                 if seq > 0 && seq < writer.journal.head() {
                     match writer.store.kept_at(seq).await.unwrap() {
                         Kept::Hash(kept) => assert_eq!(kept, hash),
-                        Kept::LeftOut => {}
+                        Kept::LeftOut => {
+                            let acked = writer.store.journal().await.unwrap().acked;
+                            assert!(seq <= acked, "nothing is left to compare record {seq} by");
+                        }
                         Kept::Nothing => assert!(!pending.is_empty(), "record {seq} is gone"),
                     }
                 }

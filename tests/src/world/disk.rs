@@ -8,13 +8,13 @@ use agent::{
         Series, View,
     },
     desired::Desired,
-    journal::{Journal, Kept, Line, Record, Room, Turn, elide},
+    journal::{HASHES_LEFT, Journal, Kept, Line, Record, Room, Turn, elide},
 };
 use jiff::Timestamp;
 use protocol::{
     Code, FromAgent, Incarnation, JournalId, JournalState, LogLine, PlanId, RepositoryId, RunId,
     Secret,
-    journal::{JournalElided, JournalGap, kind},
+    journal::{ChainHash, JournalElided, JournalGap, kind},
 };
 use std::collections::BTreeMap;
 
@@ -34,6 +34,7 @@ pub enum Written {
 pub struct Disk {
     journal: JournalState,
     records: BTreeMap<u64, Record>,
+    hashes_left: BTreeMap<u64, ChainHash>,
     incarnation: Option<Incarnation>,
     ticket: Option<Secret<String>>,
     series: BTreeMap<Incarnation, Series>,
@@ -58,6 +59,7 @@ impl Disk {
         Self {
             journal: Journal::empty(journal),
             records: BTreeMap::new(),
+            hashes_left: BTreeMap::new(),
             incarnation: None,
             ticket: None,
             series: BTreeMap::new(),
@@ -256,7 +258,7 @@ impl Disk {
         match self.records.range(seq..).next() {
             Some((_, record)) if record.seq == seq => Kept::Hash(record.hash),
             Some((_, record)) if record.elided().is_some_and(|it| it.first_seq <= seq) => {
-                Kept::LeftOut
+                self.hashes_left.get(&seq).copied().map_or(Kept::LeftOut, Kept::Hash)
             }
             Some(_) | None => Kept::Nothing,
         }
@@ -286,6 +288,8 @@ impl Disk {
                 self.replace(seq, &one);
             }
         }
+        let acked = self.journal.acked;
+        self.hashes_left.retain(|seq, _| *seq > acked);
         (lines.last().map(|line| line.seq), elided)
     }
 
@@ -319,6 +323,13 @@ impl Disk {
 
     fn replace(&mut self, seq: u64, elided: &JournalElided) {
         let Some(last) = self.records.get(&seq).cloned() else { return };
+        let acked = self.journal.acked;
+        let first = elided.first_seq.max(acked + 1);
+        let left = self
+            .records
+            .range(first..seq.max(first))
+            .take_while(|(number, _)| **number <= acked + HASHES_LEFT);
+        self.hashes_left.extend(left.map(|(number, record)| (*number, record.hash)));
         self.records.retain(|number, _| *number < elided.first_seq || *number > seq);
         let run_id = match elided.runs.as_slice() {
             [one] => Some(one.job_id),
@@ -342,6 +353,7 @@ impl Disk {
             .collect();
         let mut journal = Journal::new(&Journal::empty(id));
         self.records.clear();
+        self.hashes_left.clear();
         self.journal = journal.state();
         let gap = FromAgent::JournalGap(JournalGap { journal_id: old.id, after_seq, reason });
         if let Ok(gap) = gap.encode() {
