@@ -31,7 +31,6 @@ struct Window {
 }
 
 /// What was read.
-#[derive(Default)]
 struct Read {
     revisions: Vec<u64>,
     must_read_again: bool,
@@ -48,39 +47,13 @@ impl Window {
         Self { api, path, changes, run }
     }
 
-    /// Reads to the end of the run, and to the news that the plan has its last name. Who took nothing
-    /// for too long was hung up on, and comes back as a page does.
-    async fn read(mut self, plan: String) -> Read {
-        let mut read = Read { lines: self.read_run().await, ..Read::default() };
-        while name(&self.api, &plan).await != last_name() {
-            // Subscribed before, so that what is not read here is told.
-            if let Ok(Some((event, data))) = self.changes.next().await {
-                read.must_read_again |= event == "resync";
-                read.revisions.extend(data["revision"].as_u64());
-            } else {
-                read.must_read_again = true;
-                self.changes = self.api.open_unbuffered("/api/events").await.unwrap();
-            }
-        }
-        read
-    }
-
-    /// Reads the run to its end. The numbers of its lines.
-    async fn read_run(&mut self) -> Vec<u64> {
-        let mut numbers = Vec::new();
-        loop {
-            let Ok(Some((event, data))) = self.run.next().await else {
-                let last = numbers.last().copied().unwrap_or(0);
-                let path = format!("{}?after_line={last}", self.path);
-                self.run = self.api.open_unbuffered(&path).await.unwrap();
-                continue;
-            };
-            numbers.extend(lines(&data));
-            if event == "end" {
-                assert_eq!(data["status"], "succeeded");
-                return numbers;
-            }
-        }
+    /// Reads to the end of the run, and at the same time each change of the plan, or the word that some were
+    /// missed. Who took nothing for too long was hung up on, and comes back as a page does.
+    async fn read(self) -> Read {
+        let Self { api, path, mut changes, mut run } = self;
+        let (lines, (revisions, must_read_again)) =
+            tokio::join!(read_run(&api, &path, &mut run), read_changes(&mut changes));
+        Read { revisions, must_read_again, lines }
     }
 
     /// Reads the changes up to the word that some are missing, which must come before the first that follows.
@@ -98,12 +71,36 @@ impl Window {
     }
 }
 
-fn last_name() -> String {
-    format!("name {CHANGES}")
+/// Reads a run to its end. The numbers of its lines.
+async fn read_run(api: &Api, path: &str, run: &mut Events) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    loop {
+        let Ok(Some((event, data))) = run.next().await else {
+            let last = numbers.last().copied().unwrap_or(0);
+            *run = api.open_unbuffered(&format!("{path}?after_line={last}")).await.unwrap();
+            continue;
+        };
+        numbers.extend(lines(&data));
+        if event == "end" {
+            assert_eq!(data["status"], "succeeded");
+            return numbers;
+        }
+    }
 }
 
-async fn name(api: &Api, plan: &str) -> String {
-    text(&api.get(&format!("/api/plans/{plan}")).await.unwrap(), "name").unwrap()
+/// Reads all changes of the plan. The revisions of what was told, and whether some were missed.
+async fn read_changes(changes: &mut Events) -> (Vec<u64>, bool) {
+    let (mut revisions, mut of_the_plan) = (Vec::new(), 0);
+    while of_the_plan < CHANGES {
+        match changes.next().await {
+            Ok(Some((event, data))) if event == "change" => {
+                revisions.extend(data["revision"].as_u64());
+                of_the_plan += u64::from(data["topic"] == "plan");
+            }
+            Ok(_) | Err(_) => return (revisions, true),
+        }
+    }
+    (revisions, false)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +117,7 @@ async fn a_window_that_does_not_read_holds_nobody_up_and_misses_nothing() {
     let first = slow.run.next().await.unwrap().unwrap();
     assert_eq!(first.0, "state", "it is connected, and reads no more");
     let fast = Window::open(&manager, &run).await;
-    let fast: JoinHandle<Read> = tokio::spawn(fast.read(plan.clone()));
+    let fast: JoinHandle<Read> = tokio::spawn(fast.read());
 
     // Each word is acknowledged, and each change answered, before the next.
     let telling = tell(&puppet, &run);
@@ -138,7 +135,7 @@ async fn a_window_that_does_not_read_holds_nobody_up_and_misses_nothing() {
     assert!(fast.revisions.windows(2).all(|pair| pair[1] == pair[0] + 1), "changes are missing");
 
     // All of that was before the slow one reads on.
-    let lines = slow.read_run().await;
+    let lines = read_run(&slow.api, &slow.path, &mut slow.run).await;
     assert!(lines == all, "the slow one misses lines, or has them twice or out of order");
     timeout(PATIENCE, slow.is_told_that_it_is_behind()).await.unwrap();
     assert!(told::lines(&api, &run).await.unwrap() == all);
