@@ -192,15 +192,17 @@ impl World {
         *newest = seq.max(*newest);
     }
 
-    /// A frame came to a machine.
-    pub(super) fn saw_command(&mut self, machine: usize, frame: &Frame) {
-        if frame.kind == "command.run"
-            && self.machines[machine].shell.is_some()
-            && let Ok(command) = serde_json::from_str::<CommandRun>(frame.payload.get())
-            && !self.seen.commands.insert(command.job_id)
-        {
+    /// A frame came to a machine. Says whether it is a command that did not come before.
+    pub(super) fn saw_command(&mut self, machine: usize, frame: &Frame) -> bool {
+        if frame.kind != "command.run" || self.machines[machine].shell.is_none() {
+            return false;
+        }
+        let command = serde_json::from_str::<CommandRun>(frame.payload.get());
+        let is_new = command.is_ok_and(|command| self.seen.commands.insert(command.job_id));
+        if !is_new {
             self.met.count("command came again");
         }
+        is_new
     }
 
     /// A machine may have heard that more of its records are taken in.

@@ -488,6 +488,15 @@ impl World {
         }
     }
 
+    /// A message comes once more, if its connection lives so long.
+    fn repeat(&mut self, line: u64, text: String) {
+        if let Some(found) = self.lines.get_mut(&line) {
+            found.on_the_way_down += 1;
+        }
+        let wait = self.millis(0, 90_000);
+        self.after(wait, Event::ToAgent(line, Some(Down::Text(text))));
+    }
+
     /// A message for the agent.
     pub(super) fn agent_hears(&mut self, line: u64, down: Option<Down>) {
         let Some(found) = self.lines.get_mut(&line) else { return };
@@ -513,7 +522,9 @@ impl World {
             Some(Down::Ping) => {}
             Some(Down::Text(text)) => match Frame::decode(&text) {
                 Ok(frame) => {
-                    self.saw_command(machine, &frame);
+                    if self.saw_command(machine, &frame) && !self.is_calm && self.once_in(6) {
+                        self.repeat(line, text);
+                    }
                     self.saw_taken_in(line, &frame);
                     let ack = frame.ack.map(|ack| format!(", has {ack}")).unwrap_or_default();
                     say!(
