@@ -56,7 +56,8 @@ fn the_disk_of_a_simulated_machine_keeps_what_the_real_store_keeps() {
 
 async fn compare(disk: &Disk) {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = Store::open(&folder.path().join("agent.db"), disk.journal().id).await.unwrap();
+    let mut store =
+        Store::open(&folder.path().join("agent.db"), disk.first_journal()).await.unwrap();
     for written in disk.history() {
         match written {
             Written::Changes(changes) => store.commit(changes).await.unwrap(),

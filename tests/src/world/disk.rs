@@ -32,6 +32,7 @@ pub enum Written {
 /// What is on the disk.
 #[derive(Clone, Debug)]
 pub struct Disk {
+    first_journal: JournalId,
     journal: JournalState,
     records: BTreeMap<u64, Record>,
     hashes_left: BTreeMap<u64, ChainHash>,
@@ -57,6 +58,7 @@ impl Disk {
     #[must_use]
     pub fn new(journal: JournalId, epoch: u64, is_compared: bool) -> Self {
         Self {
+            first_journal: journal,
             journal: Journal::empty(journal),
             records: BTreeMap::new(),
             hashes_left: BTreeMap::new(),
@@ -143,6 +145,12 @@ impl Disk {
     /// The messages that are on their way.
     pub fn deliveries(&self) -> impl Iterator<Item = &Delivery> {
         self.deliveries.values()
+    }
+
+    /// The journal that was there before any other.
+    #[must_use]
+    pub fn first_journal(&self) -> JournalId {
+        self.first_journal
     }
 
     /// Everything that was ever committed, one commit after the other; nothing where nobody asked for it.
