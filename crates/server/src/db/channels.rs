@@ -10,6 +10,9 @@ use protocol::{ChannelId, HostId, SmtpSecurity};
 use serde::{Deserialize, Serialize};
 use sqlx::{SqliteConnection, SqliteExecutor};
 
+/// The most channels there may be: each is sent to each of its machines.
+pub const MOST: usize = 50;
+
 /// A channel as it stands in the database; its secrets stay sealed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Channel {

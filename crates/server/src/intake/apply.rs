@@ -3,7 +3,7 @@
 
 use crate::{
     db::{
-        Tx, alarms,
+        Tx, alarms, channels,
         error::DbError,
         hosts, logs,
         notices::{self, NewNotice},
@@ -55,7 +55,7 @@ struct Waiting {
     finished: Told<JobFinished>,
 }
 
-/// Runs that may begin or end before it is written what waits.
+/// So many runs that begin or end are written together at most.
 const WAITING_RUNS: usize = 200;
 
 impl Waiting {
@@ -200,9 +200,6 @@ async fn tell(
     Ok(())
 }
 
-/// Channels of one alarm that are noted: as many as there may be.
-const MAX_CHANNELS: usize = 50;
-
 async fn alarm_raised(
     manager: &Manager,
     tx: &mut Tx,
@@ -212,7 +209,8 @@ async fn alarm_raised(
 ) -> Result<(), DbError> {
     let now = manager.now();
     let mut raised = raised.clone();
-    raised.channels.truncate(MAX_CHANNELS);
+    // There cannot be more.
+    raised.channels.truncate(channels::MOST);
     // A clock that ran ahead must not keep an alarm on top for ever.
     raised.at = raised.at.min(now);
     raised.last_good = raised.last_good.map(|at| at.min(now));

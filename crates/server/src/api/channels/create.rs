@@ -19,9 +19,6 @@ use protocol::{ChannelId, HostId, Secret};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-/// The most channels there may be: each is sent to each of its machines.
-const MOST: usize = 50;
-
 /// What a channel is.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -85,7 +82,7 @@ pub async fn create(
     let mut change = Change::begin(&manager, who).await?;
     let (hosts, tags) = (form.host_ids.clone(), check::host_tags("host_tags", &form.host_tags)?);
     let channel = build(&manager, form, manager.new_id(), change.now)?;
-    if channels::list(&mut *change.tx).await?.len() >= MOST {
+    if channels::list(&mut *change.tx).await?.len() >= channels::MOST {
         return Err(ApiError::conflict("There are 50 channels already, which is the most."));
     }
     name_is_free(&mut change.tx, &channel.name, channel.id).await?;
