@@ -28,6 +28,8 @@ pub struct Teller {
     acked: u64,
     ticket: Option<Secret<String>>,
     manager: Option<SeenManager>,
+    /// The desired state that it has applied.
+    pub generation: u64,
     /// Since when it is awake.
     pub awake_since: Option<Timestamp>,
 }
@@ -47,6 +49,7 @@ impl Teller {
             acked: 0,
             ticket: None,
             manager: None,
+            generation: 0,
             awake_since: None,
         })
     }
@@ -112,7 +115,8 @@ impl Teller {
         }
         self.acked = welcome.cursor.map_or(0, |cursor| cursor.seq);
         let incarnation = welcome.manager.incarnation;
-        self.manager = Some(SeenManager { incarnation, command: 0, generation: 0 });
+        let generation = self.generation;
+        self.manager = Some(SeenManager { incarnation, command: 0, generation });
         if let Some(ticket) = welcome.ticket {
             self.ticket = Some(ticket.clone());
             say(&mut sink, &FromAgent::TicketConfirm(TicketConfirm { ticket })).await?;

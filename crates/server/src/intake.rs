@@ -41,6 +41,9 @@ const BATCH: usize = 2_000;
 /// How long a transaction waits for more of them. Nobody sees such a delay, and many small transactions
 /// would cost several times as much.
 const GATHER_FOR: Duration = Duration::from_millis(5);
+/// How often it waits at most, and how many must have come meanwhile for it to wait once more.
+const GATHERINGS: usize = 4;
+const MANY: usize = 32;
 /// Records that may wait.
 const QUEUE: usize = 4_000;
 /// Bytes of records that may wait, over all sessions.
@@ -198,9 +201,14 @@ impl Intake {
     /// Waits a moment for more: a transaction costs nearly the same for one record as for many. Nobody
     /// wakes it meanwhile, which would cost more than the record that does.
     async fn gather(&mut self, batch: &mut Vec<Item>) {
-        tokio::time::sleep(GATHER_FOR).await;
-        let left = BATCH.saturating_sub(batch.len());
-        let _ = self.items.recv_many(batch, left).now_or_never();
+        for _ in 0..GATHERINGS {
+            tokio::time::sleep(GATHER_FOR).await;
+            let left = BATCH.saturating_sub(batch.len());
+            let more = self.items.recv_many(batch, left).now_or_never();
+            if more.is_none_or(|more| more < MANY) || batch.len() >= BATCH {
+                return;
+            }
+        }
     }
 
     /// Takes records in until the last session and handle are gone. The database lies in this folder.

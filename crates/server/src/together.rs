@@ -2,7 +2,13 @@
 //! to run, and a transaction costs a write to the disk: so whoever asks first asks for all who ask
 //! meanwhile. Alone, nobody waits for anybody.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::{
     Mutex as Turn,
     oneshot::{self, error::TryRecvError},
@@ -12,6 +18,11 @@ use tokio::sync::{
 /// and when one question spoils it each of them is asked alone.
 const AT_ONCE: usize = 500;
 
+/// Where so many were answered at once, as many more are on their way, and it is worth to wait for them.
+const A_CROWD: usize = 4;
+/// How long a crowd is waited for.
+const GATHER_FOR: Duration = Duration::from_millis(5);
+
 /// Questions that wait, each with the way back.
 type Waiting<Q, A> = Vec<(Q, oneshot::Sender<A>)>;
 
@@ -20,11 +31,13 @@ type Waiting<Q, A> = Vec<(Q, oneshot::Sender<A>)>;
 pub struct Together<Q, A> {
     waiting: Mutex<Waiting<Q, A>>,
     turn: Turn<()>,
+    /// How many were answered at once the last time.
+    last: AtomicUsize,
 }
 
 impl<Q, A> Default for Together<Q, A> {
     fn default() -> Self {
-        Self { waiting: Mutex::default(), turn: Turn::default() }
+        Self { waiting: Mutex::default(), turn: Turn::default(), last: AtomicUsize::new(1) }
     }
 }
 
@@ -52,6 +65,7 @@ impl<Q: Clone, A> Together<Q, A> {
                 turn = self.turn.lock() => {
                     self.gather().await;
                     let waiting = self.next();
+                    self.last.store(waiting.len(), Ordering::Relaxed);
                     let is_alone = waiting.len() == 1;
                     let asked = answer_all(waiting, &answer).await;
                     drop(turn);
@@ -68,8 +82,11 @@ impl<Q: Clone, A> Together<Q, A> {
         Ok(answer(vec![question]).await?.pop())
     }
 
-    /// Gives others turns for as long as more of them ask.
+    /// Gives others turns for as long as more of them ask, and a crowd a moment more.
     async fn gather(&self) {
+        if self.last.load(Ordering::Relaxed) >= A_CROWD {
+            tokio::time::sleep(GATHER_FOR).await;
+        }
         let mut before = 0;
         loop {
             tokio::task::yield_now().await;
@@ -159,6 +176,22 @@ mod tests {
         assert!(calls.iter().all(|call| call.len() <= AT_ONCE));
         let asked: Vec<u32> = calls.into_iter().flatten().collect();
         assert_eq!(asked, (100..1_300).collect::<Vec<u32>>(), "in the order that they came");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_a_crowd_was_answered_who_comes_next_waits_for_others() {
+        let (together, calls) = (Together::default(), Calls::default());
+        let ask = |n| together.ask(n, |all| double(&calls, all));
+        let later = |n| async move {
+            tokio::time::sleep(GATHER_FOR / 2).await;
+            ask(n).await
+        };
+        join_all((0..4).map(ask)).await;
+        // Two that are no crowd do not keep a third waiting.
+        assert_eq!(tokio::join!(ask(10), later(11)), (Ok(Some(20)), Ok(Some(22))));
+        assert_eq!(tokio::join!(ask(20), later(21)), (Ok(Some(40)), Ok(Some(42))));
+        let calls = calls.into_inner();
+        assert_eq!(calls, [vec![0, 1, 2, 3], vec![10, 11], vec![20], vec![21]]);
     }
 
     #[tokio::test]

@@ -146,23 +146,22 @@ pub async fn insert_all(
 ) -> Result<Vec<LogLine>, DbError> {
     let own = own_runs(tx, &lines).await?;
     lines.retain(|(host, line)| own.contains(&(*host, line.job_id)));
-    let mut taken = Vec::with_capacity(lines.len());
+    let mut are_new = Vec::with_capacity(lines.len());
     let mut rest = lines.as_slice();
     for rows in ROWS {
         while let Some((some, behind)) = rest.split_at_checked(rows) {
             rest = behind;
             if insert_new(tx, some).await? {
-                taken.extend(some.iter().map(|(_, line)| line.clone()));
+                are_new.resize(are_new.len() + rows, true);
                 continue;
             }
             for (host, line) in some {
-                if insert(tx, Some(*host), line).await? {
-                    taken.push(line.clone());
-                }
+                are_new.push(insert(tx, Some(*host), line).await?);
             }
         }
     }
-    Ok(taken)
+    let lines = lines.into_iter().map(|(_, line)| line).zip(are_new);
+    Ok(lines.filter_map(|(line, is_new)| is_new.then_some(line)).collect())
 }
 
 /// Which of the runs of these lines are done by the hosts that tell of them.

@@ -3,7 +3,7 @@
 use super::*;
 use jiff::Timestamp;
 use protocol::{
-    LogLine, LogStream, RunId,
+    Frame, LogLine, LogStream, RunId,
     journal::{ElidedLines, JournalElided},
 };
 
@@ -15,6 +15,37 @@ fn taken(content: &FromAgent) -> usize {
     let frame = content.encode().unwrap();
     let record = Record { seq: 1, hash: ChainHash::START, frame };
     (0..QUEUE).take_while(|_| lane.record(record.clone()).now_or_never().is_some()).count()
+}
+
+/// Hands so many records over.
+async fn hand_over(lane: &Lane, records: usize) {
+    let frame = Frame::new(kind::LOG_STREAM, &()).unwrap();
+    for _ in 0..records {
+        let record = Record { seq: 1, hash: ChainHash::START, frame: frame.clone() };
+        assert!(lane.record(record).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_waits_for_as_long_as_many_records_come_and_no_longer() {
+    let (handle, mut intake) = IntakeHandle::new();
+    let host = HostId::new(1, &[1; 10]);
+    let (lane, _progress) = handle.lane(host, Some(JournalId::new(1, &[1; 10])));
+    let lane = &lane;
+    let come = |each: &'static [usize]| async move {
+        tokio::time::sleep(GATHER_FOR / 2).await;
+        for records in each {
+            hand_over(lane, *records).await;
+            tokio::time::sleep(GATHER_FOR).await;
+        }
+    };
+    let mut batch = Vec::new();
+    tokio::join!(come(&[3, 0]), intake.gather(&mut batch));
+    assert_eq!(batch.len(), 3, "few");
+    let mut many = Vec::new();
+    tokio::join!(come(&[MANY, MANY, 1, MANY]), intake.gather(&mut many));
+    assert_eq!(many.len(), 2 * MANY + 1, "many until few came");
+    assert_eq!(intake.waiting(), MANY);
 }
 
 #[test]

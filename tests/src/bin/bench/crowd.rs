@@ -39,6 +39,8 @@ pub(crate) struct Crowd {
     pub manager: Manager,
     pub machines: Vec<Machine>,
     pub hosts: Vec<HostId>,
+    /// The desired state that they have applied.
+    pub generation: u64,
     pub plans: Vec<PlanId>,
     pub repository: RepositoryId,
     /// A copy of its data folder as it was then.
@@ -68,11 +70,11 @@ impl Crowd {
         let ready = directly(&manager);
         let machines = machines(&ready, wanted.machines)?;
         manager.stop().await?;
-        let hosts = enrol(&manager.data(), &machines, &plans, wanted.since).await?;
+        let (hosts, generation) = enrol(&manager.data(), &machines, &plans, wanted.since).await?;
         let enrolled = root.join("enrolled");
         copy(&manager.data(), &enrolled)?;
         let repository = repository.parse()?;
-        Ok(Self { manager, machines, hosts, plans, repository, enrolled })
+        Ok(Self { manager, machines, hosts, generation, plans, repository, enrolled })
     }
 
     /// Lets the manager forget everything that came after, and starts it.
@@ -100,17 +102,17 @@ fn name(n: usize) -> String {
 }
 
 /// Enters the machines into the database of a manager that does not run: thousands would take long
-/// through the interface, which is for one at a time.
+/// through the interface, which is for one at a time. Returns them with the desired state that they have.
 async fn enrol(
     data: &Path,
     machines: &[Machine],
     plans: &[PlanId],
     since: Option<Timestamp>,
-) -> Result<Vec<HostId>> {
+) -> Result<(Vec<HostId>, u64)> {
     let db = Db::open(&data.join("server.db")).await?;
     let mut tx = db.begin().await?;
     let enrolled_at = since.unwrap_or_else(Timestamp::now);
-    let mut entered = Vec::new();
+    let (mut entered, mut generation) = (Vec::new(), 0);
     for (n, machine) in machines.iter().enumerate() {
         let mut random = [0; 10];
         random[..8].copy_from_slice(&n.to_be_bytes());
@@ -134,15 +136,16 @@ async fn enrol(
         if since.is_some() {
             let stored = hosts::find(&mut *tx, id).await?.context("the host was just entered")?;
             let digest = stored.desired_digest.context("a host without a desired state")?;
-            hosts::acknowledge(&mut tx, id, stored.generation, &digest, enrolled_at).await?;
+            generation = stored.generation;
+            hosts::acknowledge(&mut tx, id, generation, &digest, enrolled_at).await?;
             let times = Sources::read(&mut tx, id).await?.times();
-            slots::apply(&mut tx, id, stored.generation, &times, ZONE, enrolled_at).await?;
+            slots::apply(&mut tx, id, generation, &times, ZONE, enrolled_at).await?;
         }
         entered.push(id);
     }
     tx.commit().await?;
     db.close().await;
-    Ok(entered)
+    Ok((entered, generation))
 }
 
 /// The manager without the network that stands between in tests.

@@ -56,9 +56,9 @@ pub(crate) async fn measure(options: &Options) -> Result<Section> {
     }
     let text = format!(
         "Machines that come back after a restart of their manager, {AT_ONCE} at a time, each with its \
-         journal and its ticket, until the manager has welcomed them, taken in that they keep their new \
-         tickets, and looked what they need; the interface answers meanwhile and shows all of them \
-         afterwards. Against the same TLS handshakes with client certificates and upgrades to WebSocket \
+         journal, its ticket and its plans, until the manager has welcomed them, taken in that they keep \
+         their new tickets, and looked what they need; the interface answers meanwhile and shows all of \
+         them afterwards. Against the same TLS handshakes with client certificates and upgrades to WebSocket \
          on an axum server that does nothing else."
     );
     Ok(Section { name: "storm", text, figures })
@@ -67,10 +67,10 @@ pub(crate) async fn measure(options: &Options) -> Result<Section> {
 /// Lets every machine come once and tell of a run. The manager does not run afterwards.
 async fn first_meeting(crowd: &mut Crowd, since: Timestamp) -> Result<Vec<Teller>> {
     crowd.start_afresh().await?;
-    let (plan, repository) = (crowd.plans[0], crowd.repository);
+    let (plan, repository, generation) = (crowd.plans[0], crowd.repository, crowd.generation);
     let met = (0_u64..).zip(&crowd.machines).map(|(n, machine)| async move {
         let mut teller = Teller::new()?;
-        teller.awake_since = Some(since);
+        (teller.awake_since, teller.generation) = (Some(since), generation);
         let mut link = teller.connect(machine).await?;
         for told in month::run(month::run_id(since, n)?, plan, repository, None, since, LINES) {
             teller.record(&told)?;
