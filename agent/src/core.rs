@@ -393,7 +393,8 @@ pub struct Brain {
     reading: BTreeMap<RepositoryId, bool>,
     /// Repositories whose last reading failed.
     unread: BTreeMap<RepositoryId, Unread>,
-    /// Whether somebody else may have changed the repositories since they were read.
+    /// Whether the repositories may have changed since they were read, so that they are read anew as soon as
+    /// the manager listens.
     is_view_doubtful: bool,
     trees: Trees,
     alarms: Alarms,
@@ -430,7 +431,7 @@ impl Brain {
             checks: BTreeMap::new(),
             reading: BTreeMap::new(),
             unread: BTreeMap::new(),
-            is_view_doubtful: false,
+            is_view_doubtful: !points::is_planted(Mistake::ForgetToRead),
             trees: Trees::default(),
             alarms: Alarms::new(memory.alarms, memory.deliveries),
             desired,

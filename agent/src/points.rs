@@ -99,7 +99,7 @@ pub enum Mistake {
     IgnoreBusy,
     /// After a restart nobody knows which slots were served.
     ForgetSlots,
-    /// After a restart nobody reads what the agent before it did last.
+    /// After a restart nobody reads what the agent before it may not have read.
     ForgetToRead,
     /// Nobody knows which commands were carried out.
     ForgetExecuted,

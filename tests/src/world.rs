@@ -155,6 +155,8 @@ pub struct World {
     is_patient: bool,
     /// Whether things go wrong for hours, so that plans are overdue.
     is_long: bool,
+    /// Machines that are left alone with what keeps their plans from running, and until when.
+    left_alone: BTreeMap<usize, Duration>,
     /// The bytes that an agent's journal may take, where it may not take all it likes.
     bound: Option<usize>,
     /// The longest line of a log, where logs are long; 0 where they are not.
@@ -235,6 +237,7 @@ impl World {
             has_right_clocks: dice.below(if is_long { 2 } else { 3 }) == 0,
             is_patient,
             is_long,
+            left_alone: BTreeMap::new(),
             bound: bound.map(usize::try_from).transpose()?,
             longest_line,
             far,

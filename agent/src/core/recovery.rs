@@ -51,7 +51,6 @@ impl Brain {
         }
         self.timetable.written.extend(due);
         effects.extend(self.read_plans(now));
-        effects.extend(self.read_what_was_used());
         effects
     }
 

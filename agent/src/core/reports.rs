@@ -1,8 +1,7 @@
 //! What the repositories hold, told to the manager: a digest after each reconnect, a delta after a
 //! change, the full list in pages when the two sides disagree.
 
-use super::{Brain, Change, Effect, Now, Outcome, RunState, send};
-use crate::points::{self, Mistake};
+use super::{Brain, Change, Effect, Now, Outcome, send};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
     Code, FromAgent, JobKind, JobStatus, RepoStats, RepositoryId, Snapshot, SnapshotsReport,
@@ -136,22 +135,9 @@ impl Brain {
         effects
     }
 
-    /// The agent starts: what the one before it did last, it may not have read.
-    pub(super) fn read_what_was_used(&mut self) -> Vec<Effect> {
-        let used = self.runs.values().filter(|run| {
-            run.process.is_some()
-                && run.state == RunState::Finished
-                && changes_view(run.spec.kind())
-        });
-        if points::is_planted(Mistake::ForgetToRead) {
-            return Vec::new();
-        }
-        let used: BTreeSet<RepositoryId> = used.filter_map(|run| run.repository_id).collect();
-        used.into_iter().filter_map(|id| self.read(id)).collect()
-    }
-
-    /// After a hold, or in a new journal, this state or a copy of it was somewhere else meanwhile: what
-    /// the repositories hold is looked at anew.
+    /// Reads everything, if what was read may not be what there is. After a hold, or in a new journal, this
+    /// state or a copy of it was somewhere else meanwhile. An agent that has just started knows of neither
+    /// what the one before it did last nor whether that one was held: it may have ended before it read.
     pub(super) fn read_what_is_doubtful(&mut self) -> Vec<Effect> {
         if !std::mem::take(&mut self.is_view_doubtful) {
             return Vec::new();

@@ -68,6 +68,9 @@ impl World {
             self.poke_all();
             return Ok(());
         }
+        if self.is_left_alone(machine) {
+            return Ok(());
+        }
         if self.is_long && self.once_in(5) {
             self.change_mode(&manager, &enrolled).await?;
             self.poke_all();

@@ -49,6 +49,7 @@ pub const KINDS: &[&str] = &[
     "lines made room that the manager had",
     "log in which one line stands for many",
     "machine adopted by a manager with an older database",
+    "machine left alone with a plan that cannot run",
     "machine lost its power",
     "machine said to be intermittent or always on",
     "machine released whose journal told another history",
@@ -153,7 +154,16 @@ impl World {
             return Ok(());
         }
         let machine = usize::try_from(self.dice.below(self.machines.len() as u64))?;
-        match self.dice.below(28) {
+        if self.is_long && self.once_in(8) {
+            self.leave_alone(machine);
+            return Ok(());
+        }
+        let what = self.dice.below(28);
+        let is_of_machine = matches!(what, 5..=11 | 17..=19 | 22 | 24..);
+        if is_of_machine && self.is_left_alone(machine) && !self.once_in(4) {
+            return Ok(());
+        }
+        match what {
             0..=4 => self.cut(machine),
             5..=6 if self.machines[machine].shell.is_some() && !self.is_asleep(machine) => {
                 self.met.count("agent killed");
@@ -222,6 +232,27 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// For hours this machine's plan cannot run, and hardly anything else happens to it: so it becomes overdue.
+    fn leave_alone(&mut self, machine: usize) {
+        if self.is_left_alone(machine) {
+            return;
+        }
+        self.met.count("machine left alone with a plan that cannot run");
+        let until = self.now + self.millis(6_000_000, 14_000_000);
+        self.left_alone.insert(machine, until);
+        self.resume(machine);
+        let id = self.machines[machine].enrolled.repository;
+        if let Some(repository) = self.repositories.get_mut(&id) {
+            repository.away_until = until;
+        }
+        say!(self, self.machines[machine].name(), "is left alone; its repository does not answer");
+    }
+
+    /// Whether nobody meddles with this machine for now.
+    pub(super) fn is_left_alone(&self, machine: usize) -> bool {
+        self.left_alone.get(&machine).is_some_and(|until| *until > self.now)
     }
 
     /// The line of this machine breaks: with what is on its way lost or late, and found out by each side

@@ -8,6 +8,7 @@ fn a_wanted_list_that_was_never_read_is_read() {
     let mut world = World::new();
     world.connect();
     let repository_id = RepositoryId::new(2, &[2; 10]);
+    world.brain.handle_reading(repository_id, None, world.now);
     let want = ToAgent::SnapshotsWant(SnapshotsWant { repository_id }).encode().unwrap();
     let effects = world.brain.handle_frame(&want, world.now);
     assert!(matches!(effects.as_slice(), [Effect::Read(_)]), "{effects:?}");
@@ -44,6 +45,7 @@ fn a_reading_that_failed_is_made_again_after_a_growing_pause() {
 fn an_agent_that_starts_reads_what_the_one_before_it_may_not_have_read() {
     let mut world = World::new();
     world.connect();
+    read_nothing(&mut world);
     world.command(1);
     world.hear(&ToAgent::CommandGo(CommandGo { job_id: run_id(1) }));
     let process = Process { pid: 7, start: "s".to_owned() };
@@ -52,11 +54,12 @@ fn an_agent_that_starts_reads_what_the_one_before_it_may_not_have_read() {
     let done = Outcome::plain(JobStatus::Succeeded, None);
     let effects =
         world.brain.handle_run_event(run_id(1), RunEvent::Finished(Box::new(done)), world.now);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Read(_))));
+    assert!(is_read(&effects));
     world.execute(effects);
-    // It dies before it has read.
-    world.brain = Brain::new(facts(), world.disk.clone(), Some(desired()), 0);
-    let effects = world.brain.handle_start(world.now);
+    // It dies before it has read. What it finds then is told once somebody listens, so it waits for that.
+    let effects = start_again(&mut world);
+    assert!(!is_read(&effects), "{effects:?}");
+    let effects = meet(&mut world, None);
     let readings = effects.iter().filter(|effect| matches!(effect, Effect::Read(_))).count();
     assert_eq!(readings, 1, "{effects:?}");
 }
@@ -139,37 +142,70 @@ fn only_a_check_that_looked_changes_the_last_check() {
 
 #[test]
 fn an_agent_that_was_held_or_begins_a_new_journal_looks_at_its_repositories_anew() {
-    let is_read = |effects: &[Effect]| effects.iter().any(|it| matches!(it, Effect::Read(_)));
-    let welcome = |world: &World, hold| {
-        let id = world.brain.journal().id();
-        ToAgent::Welcome(Box::new(Welcome {
-            protocol_version: PROTOCOL_VERSION,
-            host_id: host_id(),
-            manager: ManagerIdentity { incarnation: incarnation(), epoch: 1 },
-            cursor: Some(protocol::Cursor { journal_id: id, seq: 0, hash: ChainHash::START }),
-            renew_journal: None,
-            ticket: None,
-            hold,
-            server_time: Timestamp::UNIX_EPOCH,
-        }))
-        .encode()
-        .unwrap()
-    };
     let mut world = World::new();
-    let meet = |world: &mut World, hold| {
-        world.disconnect();
-        world.brain.handle_connected();
-        let welcome = welcome(world, hold);
-        world.brain.handle_frame(&welcome, world.now)
-    };
+    assert!(is_read(&meet(&mut world, None)), "it has just started");
+    read_nothing(&mut world);
     assert!(!is_read(&meet(&mut world, None)));
-    let hold = protocol::Hold { code: Code::CloneSuspected, message: String::new() };
-    assert!(!is_read(&meet(&mut world, Some(hold))));
+    assert!(!is_read(&meet(&mut world, Some(hold()))));
     assert!(is_read(&meet(&mut world, None)));
-    let repository_id = RepositoryId::new(2, &[2; 10]);
-    let reading = Reading { read_at: world.now.wall, snapshots: Some(Vec::new()), stats: None };
-    world.brain.handle_reading(repository_id, Some(reading), world.now);
+    read_nothing(&mut world);
     assert!(!is_read(&meet(&mut world, None)));
     world.brain.handle_renewed(&Journal::empty(JournalId::new(2, &[2; 10])));
     assert!(is_read(&meet(&mut world, None)));
+}
+
+#[test]
+fn an_agent_that_was_held_looks_anew_also_where_it_started_again_before_it_could() {
+    let mut world = World::new();
+    meet(&mut world, None);
+    read_nothing(&mut world);
+    meet(&mut world, Some(hold()));
+    // Released while the agent was off.
+    start_again(&mut world);
+    assert!(is_read(&meet(&mut world, None)));
+    // Off once more before the reading has ended.
+    start_again(&mut world);
+    assert!(is_read(&meet(&mut world, None)));
+    read_nothing(&mut world);
+    assert!(!is_read(&meet(&mut world, None)));
+}
+
+fn is_read(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Read(_)))
+}
+
+fn hold() -> protocol::Hold {
+    protocol::Hold { code: Code::CloneSuspected, message: String::new() }
+}
+
+/// The repository is read, and there is nothing in it.
+fn read_nothing(world: &mut World) {
+    let reading = Reading { read_at: world.now.wall, snapshots: Some(Vec::new()), stats: None };
+    world.brain.handle_reading(RepositoryId::new(2, &[2; 10]), Some(reading), world.now);
+}
+
+/// The agent dies and another one starts on what it has left.
+fn start_again(world: &mut World) -> Vec<Effect> {
+    world.brain = Brain::new(facts(), world.disk.clone(), Some(desired()), 0);
+    world.brain.handle_start(world.now)
+}
+
+/// A manager that has nothing of the journal yet greets the agent.
+fn meet(world: &mut World, hold: Option<protocol::Hold>) -> Vec<Effect> {
+    world.disconnect();
+    world.brain.handle_connected();
+    let id = world.brain.journal().id();
+    let welcome = ToAgent::Welcome(Box::new(Welcome {
+        protocol_version: PROTOCOL_VERSION,
+        host_id: host_id(),
+        manager: ManagerIdentity { incarnation: incarnation(), epoch: 1 },
+        cursor: Some(protocol::Cursor { journal_id: id, seq: 0, hash: ChainHash::START }),
+        renew_journal: None,
+        ticket: None,
+        hold,
+        server_time: Timestamp::UNIX_EPOCH,
+    }));
+    let effects = world.brain.handle_frame(&welcome.encode().unwrap(), world.now);
+    assert_eq!(world.brain.is_open(), world.brain.hold().is_none());
+    effects
 }
