@@ -44,7 +44,15 @@ test('a machine is added, backed up, browsed and restored', async ({ page, stage
     await expect(page.getByLabel('repository password', { exact: true })).toHaveText(/^[\w-]{32}$/);
     const minted = await page.getByLabel('rest-server password', { exact: true }).innerText();
     await stage.user('web-1', minted);
-    const block = await page.getByLabel('install line', { exact: true }).innerText();
+    const line = page.getByLabel('install line', { exact: true });
+    const block = await line.innerText();
+    for (const width of [1024, 1280, 1440]) {
+      await page.setViewportSize({ width, height: 720 });
+      expect(await line.evaluate(brokenWords), `at ${width}`).toEqual([]);
+    }
+    // Who selects it instead of pressing the button gets the same, but for the end of the last line.
+    await line.evaluate((it) => getSelection()?.selectAllChildren(it));
+    expect(await page.evaluate(() => getSelection()?.toString())).toBe(block.trimEnd());
     await expectAccessible(page, 'the install line');
     await expect(main).toContainText('Waiting for the machine');
     await expect(main).toContainText(
@@ -94,3 +102,21 @@ test('a machine is added, backed up, browsed and restored', async ({ page, stage
     await expectAccessible(page, 'a run that has ended');
   });
 });
+
+/** The words of a block that stand on two lines although one would hold them. */
+function brokenWords(block: Element): string[] {
+  const room = block.clientWidth - 28;
+  const broken: string[] = [];
+  const texts = document.createTreeWalker(block, NodeFilter.SHOW_TEXT);
+  for (let text = texts.nextNode(); text; text = texts.nextNode()) {
+    for (const { 0: word, index } of (text.nodeValue ?? '').matchAll(/\S+/g)) {
+      const range = document.createRange();
+      range.setStart(text, index);
+      range.setEnd(text, index + word.length);
+      const lines = [...range.getClientRects()].map(({ top, width }) => ({ top, width }));
+      const width = lines.reduce((sum, line) => sum + line.width, 0);
+      if (new Set(lines.map(({ top }) => top)).size > 1 && width <= room) broken.push(word);
+    }
+  }
+  return broken;
+}

@@ -57,6 +57,53 @@ test('nothing of a row is cut off in a small window', async ({ page }) => {
   expect(await table.evaluate((it) => it.scrollWidth - it.clientWidth)).toBe(0);
 });
 
+test('the words of a state are whole in a small window', async ({ page }) => {
+  // All that a row may say, as far as one machine can be made to say it by what the list tells of it.
+  await page.goto('/');
+  const hosts = await page.evaluate(
+    async () => (await (await fetch('/api/hosts')).json()) as Record<string, unknown>[],
+  );
+  const at = new Date(Date.now() - 100 * 86_400_000).toISOString();
+  const last_good = { run_id: 'r', at, is_partial: false };
+  const hold = { code: 'clone_suspected', message: 'Two of them.' };
+  const action = (action: string, kind: string) => ({ action, kind, run_id: 'r' });
+  const told = {
+    'protected, not connected': { verdict: 'protected', is_online: false },
+    'waits, something is in the way': { verdict: 'waiting' },
+    'waits for your decision': { hold },
+    'running, no contact': {
+      is_online: false,
+      next_action: action('view', 'backup'),
+      last_runs: [{ id: 'r', kind: 'backup', status: 'running', created_at: at }],
+    },
+    'telling what it did': { verdict: 'silent' },
+    'initialise failed': { next_action: action('retry', 'init') },
+    'asleep for 100 days': { verdict: 'asleep', is_online: false, last_seen_at: at },
+    'no backup for 100 days': {
+      verdict: 'late',
+      plans: [{ plan_id: 'p', enabled: true, verdict: 'late', last_good }],
+    },
+  };
+  const first = hosts.find((it) => it['name'] === 'atlas');
+  const json = Object.entries(told).map(([id, more]) => {
+    return { ...first, id, name: id, next_action: null, ...more };
+  });
+  await page.route('**/api/hosts', (route) => route.fulfill({ json }));
+  await page.setViewportSize({ width: 1024, height: 700 });
+  await page.reload();
+  const rows = main(page).getByRole('table', { name: 'Machines' }).getByRole('row');
+  await expect(rows).toHaveCount(json.length + 1);
+  const words = await rows.locator('.state').evaluateAll((all) =>
+    all.map((it) => ({
+      words: it.textContent,
+      cut: [it.scrollWidth - it.clientWidth, it.scrollHeight - it.clientHeight],
+    })),
+  );
+  expect(words.length).toBe(json.length);
+  for (const { words: text, cut } of words) expect(cut, text).toEqual([0, 0]);
+  expect(words.map((it) => it.words).sort()).toEqual(Object.keys(told).sort());
+});
+
 test('the fleet says how things are, and each row opens its machine', async ({ page, stage }) => {
   await page.goto('/');
   await expect(heading(page)).toContainText('1 of 3 machines');

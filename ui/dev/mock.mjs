@@ -319,6 +319,7 @@ function answer(method, path, query) {
         hosts: COUNT,
         online: machines.filter((it) => it.is_online).length,
         open_notices: 0,
+        unreadable_hosts: 0,
         open_runs: 0,
         plans: COUNT,
         repositories: COUNT,

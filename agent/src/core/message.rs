@@ -65,6 +65,7 @@ impl AlarmMessage {
         let plan = plain(&plan);
         let repository = repository.map(|name| plain(&name));
         let place = repository.as_ref().map_or_else(String::new, |name| format!(" into {name}"));
+        let (at, since) = (whole(at), since.map(whole));
         let shown = |time: Timestamp| {
             time.to_zoned_datetime(zone.clone()).strftime("%-d %B %Y, %H:%M %Z").to_string()
         };
@@ -112,11 +113,16 @@ impl AlarmMessage {
             machine,
             plan: plan.map(|name| plain(&name)),
             repository: None,
-            at,
+            at: whole(at),
             since: None,
             code: None,
         }
     }
+}
+
+/// A time in whole seconds: what is finer says nothing to people, and not every reader of JSON takes it.
+fn whole(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// A name without what moves a cursor or begins a new header.

@@ -421,3 +421,27 @@ fn a_message_says_who_and_since_when_and_no_secret() {
     let all = format!("{:?} {:?}", world.records, world.disk.deliveries);
     assert!(!all.contains("canary") && !all.contains("/srv") && !all.contains("/home"), "{all}");
 }
+
+#[test]
+fn the_times_in_a_message_are_whole_seconds() {
+    let mut world = World::with_channels(vec![webhook(1)]);
+    world.pass(SignedDuration::from_nanos(987_654_321));
+    world.night(None);
+    world.night(Some(Code::WrongPassword));
+    world.arrive(&Attempt::Sent);
+    world.night(None);
+    let good = world.parcels[0].1.message.clone();
+    assert_eq!(good.state, AlarmEvent::Good);
+    world.arrive(&Attempt::Sent);
+    world.connect();
+    let alarm_id = protocol::AlarmId::new(1, &[1; 10]);
+    world.hear(&ToAgent::AlarmTest(Box::new(AlarmTest { alarm_id, channel: webhook(1) })));
+    let test = world.tried[0].message.clone();
+    assert_eq!(test.state, AlarmEvent::Test);
+    assert_ne!(world.now.wall.subsec_nanosecond(), 0);
+    for message in [good, test] {
+        for time in [Some(message.at), message.since].into_iter().flatten() {
+            assert_eq!(time.subsec_nanosecond(), 0, "{message:?}");
+        }
+    }
+}

@@ -239,16 +239,9 @@ macro_rules! select_host {
     };
 }
 
-/// All hosts that are not removed, by name.
-///
-/// # Errors
-/// When the database fails.
-pub async fn list(db: impl SqliteExecutor<'_>) -> Result<Vec<Host>, DbError> {
-    let rows = select_host!("WHERE state <> 'removed' ORDER BY name COLLATE NOCASE, id")
-        .fetch_all(db)
-        .await?;
-    rows.into_iter().map(Host::try_from).collect()
-}
+mod fleet;
+// Below the macro that it uses.
+pub use fleet::{Fleet, fleet, list};
 
 /// One host, removed ones too.
 ///

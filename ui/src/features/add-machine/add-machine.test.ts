@@ -60,9 +60,11 @@ describe('adding a machine', () => {
     show(AddMachineView, transport);
     await fill();
     await submit();
-    expect(await screen.findByText('restic-manager-agent enroll')).toBeVisible();
+    const line = await screen.findByLabelText('install line');
+    expect(line).toHaveTextContent('restic-manager-agent enroll');
     expect(screen.getByText('minted-repository-password')).toBeVisible();
-    expect(screen.getByText('htpasswd -B .htpasswd atlas')).toBeVisible();
+    const added = screen.getByLabelText('htpasswd line');
+    expect(added).toHaveTextContent('htpasswd -B .htpasswd atlas');
     expect(transport.sent('POST', '/api/enrolments')).toMatchObject([
       {
         name: 'atlas',
@@ -195,7 +197,7 @@ describe('adding a machine', () => {
     await submit();
     expect(await screen.findByText(words)).toBeVisible();
     expect(screen.getByText('No machine came in')).toBeVisible();
-    expect(screen.queryByText('restic-manager-agent enroll')).toBeNull();
+    expect(screen.queryByLabelText('install line')).toBeNull();
     await userEvent.click(screen.getByRole('button', { name: 'Make a new one' }));
     expect(transport.sent('POST', '/api/enrolments').at(-1)).toEqual({
       name: 'atlas',

@@ -24,6 +24,20 @@ describe('the page', () => {
     );
   });
 
+  it('says that a channel tells of changes from then on, where one is made, tried or listed', async () => {
+    const silence = /not of what is failed or overdue already; a test message shows that it works/;
+    const transport = server().on('GET', '/api/alarm-channels', [channel()]);
+    for (const [view, props] of [
+      [AlarmsView, {}],
+      [ChannelPageView, {}],
+      [ChannelPageView, { id: 'c1' }],
+    ] as const) {
+      const { unmount } = show(view, transport, props);
+      expect(await screen.findByText(silence)).toBeVisible();
+      unmount();
+    }
+  });
+
   it('lists channels, and what was told with what became of it', async () => {
     const lost = { channel_id: 'c1', channel_name: 'Chat', attempts: 30 };
     const transport = server()

@@ -75,6 +75,28 @@ describe('a row', () => {
   });
 });
 
+describe('a machine that the manager cannot read', () => {
+  const server = (hosts: object[]) =>
+    emptyServer()
+      .on('GET', '/api/hosts', hosts)
+      .on('GET', '/api/system', {
+        version: '0.1.0',
+        addresses: [],
+        counts: { online: 0, hosts: hosts.length + 1, unreadable_hosts: 1 },
+      });
+
+  it.each([
+    ['beside others', [machine()], '1 of 2 machines are protected.'],
+    ['alone', [], 'Your machine is not protected.'],
+  ])('is told of %s, and is no protected one', async (_, hosts, words) => {
+    const { app } = show(FleetView, server(hosts));
+    const stop = app.fleet.start();
+    expect(await screen.findByText('1 machine cannot be shown.')).toBeVisible();
+    expect(screen.getByRole('heading', { level: 1 })).toHaveTextContent(words);
+    stop();
+  });
+});
+
 describe('a card', () => {
   const away = store({ state: 'away', folder: '/mnt/backups' });
   const own = repository({ store_host_id: 'm1', url: 'store:r1' });

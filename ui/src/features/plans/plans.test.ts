@@ -176,6 +176,25 @@ describe('the page of a plan', () => {
     });
   });
 
+  it('warns of a folder that is left out, and saves it all the same', async () => {
+    const { transport } = await open();
+    transport.on('PUT', '/api/plans/p1', docs);
+    const trash = '/home/me/.local/share/Trash/files';
+    await fill('Folders and files', `/srv/data\n${trash}`);
+    const field = screen.getByLabelText('Folders and files');
+    expect(field).not.toHaveAccessibleDescription(/Nothing of/);
+    await userEvent.click(screen.getByLabelText(/^Trash/));
+    expect(field).toHaveAccessibleDescription(
+      new RegExp(`Nothing of ${trash} is backed up: “Trash” leaves out /home/\\*/.local`),
+    );
+    await userEvent.click(screen.getByLabelText(/^Trash/));
+    await fill(/^Leave out/, 'data');
+    expect(field).toHaveAccessibleDescription(/Nothing of \/srv\/data is backed up/);
+    expect(field).toBeValid();
+    await click('Save');
+    expect(transport.sent('PUT', '/api/plans/p1')).toMatchObject([{ paths: ['/srv/data', trash] }]);
+  });
+
   it('keeps what is typed when somebody else was quicker, and takes theirs over', async () => {
     const { transport } = await open();
     const theirs = { ...docs, paths: ['/srv'], excludes: ['*.tmp'], revision: 8 };

@@ -1144,6 +1144,8 @@ export interface components {
              * @description Repositories.
              */
             repositories: number;
+            /** @description Those that cannot be read, and are in no list. */
+            unreadable_hosts: number;
         };
         /** @description A new channel. */
         CreateChannelForm: {

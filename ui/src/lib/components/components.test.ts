@@ -6,6 +6,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { emptyServer, show } from '../../test/app';
 import { Problem } from '$lib/api/problem';
 import ConfirmName from './ConfirmName.svelte';
+import CopyBlock from './CopyBlock.svelte';
 import RelativeTime from './RelativeTime.svelte';
 import TextField from './TextField.svelte';
 import { findIn, pieces } from './log/find';
@@ -20,9 +21,32 @@ describe('a field', () => {
     expect(input).toHaveAccessibleDescription('Taken. Short.');
   });
 
+  it('ties its warnings to the input, which stays valid', () => {
+    const warnings = ['Nothing of /tmp is backed up.'];
+    show(TextField, emptyServer(), { label: 'Paths', value: '/tmp', help: 'Short.', warnings });
+    const input = screen.getByLabelText('Paths');
+    expect(input).toBeValid();
+    expect(input).toHaveAccessibleDescription('Nothing of /tmp is backed up. Short.');
+    expect(screen.getByRole('status')).toHaveTextContent(warnings[0] ?? '');
+  });
+
   it('is valid without an error', () => {
     show(TextField, emptyServer(), { label: 'Name', value: 'x' });
     expect(screen.getByLabelText('Name')).toBeValid();
+  });
+});
+
+describe('text to be copied', () => {
+  const text = "agent enroll --address='box:9781'  --key='k' <<'TOKEN'\n secret\nTOKEN\n";
+
+  it('keeps each of its words together, and is copied as it is', async () => {
+    const { platform } = show(CopyBlock, emptyServer(), { text, what: 'install line' });
+    const block = screen.getByLabelText('install line');
+    expect(block.textContent).toBe(text);
+    const words = [...block.querySelectorAll('span')].map((word) => word.textContent);
+    expect(words).toEqual(text.trim().split(/\s+/));
+    await userEvent.click(screen.getByRole('button', { name: 'Copy the install line' }));
+    expect(platform.copied).toEqual([text]);
   });
 });
 

@@ -11,6 +11,10 @@ export const KINDS = [
   { value: 'ping', words: 'Ping: a check that expects to hear of each good run' },
 ] as const;
 
+/** What a new channel is silent about, and how to see that it works all the same. */
+export const FROM_NOW_ON =
+  'A channel tells of what changes after it was added, not of what is failed or overdue already; a test message shows that it works.';
+
 /** A kind of channel. */
 export type Kind = (typeof KINDS)[number]['value'];
 

@@ -205,6 +205,13 @@ describe('the sentence', () => {
     expect(sentence([silent, failed('a')])).toBe('No machine is protected.');
   });
 
+  it('counts machines that cannot be read, and none of them as protected', () => {
+    expect(sentence([good('a')], 1)).toBe('1 of 2 machines are protected.');
+    expect(sentence([], 1)).toBe('Your machine is not protected.');
+    const silent = standing(machine({ verdict: 'silent' }));
+    expect(sentence([silent], 1)).toBe('No machine is protected.');
+  });
+
   it('leaves revoked machines out', () => {
     const revoked = standing(machine({ id: 'r', state: 'revoked' }));
     expect(sentence([good('a'), revoked])).toBe('Your machine is protected.');

@@ -49,17 +49,19 @@ export interface Attention {
 /** Where a machine stands that has no backup so far. */
 const BEFORE_THE_FIRST: readonly Standing[] = ['uninitialised', 'unplanned', 'never'];
 
-/** The first sentence. */
-export function sentence(all: Standings[]): string {
+/** The first sentence. Of machines that cannot be read nothing is known, so none of them counts as protected. */
+export function sentence(all: Standings[], unreadable = 0): string {
   const counted = all.filter((it) => it.state.standing !== 'revoked');
   const good = counted.filter((it) => it.state.isProtected).length;
-  const total = counted.length;
+  const total = counted.length + unreadable;
   if (total === 0) return 'No machines yet.';
   // As in the first minute of a manager that was off: nothing is wrong that anybody knows of.
-  if (counted.every((it) => it.state.standing === 'silent'))
+  if (unreadable === 0 && counted.every((it) => it.state.standing === 'silent'))
     return total === 1 ? 'Nothing was heard of your machine.' : 'Nothing was heard of any machine.';
   if (good === 0) {
-    const yet = counted.every((it) => BEFORE_THE_FIRST.includes(it.state.standing)) ? ' yet' : '';
+    const isNew =
+      unreadable === 0 && counted.every((it) => BEFORE_THE_FIRST.includes(it.state.standing));
+    const yet = isNew ? ' yet' : '';
     return total === 1 ? `Your machine is not protected${yet}.` : `No machine is protected${yet}.`;
   }
   if (good < total) return `${good} of ${total} machines are protected.`;

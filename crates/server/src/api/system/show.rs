@@ -3,7 +3,7 @@
 use crate::{
     api::error::{ApiResult, ProblemView},
     auth::Principal,
-    db::manager as rows,
+    db::{hosts, manager as rows},
     manager::Manager,
 };
 use axum::{Json, extract::State};
@@ -38,6 +38,8 @@ pub struct CountsView {
     pub hosts: u32,
     /// Those of them that are connected.
     pub online: usize,
+    /// Those that cannot be read, and are in no list.
+    pub unreadable_hosts: usize,
     /// Plans.
     pub plans: u32,
     /// Repositories.
@@ -65,6 +67,7 @@ pub async fn show(_who: Principal, State(manager): State<Manager>) -> ApiResult<
         counts: CountsView {
             hosts: counts.hosts,
             online: manager.links().online().await.len(),
+            unreadable_hosts: hosts::fleet(db).await?.unreadable,
             plans: counts.plans,
             repositories: counts.repositories,
             open_runs: counts.open_runs,

@@ -275,3 +275,27 @@ async fn says_hello(fleet: &Fleet, host: HostId, has_battery: Option<bool>, can:
     rows::note_hellos(&mut tx, &[heard], fleet.manager.now()).await.unwrap();
     tx.commit().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_host_that_cannot_be_read_hides_no_other_and_is_counted() {
+    let fleet = Fleet::new().await;
+    let sound = fleet.host("web-1").await;
+    let broken = fleet.host("web-2").await;
+    let mut tx = fleet.manager.db().begin().await.unwrap();
+    sqlx::query("UPDATE hosts SET boot_time = ? WHERE id = ?")
+        .bind(i64::MAX)
+        .bind(broken.to_string())
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let listed = fleet.get("/api/hosts").await.ok(200);
+    let ids: Vec<_> = listed.as_array().unwrap().iter().map(|it| it["id"].as_str()).collect();
+    assert_eq!(ids, [Some(sound.to_string().as_str())]);
+    let counts = fleet.get("/api/system").await.ok(200)["counts"].clone();
+    assert_eq!((&counts["hosts"], &counts["unreadable_hosts"]), (&json!(2), &json!(1)));
+    for path in ["/api/slots", "/api/away", "/api/announcements"] {
+        fleet.get(path).await.ok(200);
+    }
+    fleet.get(&format!("/api/hosts/{broken}")).await.is_refused(500, "internal", None);
+}
