@@ -146,6 +146,8 @@ pub async fn insert_all(
 ) -> Result<Vec<LogLine>, DbError> {
     let own = own_runs(tx, &lines).await?;
     lines.retain(|(host, line)| own.contains(&(*host, line.job_id)));
+    // As they lie in the database, so that one statement changes few pages of it.
+    lines.sort_by_key(|(_, line)| (line.job_id, line.seq));
     let mut are_new = Vec::with_capacity(lines.len());
     let mut rest = lines.as_slice();
     for rows in ROWS {
