@@ -21,7 +21,7 @@ const AT_ONCE: usize = 500;
 /// Where so many were answered at once, as many more are on their way, and it is worth to wait for them.
 const A_CROWD: usize = 4;
 /// How long a crowd is waited for.
-const GATHER_FOR: Duration = Duration::from_millis(5);
+const GATHER_FOR: Duration = Duration::from_millis(10);
 
 /// Questions that wait, each with the way back.
 type Waiting<Q, A> = Vec<(Q, oneshot::Sender<A>)>;

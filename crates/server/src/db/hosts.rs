@@ -222,20 +222,27 @@ impl TryFrom<HostRow> for Host {
     }
 }
 
-/// The columns of [`HostRow`], once for all queries.
-macro_rules! select_host {
-    ($tail:literal $(, $argument:expr)* $(,)?) => {
+/// The columns of [`HostRow`], once for all queries, between the two ends of a statement.
+macro_rules! host_rows {
+    ($head:literal, $($tail:literal)+ $(, $argument:expr)* $(,)?) => {
         sqlx::query_as!(
             HostRow,
-            "SELECT id, name, hostname, os, arch, agent_version, restic_version, \
+            $head + " id, name, hostname, os, arch, agent_version, restic_version, \
              protocol_version, time_zone, boot_time, key_fingerprint, state, hold_code, \
              hold_message, ticket_hash, pending_ticket_hash, enrolled_at, last_seen_at, \
              next_command, generation, desired_digest, acked_generation, acked_digest, \
              acked_at, awake_since, heard_until, mode, has_battery AS \"has_battery: bool\", \
              stale_after_days, capabilities IS NULL OR EXISTS (SELECT 1 FROM json_each(capabilities) \
-             WHERE value = 'hooks') AS \"runs_hooks!: bool\", revision FROM hosts " + $tail
+             WHERE value = 'hooks') AS \"runs_hooks!: bool\", revision " $(+ $tail)+
             $(, $argument)*
         )
+    };
+}
+
+/// The hosts that a condition picks.
+macro_rules! select_host {
+    ($tail:literal $(, $argument:expr)* $(,)?) => {
+        host_rows!("SELECT", "FROM hosts " $tail $(, $argument)*)
     };
 }
 
@@ -521,11 +528,15 @@ pub struct Heard {
     pub tickets: Option<Tickets>,
 }
 
-/// Notes what machines said in their hellos, of each machine one.
+/// Notes what machines said in their hellos, of each machine one, and returns the machines as they are then.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn note_hellos(tx: &mut Tx, heard: &[Heard], now: Timestamp) -> Result<(), DbError> {
+pub async fn note_hellos(
+    tx: &mut Tx,
+    heard: &[Heard],
+    now: Timestamp,
+) -> Result<Vec<Host>, DbError> {
     let rows: Vec<_> = heard
         .iter()
         .map(|Heard { host, hello, has_told_all, tickets }| {
@@ -549,7 +560,7 @@ pub async fn note_hellos(tx: &mut Tx, heard: &[Heard], now: Timestamp) -> Result
         })
         .collect();
     let (rows, now) = (to_json("hosts", "id", "many", &rows)?, millis(now));
-    sqlx::query!(
+    let hosts = host_rows!(
         "UPDATE hosts SET hostname = heard.value ->> '$[1][0]', os = heard.value ->> '$[1][1]', \
          arch = heard.value ->> '$[1][2]', agent_version = heard.value ->> '$[1][3]', \
          restic_version = heard.value ->> '$[1][4]', protocol_version = heard.value ->> '$[1][5]', \
@@ -562,13 +573,14 @@ pub async fn note_hellos(tx: &mut Tx, heard: &[Heard], now: Timestamp) -> Result
          pending_ticket_hash = \
          iif(heard.value ->> '$[5][0]', unhex(heard.value ->> '$[5][2]'), pending_ticket_hash), \
          revision = revision + 1 \
-         FROM json_each(?1) AS heard WHERE hosts.id = heard.value ->> 0",
+         FROM json_each(?1) AS heard WHERE hosts.id = heard.value ->> 0 RETURNING",
+        "",
         rows,
         now
     )
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    Ok(())
+    hosts.into_iter().map(Host::try_from).collect()
 }
 
 /// Notes that a host was heard of, and whether it has told everything by now.

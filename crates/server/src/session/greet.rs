@@ -162,12 +162,11 @@ async fn greet_round(
         met.push((n, greeting));
         heard.push(said);
     }
-    hosts::note_hellos(tx, &heard, manager.now()).await?;
     // Read here, where it stands with all of this: whatever changes later wakes the session.
-    let met_hosts: Vec<HostId> = heard.iter().map(|heard| heard.host).collect();
-    let mut needs = needs::read(tx, &met_hosts).await?;
-    for ((n, greeting), host) in met.into_iter().zip(met_hosts) {
-        let greeting = Greeting { needs: needs.remove(&host), ..greeting };
+    let hosts = hosts::note_hellos(tx, &heard, manager.now()).await?;
+    let mut needs = needs::read(tx, hosts).await?;
+    for ((n, greeting), heard) in met.into_iter().zip(&heard) {
+        let greeting = Greeting { needs: needs.remove(&heard.host), ..greeting };
         greeted.push((n, Greeted::Met(Box::new(greeting))));
     }
     Ok(greeted)

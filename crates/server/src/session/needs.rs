@@ -30,28 +30,29 @@ pub(super) async fn of(manager: &Manager, host: HostId) -> Result<Option<Needs>,
     Ok(needs.ask(host, |hosts| read_now(manager, hosts)).await?.flatten())
 }
 
-async fn read_now(manager: &Manager, hosts: Vec<HostId>) -> Result<Vec<Option<Needs>>, DbError> {
+async fn read_now(manager: &Manager, ids: Vec<HostId>) -> Result<Vec<Option<Needs>>, DbError> {
     let mut reader = manager.db().read().acquire().await?;
     // One transaction: of what changes meanwhile either all is seen or nothing.
     let mut tx = reader.begin().await?;
-    let needs = read(&mut tx, &hosts).await?;
+    let found = hosts::find_all(&mut *tx, &ids).await?;
+    let needs = read(&mut tx, found).await?;
     tx.commit().await?;
-    Ok(hosts.iter().map(|host| needs.get(host).cloned()).collect())
+    Ok(ids.iter().map(|host| needs.get(host).cloned()).collect())
 }
 
-/// What these hosts need. To be called in a transaction.
+/// What these hosts need, which were read in this transaction.
 pub(super) async fn read(
     db: &mut SqliteConnection,
-    ids: &[HostId],
+    hosts: Vec<Host>,
 ) -> Result<BTreeMap<HostId, Needs>, DbError> {
-    let found = hosts::find_all(&mut *db, ids).await?;
-    let natures: BTreeMap<HostId, _> = found.iter().map(|host| (host.id, host.nature())).collect();
+    let natures: BTreeMap<HostId, _> = hosts.iter().map(|host| (host.id, host.nature())).collect();
+    let ids: Vec<HostId> = natures.keys().copied().collect();
     let mut sources = Sources::of_hosts(db, &natures).await?;
     let mut open: BTreeMap<HostId, Vec<Run>> = BTreeMap::new();
-    for run in runs::open_of_hosts(&mut *db, ids).await? {
+    for run in runs::open_of_hosts(&mut *db, &ids).await? {
         open.entry(run.host_id).or_default().push(run);
     }
-    let needs = found.into_iter().filter_map(|host| {
+    let needs = hosts.into_iter().filter_map(|host| {
         let sources = sources.remove(&host.id)?;
         let open = open.remove(&host.id).unwrap_or_default();
         Some((host.id, Needs { host, sources, open }))

@@ -59,7 +59,8 @@ impl<W: Wire> Connection<W> {
         if host.desired_digest.as_ref() != Some(&digest) {
             let mut tx = manager.db().begin().await?;
             desired::touch_hosts(&manager, &mut tx, &[self.host]).await?;
-            let again = needs::read(&mut tx, &[self.host]).await?.remove(&self.host);
+            let host_again = hosts::find_all(&mut *tx, &[self.host]).await?;
+            let again = needs::read(&mut tx, host_again).await?.remove(&self.host);
             tx.commit().await.map_err(DbError::from)?;
             let Some(again) = again else { return Ok(()) };
             (host, sources) = (again.host, again.sources);
