@@ -40,7 +40,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
             fs::copy(&from, &to).with_context(|| format!("failed to copy {}", from.display()))?;
         }
     }
-    // Worlds are simulated in the profile of the tests, with what only tests have.
+    // Worlds are simulated with what only tests have, which no shipped profile takes.
     let simulate = simulate::built(workspace)?;
     fs::copy(&simulate, programs.join(simulate.file_name().context("a program without a name")?))
         .with_context(|| format!("failed to copy {}", simulate.display()))?;

@@ -10,12 +10,15 @@ use anyhow::Result;
 use crate::exec;
 use crate::workspace::Workspace;
 
-/// Builds the simulation as the tests build it, and says where it is.
+/// What it is built with: Cargo.toml says why.
+const PROFILE: &str = "simulate";
+
+/// Builds the simulation with what only tests have, and says where it is.
 pub(crate) fn built(workspace: &Workspace) -> Result<PathBuf> {
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--locked", "--workspace", "--all-features", "--bin", "simulate"]);
-    exec::succeed(&mut cargo)?;
-    workspace.built("simulate")
+    cargo.args(["build", "--locked", "--profile", PROFILE, "--workspace", "--all-features"]);
+    exec::succeed(cargo.args(["--bin", "simulate"]))?;
+    workspace.built_in(PROFILE, "simulate")
 }
 
 /// Builds the simulation and hands over to it.

@@ -24,7 +24,8 @@ struct Arguments {
     /// Plant a mistake that is to be found, such as `forget-slots`
     #[arg(long)]
     plant: Option<String>,
-    /// On so many threads; as many as there are processors when absent
+    /// On so many threads; twice as many as there are processors when absent, since each waits for its database
+    /// much of the time
     #[arg(long)]
     threads: Option<usize>,
 }
@@ -47,7 +48,7 @@ fn main() -> Result<ExitCode> {
             simulate(Wanted {
                 first: arguments.first,
                 seeds: arguments.seeds,
-                threads: arguments.threads.unwrap_or(processors),
+                threads: arguments.threads.unwrap_or(2 * processors),
                 mistake,
             })?
         }
