@@ -10,7 +10,7 @@ use testkit::world::{
 
 #[test]
 fn all_that_must_hold_holds_in_a_thousand_worlds() {
-    let report = simulate(Wanted { first: 1, seeds: 1_000, threads: 4, mistake: None }).unwrap();
+    let report = simulate(Wanted { first: 1, seeds: 1_000, threads: 2, mistake: None }).unwrap();
     assert_eq!(
         report.violations,
         [],
@@ -33,7 +33,7 @@ fn a_seed_tells_the_same_story_each_time() {
 #[test]
 fn every_planted_mistake_is_found() {
     for (name, mistake) in Mistake::ALL {
-        let wanted = Wanted { first: 1, seeds: 1_000, threads: 4, mistake: Some(mistake) };
+        let wanted = Wanted { first: 1, seeds: 1_000, threads: 2, mistake: Some(mistake) };
         let report = simulate(wanted).unwrap();
         assert!(!report.violations.is_empty(), "{name} is not found in a thousand worlds");
     }

@@ -2,18 +2,13 @@
 //! it carries effects out in order, commits before what depends on it, and dials.
 
 use super::{
-    Down, Event, World,
-    disk::Disk,
-    old::OLD,
-    restic::{Process, snapshot_of},
-    say,
-    template::Enrolled,
+    Down, Event, World, disk::Disk, old::OLD, restic::snapshot_of, say, template::Enrolled,
 };
 use crate::dice::Dice;
 use agent::{
     core::{
         Agenda, Attempt, Brain, DeliveryKey, Effect, Facts, Gates, Next, Now, Reading, Recovered,
-        Redial, RunEvent,
+        Redial,
     },
     desired::Desired,
     journal::Kept,
@@ -654,10 +649,6 @@ impl World {
         self.ask(machine, |brain, now| brain.handle_timeout(now));
     }
 
-    pub(super) fn is_away(&self, repository: RepositoryId) -> bool {
-        self.repositories.get(&repository).is_none_or(|it| self.now < it.away_until)
-    }
-
     /// The agent is killed: what it had not committed is gone.
     pub(super) fn kill_agent(&mut self, machine: usize) {
         let it = &mut self.machines[machine];
@@ -688,15 +679,6 @@ impl World {
         self.orphan(machine);
         let wait = self.millis(500, 120_000);
         self.after(wait, Event::Boot(machine));
-    }
-
-    /// Something happens in a run that this process does.
-    pub(super) fn tell(&mut self, process: &Process, event: RunEvent) {
-        let it = &self.machines[process.machine];
-        if it.life == process.life && it.shell.is_some() {
-            let run = process.order.run_id;
-            self.ask(process.machine, |brain, now| brain.handle_run_event(run, event, now));
-        }
     }
 }
 

@@ -1,9 +1,16 @@
-//! When a machine does nothing although it is there: it sleeps, or its agent waits for room on its disk.
+//! When a machine does nothing although it is there: it sleeps, its agent waits for room on its disk,
+//! or its repository is away.
 
 use super::{Event, World, say};
+use protocol::RepositoryId;
 use std::time::Duration;
 
 impl World {
+    /// Whether nothing answers where a repository lies.
+    pub(super) fn is_away(&self, repository: RepositoryId) -> bool {
+        self.repositories.get(&repository).is_none_or(|it| self.now < it.away_until)
+    }
+
     /// The machine falls asleep for a while.
     pub(super) fn sleep(&mut self, machine: usize) {
         if self.is_asleep(machine) {

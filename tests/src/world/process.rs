@@ -11,6 +11,15 @@ use protocol::{LogStream, RunId};
 use std::time::Duration;
 
 impl World {
+    /// Something happens in a run that this process does.
+    pub(super) fn tell(&mut self, process: &Process, event: RunEvent) {
+        let it = &self.machines[process.machine];
+        if it.life == process.life && it.shell.is_some() {
+            let run = process.order.run_id;
+            self.ask(process.machine, |brain, now| brain.handle_run_event(run, event, now));
+        }
+    }
+
     pub(super) fn start_process(&mut self, machine: usize, order: Order) {
         let run = order.run_id;
         self.saw_started(machine, &order);
