@@ -282,7 +282,10 @@ impl Brain {
 
     /// Whether a further attempt comes before the next slot takes its place.
     fn is_tried_again(&self, plan: PlanId, now: Now) -> bool {
-        let Some(mark) = self.timetable.mark(plan) else { return false };
+        // Of an attempt that a clock put back has put off by days nobody would hear.
+        let Some(mark) = self.timetable.mark(plan).map(|mark| mark.set_right(now.wall)) else {
+            return false;
+        };
         let next = self.timetable.rhythm(plan).and_then(|it| it.wakes(mark.served, now.wall));
         mark.retry.is_some_and(|retry| next.is_none_or(|next| retry.at < next))
     }

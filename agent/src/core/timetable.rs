@@ -45,6 +45,19 @@ pub struct Mark {
     pub retry: Option<Retry>,
 }
 
+impl Mark {
+    /// The mark as it stands when the clock shows this: one that was put back shows once more what was
+    /// served, and comes too late to an attempt that was planned by what it had shown.
+    pub(super) fn set_right(&self, now: Timestamp) -> Self {
+        let is_ahead = |at: Timestamp, by| at.duration_since(now) > by;
+        let served = if is_ahead(self.served, AHEAD) { now } else { self.served };
+        let is_kept = served == self.served;
+        let retry = self.retry.filter(|it| is_kept && !is_ahead(it.at, LONGEST_PAUSE));
+        let deferred = self.deferred.filter(|_| is_kept);
+        Self { cron: self.cron.clone(), served, deferred, retry }
+    }
+}
+
 /// The plans that run by the clock.
 #[derive(Debug, Default)]
 pub(super) struct Timetable {
@@ -159,6 +172,9 @@ impl Brain {
             return effects;
         }
         let mut effects = self.notice_clock_put_back(now);
+        for waiting in self.kept_by_hand(now) {
+            effects.extend(self.defer(waiting, Code::RepositoryBusy, now));
+        }
         let mut gates = Gates::default();
         for waiting in self.waiting(now) {
             let closing = self.gates_of(waiting.plan);
@@ -248,26 +264,38 @@ impl Brain {
     }
 
     fn notice_clock_put_back(&mut self, now: Now) -> Vec<Effect> {
-        let is_ahead = |at: Timestamp, by| at.duration_since(now.wall) > by;
-        let ahead = self.timetable.marks.iter().filter_map(|(id, mark)| {
-            let served = if is_ahead(mark.served, AHEAD) { now.wall } else { mark.served };
-            let retry = mark
-                .retry
-                .filter(|retry| served == mark.served && !is_ahead(retry.at, LONGEST_PAUSE));
-            let deferred = mark.deferred.filter(|_| served == mark.served);
-            let set_right = Mark { served, retry, deferred, ..mark.clone() };
-            (set_right != *mark).then_some((*id, set_right))
-        });
-        let ahead: Vec<(PlanId, Mark)> = ahead.collect();
-        ahead.into_iter().map(|(id, mark)| self.mark(id, mark)).collect()
+        let marks = self.timetable.marks.iter();
+        let set_right = marks.map(|(id, mark)| (*id, mark, mark.set_right(now.wall)));
+        let changed: Vec<(PlanId, Mark)> = set_right
+            .filter(|(_, mark, set_right)| *mark != set_right)
+            .map(|(id, _, set_right)| (id, set_right))
+            .collect();
+        changed.into_iter().map(|(id, mark)| self.mark(id, mark)).collect()
     }
 
     pub(super) fn is_going(&self, plan: PlanId) -> bool {
-        self.runs.values().any(|run| {
+        self.going(plan).next().is_some()
+    }
+
+    /// The runs of a plan that have not ended.
+    fn going(&self, plan: PlanId) -> impl Iterator<Item = &Run> {
+        self.runs.values().filter(move |run| {
             matches!(run.state, RunState::Queued | RunState::Running)
                 && run.spec.kind() == JobKind::Backup
                 && run.spec.plan_id() == Some(plan)
         })
+    }
+
+    /// What is due of plans that somebody runs by hand, which serves no slot. Nobody who hears of such a run
+    /// knows what it keeps waiting, as one does of a run that a slot has.
+    fn kept_by_hand(&self, now: Now) -> Vec<Waiting> {
+        let by_hand = |plan: PlanId| self.going(plan).any(|run| run.slot.is_none());
+        let rhythms = self.timetable.rhythms.iter().filter(|(plan, _)| by_hand(**plan));
+        let due = rhythms.filter_map(|(&plan, rhythm)| {
+            let slot = rhythm.due(self.timetable.marks.get(&plan)?.served, now.wall)?;
+            Some(Waiting { plan, slot, attempt: 1, written: None })
+        });
+        due.collect()
     }
 
     /// Writes the run down that is due, or takes the one that is, and puts it into the queue.

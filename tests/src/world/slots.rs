@@ -310,7 +310,10 @@ impl Story {
         let after = before.map_or(since, |run| run.began.max(since));
         let is_meant = |found: &&Timestamp| **found >= after && **found <= until + DIFFER;
         let mut fitting = Vec::new();
-        if self.refused.iter().any(|found| is_meant(&found)) {
+        // A plan also waits while another run of the machine uses its repository.
+        let is_busy =
+            |run: &Seen| run.began < until && run.ended.is_none_or(|(ended, _)| ended >= at);
+        if self.refused.iter().any(|found| is_meant(&found)) || self.runs.iter().any(is_busy) {
             fitting.push(Standing::Waiting);
         }
         if self.closed.iter().any(|found| is_meant(&found)) {

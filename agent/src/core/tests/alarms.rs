@@ -155,6 +155,21 @@ fn a_run_that_fails_after_its_clock_was_put_back_is_not_tried_again_and_that_is_
 }
 
 #[test]
+fn an_attempt_that_a_clock_put_back_has_put_off_keeps_no_failure_back() {
+    let mut world = World::with_channels(vec![webhook(1)]);
+    world.pass(HOUR * 15);
+    world.fail(Code::RepositoryUnreachable);
+    assert_eq!(world.states(), [], "it is tried again");
+    world.connect();
+    world.command_to(1, RunSpec::Backup { schedule_id: Some(world.desired.schedules[0].id) });
+    world.hear(&ToAgent::CommandGo(CommandGo { job_id: run_id(1) }));
+    // The schedule is not looked at between the two.
+    world.now.wall -= HOUR * 50;
+    world.fail(Code::RepositoryUnreachable);
+    assert_eq!(world.states(), [AlarmState::Failed]);
+}
+
+#[test]
 fn what_a_person_cancelled_or_what_lacks_some_files_is_no_failure() {
     let mut world = World::with_channels(vec![webhook(1)]);
     world.pass(HOUR * 24);

@@ -373,3 +373,22 @@ fn what_waits_for_another_run_of_its_repository_says_so_once() {
     assert_eq!(served(&world), [one, at("2026-03-01T15:00:00Z")]);
     assert_eq!(world.deferred().len(), 1);
 }
+
+#[test]
+fn a_slot_that_comes_while_its_plan_is_run_by_hand_is_told_to_wait_once() {
+    let mut world = World::with_times("0 * * * *", at("2026-03-01T12:30:00Z"));
+    world.connect();
+    world.command_to(1, backup());
+    world.hear(&ToAgent::CommandGo(CommandGo { job_id: run_id(1) }));
+    world.pass(MINUTE * 29);
+    assert_eq!(world.deferred(), [], "nothing was due");
+    world.pass(HOUR * 2);
+    assert_eq!(world.deferred(), [(at("2026-03-01T13:00:00Z"), Code::RepositoryBusy)]);
+    // A run by the clock says itself which slot it has, and what comes after that waits for it.
+    world.finish(0);
+    world.pass(HOUR * 2);
+    assert_eq!(world.deferred().len(), 1);
+    let told: Vec<JobStarted> = world.told("job.started");
+    let served: Vec<Timestamp> = told.into_iter().filter_map(|started| started.slot).collect();
+    assert_eq!(served, [at("2026-03-01T14:00:00Z")]);
+}
