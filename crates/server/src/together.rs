@@ -1,6 +1,6 @@
 //! Questions of many tasks that are answered together. A statement costs more to hand over to SQLite than
 //! to run, and a transaction costs a write to the disk: so whoever asks first asks for all who ask
-//! meanwhile. Alone, nobody waits for anybody.
+//! meanwhile. Alone, nobody waits for anybody, but for a moment after a crowd.
 
 use std::{
     sync::{
