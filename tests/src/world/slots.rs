@@ -310,9 +310,10 @@ impl Story {
         let after = before.map_or(since, |run| run.began.max(since));
         let is_meant = |found: &&Timestamp| **found >= after && **found <= until + DIFFER;
         let mut fitting = Vec::new();
-        // A plan also waits for another run of the machine, and says so once, like all that it waits for.
-        let is_busy =
-            |run: &Seen| run.began < until && run.ended.is_none_or(|(ended, _)| ended >= after);
+        // A plan also waits for runs that serve no slot, and says so once, like all that it waits for.
+        let is_busy = |run: &Seen| {
+            run.slot.is_none() && run.began < until && run.ended.is_none_or(|it| it.0 >= after)
+        };
         if self.refused.iter().any(|found| is_meant(&found)) || self.runs.iter().any(is_busy) {
             fitting.push(Standing::Waiting);
         }
