@@ -10,7 +10,8 @@ use testkit::world::{
 
 #[test]
 fn all_that_must_hold_holds_in_a_thousand_worlds() {
-    let report = simulate(Wanted { first: 1, seeds: 1_000, threads: 2, mistake: None }).unwrap();
+    let wanted = Wanted { first: 1, seeds: 1_000, threads: 2, mistake: None };
+    let report = simulate(wanted, |_| {}).unwrap();
     assert_eq!(
         report.violations,
         [],
@@ -34,7 +35,7 @@ fn a_seed_tells_the_same_story_each_time() {
 fn every_planted_mistake_is_found() {
     for (name, mistake) in Mistake::ALL {
         let wanted = Wanted { first: 1, seeds: 1_000, threads: 2, mistake: Some(mistake) };
-        let report = simulate(wanted).unwrap();
+        let report = simulate(wanted, |_| {}).unwrap();
         assert!(!report.violations.is_empty(), "{name} is not found in a thousand worlds");
     }
 }

@@ -143,6 +143,9 @@ impl Brain {
             ToAgent::ScheduleSet(set) => self.schedule_set(set),
             ToAgent::TreeWant(want) => self.tree_wanted(want),
             ToAgent::AlarmTest(test) => self.alarm_test(*test, now),
+            ToAgent::SnapshotsWant(want) if want.anew => {
+                self.read(want.repository_id).into_iter().collect()
+            }
             ToAgent::SnapshotsWant(want) => self.snapshots_wanted(want.repository_id),
             ToAgent::JournalAck(_) | ToAgent::AgentUpdateAvailable(_) | ToAgent::Unknown(_) => {
                 Vec::new()

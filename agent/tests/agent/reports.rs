@@ -29,7 +29,9 @@ async fn digest_then_delta_then_pages_on_demand() {
     assert_eq!(second.base, first.digest);
     assert_eq!(second.snapshots.len(), 1);
 
-    session.send(ToAgent::SnapshotsWant(SnapshotsWant { repository_id: repository_id() })).await;
+    session
+        .send(ToAgent::SnapshotsWant(SnapshotsWant { repository_id: repository_id(), anew: false }))
+        .await;
     let page = report(&mut session).await;
     assert_eq!((page.page, page.last, page.snapshots.len()), (Some(1), true, 2));
     let ids = page.snapshots.iter().map(|snapshot| snapshot.id.as_str());

@@ -71,6 +71,9 @@ pub struct JournalAck {}
 pub struct SnapshotsWant {
     /// The repository.
     pub repository_id: RepositoryId,
+    /// Read it first: another machine, which has the repository too, has told of it since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anew: bool,
 }
 
 /// A newer agent exists (`agent.update_available`). Informational: agents do not update themselves

@@ -70,6 +70,8 @@ pub enum Mistake {
     KeepSilent,
     /// A machine has the plans that it once acknowledged, whatever it says.
     TrustAcknowledged,
+    /// Whoever tells last what a repository holds is right, also where several machines have it.
+    BelieveAnyone,
     /// A slot whose run failed is green.
     PaintGreen,
 }

@@ -9,6 +9,9 @@ use clap::Parser;
 use std::{num::NonZero, process::ExitCode, thread, time::Instant};
 use testkit::world::simulate::{Mistake, Report, Wanted, replay, simulate};
 
+/// After so many worlds it says how far it is.
+const TOLD_EACH: u64 = 1_000;
+
 /// Simulates worlds and looks whether all holds in them that must hold.
 #[derive(Parser)]
 struct Arguments {
@@ -45,11 +48,17 @@ fn main() -> Result<ExitCode> {
         Some(seed) => told(seed, mistake)?,
         None => {
             let processors = thread::available_parallelism().map_or(1, NonZero::get);
-            simulate(Wanted {
+            let wanted = Wanted {
                 first: arguments.first,
                 seeds: arguments.seeds,
                 threads: arguments.threads.unwrap_or(2 * processors),
                 mistake,
+            };
+            simulate(wanted, |done| {
+                if done % TOLD_EACH == 0 && done < wanted.seeds {
+                    let speed = speed(done, began);
+                    println!("{done} of {} worlds, {speed:.0} a second", wanted.seeds);
+                }
             })?
         }
     };
@@ -61,12 +70,14 @@ fn main() -> Result<ExitCode> {
     {
         println!("What led to it: cargo xtask simulate --replay {seed}");
     }
-    let passed = began.elapsed().as_secs_f64().max(f64::EPSILON);
-    // Fewer worlds than there are numbers that it holds exactly.
-    #[expect(clippy::cast_precision_loss, reason = "nobody simulates 2^52 worlds")]
-    let speed = report.seeds as f64 / passed;
-    println!("{}", report.json(speed));
+    println!("{}", report.json(speed(report.seeds, began)));
     Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Worlds a second since then.
+#[expect(clippy::cast_precision_loss, reason = "nobody simulates 2^52 worlds")]
+fn speed(worlds: u64, since: Instant) -> f64 {
+    worlds as f64 / since.elapsed().as_secs_f64().max(f64::EPSILON)
 }
 
 fn told(seed: u64, mistake: Option<Mistake>) -> Result<Report> {

@@ -7,7 +7,7 @@ use outcome::Outcome;
 use protocol::{Code, JobStatus, LogStream, Problem, RepositoryId, RunId, Snapshot};
 use std::{collections::BTreeMap, time::Duration};
 
-/// A repository. One machine has it.
+/// A repository.
 #[derive(Clone, Debug, Default)]
 pub struct Repository {
     /// Its snapshots by id.

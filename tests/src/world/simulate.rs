@@ -27,7 +27,7 @@ pub enum Mistake {
 
 impl Mistake {
     /// All there are, by the names under which they can be asked for.
-    pub const ALL: [(&str, Self); 18] = [
+    pub const ALL: [(&str, Self); 19] = [
         ("acknowledge-before-commit", Self::Manager(InManager::AcknowledgeBeforeCommit)),
         ("lose-before-caught-up", Self::Manager(InManager::LoseBeforeCaughtUp)),
         ("keep-stale-generation", Self::Manager(InManager::KeepStaleGeneration)),
@@ -45,6 +45,7 @@ impl Mistake {
         ("ignore-ticket", Self::Manager(InManager::IgnoreTicket)),
         ("keep-silent", Self::Manager(InManager::KeepSilent)),
         ("trust-acknowledged", Self::Manager(InManager::TrustAcknowledged)),
+        ("believe-anyone", Self::Manager(InManager::BelieveAnyone)),
         ("paint-green", Self::Manager(InManager::PaintGreen)),
     ];
 
@@ -150,11 +151,11 @@ pub fn replay(seed: u64, mistake: Option<Mistake>) -> Result<super::Fate> {
     fate
 }
 
-/// Simulates worlds until one is wrong or all are done.
+/// Simulates worlds until one is wrong or all are done, and says after each how many were simulated.
 ///
 /// # Errors
 /// When they cannot be simulated.
-pub fn simulate(wanted: Wanted) -> Result<Report> {
+pub fn simulate(wanted: Wanted, done: impl Fn(u64) + Sync) -> Result<Report> {
     let template = Stage::new()?.template()?;
     let next = AtomicU64::new(0);
     let is_over = AtomicBool::new(false);
@@ -171,6 +172,7 @@ pub fn simulate(wanted: Wanted) -> Result<Report> {
             let fate = stage.play(&template, seed, false);
             let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
             report.seeds += 1;
+            done(report.seeds);
             let violations = match fate {
                 Ok(fate) => {
                     report.met.add(&fate.met);

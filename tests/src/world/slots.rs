@@ -5,7 +5,10 @@
 //! is called whose clock was moved is a matter of words.
 
 use super::{World, invariants::Teller, machine::short};
-use agent::{core::Change, desired::Desired};
+use agent::{
+    core::{Change, Run, RunState},
+    desired::Desired,
+};
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp, ToSpan, tz::TimeZone};
 use protocol::{JobFinished, JobKind, JobStarted, JobStatus, PlanId, RunId, journal::kind};
@@ -40,6 +43,8 @@ pub struct Story {
     closed: Vec<Timestamp>,
     /// What ran.
     runs: Vec<Seen>,
+    /// What serves no slot, from when it stood in its repository's queue until it ended.
+    by_hand: BTreeMap<RunId, (Timestamp, Option<Timestamp>)>,
 }
 
 /// A run as it was seen.
@@ -65,6 +70,21 @@ impl Story {
     /// Whether nothing ran since then.
     pub fn was_idle_since(&self, since: Timestamp) -> bool {
         self.runs.iter().all(|run| run.ended.is_some_and(|(at, _)| at < since))
+    }
+
+    /// A run was written down.
+    fn note(&mut self, run: &Run, wall: Timestamp) {
+        match run.state {
+            RunState::Queued | RunState::Running if run.slot.is_none() => {
+                self.by_hand.entry(run.id).or_insert((wall, None));
+            }
+            RunState::Finished => {
+                if let Some((_, ended)) = self.by_hand.get_mut(&run.id) {
+                    ended.get_or_insert(wall);
+                }
+            }
+            RunState::Accepted | RunState::Refused | RunState::Queued | RunState::Running => {}
+        }
     }
 
     /// Whether it is a matter of moments which times the plan had then.
@@ -130,7 +150,11 @@ impl World {
 
     /// An agent has committed these changes: what it tells of its runs.
     pub(super) fn saw_told(&mut self, machine: usize, changes: &[Change]) {
+        let wall = self.wall(machine);
         for change in changes {
+            if let Change::Run(run) = change {
+                self.story(machine).note(run, wall);
+            }
             let Change::Append(record, _) = change else { continue };
             if record.kind == kind::SCHEDULE_ACK {
                 let open = |unsaid: &&mut (Timestamp, Option<Timestamp>)| unsaid.1.is_none();
@@ -311,10 +335,10 @@ impl Story {
         let is_meant = |found: &&Timestamp| **found >= after && **found <= until + DIFFER;
         let mut fitting = Vec::new();
         // A plan also waits for runs that serve no slot, and says so once, like all that it waits for.
-        let is_busy = |run: &Seen| {
-            run.slot.is_none() && run.began < until && run.ended.is_none_or(|it| it.0 >= after)
+        let is_busy = |(queued, ended): &(Timestamp, Option<Timestamp>)| {
+            *queued < until && ended.is_none_or(|ended| ended >= after)
         };
-        if self.refused.iter().any(|found| is_meant(&found)) || self.runs.iter().any(is_busy) {
+        if self.refused.iter().any(|found| is_meant(&found)) || self.by_hand.values().any(is_busy) {
             fitting.push(Standing::Waiting);
         }
         if self.closed.iter().any(|found| is_meant(&found)) {

@@ -75,7 +75,9 @@ impl Template {
         let up = office.start().await?;
         let mut enrolled = Vec::new();
         for index in 0..=MACHINES {
-            enrolled.push(enrol(&up, &mut dice, index, at).await?);
+            // The first two machines share one.
+            let shared = (index == 1).then(|| enrolled.first().map(|it: &Enrolled| it.repository));
+            enrolled.push(enrol(&up, &mut dice, index, shared.flatten(), at).await?);
         }
         drop(up);
         office.close().await;
@@ -102,7 +104,13 @@ async fn watch(file: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn enrol(up: &Up, dice: &mut Dice, index: usize, at: Timestamp) -> Result<Enrolled> {
+async fn enrol(
+    up: &Up,
+    dice: &mut Dice,
+    index: usize,
+    shared: Option<RepositoryId>,
+    at: Timestamp,
+) -> Result<Enrolled> {
     let manager = &up.manager;
     let is_old = index == MACHINES;
     let name = if is_old { "machine-old".to_owned() } else { format!("machine-{}", index + 1) };
@@ -123,14 +131,10 @@ async fn enrol(up: &Up, dice: &mut Dice, index: usize, at: Timestamp) -> Result<
     let mut tx = manager.db().begin().await?;
     hosts::insert(&mut tx, &new).await?;
     tx.commit().await?;
-    let url = format!("rest:https://nas.example:8000/{name}/");
-    let form = from_json(json!({"name": name, "url": url}))?;
-    repositories::create::create(Principal::LocalUser, State(manager.clone()), Body(form))
-        .await
-        .map(drop)
-        .map_err(refused)?;
-    let repository = repository_rows::find_by_name(manager.db().read(), &name).await?;
-    let repository = repository.context("no repository was made")?;
+    let repository = match shared {
+        Some(repository) => repository,
+        None => repository_of(up, &name).await?,
+    };
     let form = from_json(json!({"name": name, "repository_id": repository, "paths": ["/home"],
         "retention": {"keep_last": 5}, "cron": "*/5 * * * *", "host_ids": [host]}))?;
     plans::create::create(Principal::LocalUser, State(manager.clone()), Body(form))
@@ -139,6 +143,18 @@ async fn enrol(up: &Up, dice: &mut Dice, index: usize, at: Timestamp) -> Result<
         .map_err(refused)?;
     let plan = plan_rows::find_by_name(manager.db().read(), &name).await?;
     Ok(Enrolled { host, name, plan: plan.context("no plan was made")?, repository })
+}
+
+async fn repository_of(up: &Up, name: &str) -> Result<RepositoryId> {
+    let manager = &up.manager;
+    let url = format!("rest:https://nas.example:8000/{name}/");
+    let form = from_json(json!({"name": name, "url": url}))?;
+    repositories::create::create(Principal::LocalUser, State(manager.clone()), Body(form))
+        .await
+        .map(drop)
+        .map_err(refused)?;
+    let repository = repository_rows::find_by_name(manager.db().read(), name).await?;
+    repository.context("no repository was made")
 }
 
 /// A form of the API from its JSON.

@@ -9,12 +9,24 @@ fn a_wanted_list_that_was_never_read_is_read() {
     world.connect();
     let repository_id = RepositoryId::new(2, &[2; 10]);
     world.brain.handle_reading(repository_id, None, world.now);
-    let want = ToAgent::SnapshotsWant(SnapshotsWant { repository_id }).encode().unwrap();
+    let want =
+        ToAgent::SnapshotsWant(SnapshotsWant { repository_id, anew: false }).encode().unwrap();
     let effects = world.brain.handle_frame(&want, world.now);
     assert!(matches!(effects.as_slice(), [Effect::Read(_)]), "{effects:?}");
     // While it is being read, one more wish is remembered and no second reading begins.
     assert!(world.brain.handle_frame(&want, world.now).is_empty());
     let effects = world.brain.handle_reading(repository_id, None, world.now);
+    assert!(matches!(effects.as_slice(), [Effect::Read(_)]), "{effects:?}");
+}
+
+#[test]
+fn a_list_that_is_wanted_anew_is_read_first() {
+    let mut world = World::new();
+    world.connect();
+    read_nothing(&mut world);
+    let want = SnapshotsWant { repository_id: RepositoryId::new(2, &[2; 10]), anew: true };
+    let want = ToAgent::SnapshotsWant(want).encode().unwrap();
+    let effects = world.brain.handle_frame(&want, world.now);
     assert!(matches!(effects.as_slice(), [Effect::Read(_)]), "{effects:?}");
 }
 

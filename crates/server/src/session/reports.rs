@@ -3,7 +3,7 @@
 
 use super::{
     commands::Written,
-    snapshots::{self, Assembly, MAX_SNAPSHOTS, SnapshotsStep, Stored},
+    snapshots::{self, Assembly, Judgement, MAX_SNAPSHOTS, SnapshotsStep, Stored, Tellers},
     socket::{Connection, Ended, Wire},
 };
 use crate::{
@@ -26,6 +26,7 @@ use protocol::{
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     assembly: Assembly,
+    tellers: Tellers,
 }
 
 impl<W: Wire> Connection<W> {
@@ -123,6 +124,16 @@ impl<W: Wire> Connection<W> {
         let mut tx = manager.db().begin().await?;
         let facts = rows::facts(&mut *tx, repository).await?;
         let same_host = facts.snapshots_host_id == Some(self.host);
+        if live.version.has_journal() {
+            match live.reports.tellers.judge(self.host, repository, &report, &facts) {
+                Judgement::Counts => {}
+                Judgement::Ask => {
+                    drop(tx);
+                    return self.want(repository, true).await;
+                }
+                Judgement::Asked => return Ok(()),
+            }
+        }
         let stored = Stored {
             digest: facts.snapshots_digest,
             // What lies ahead was noted before this manager's clock was put back, and says nothing.
@@ -137,7 +148,7 @@ impl<W: Wire> Connection<W> {
             SnapshotsStep::Nothing => return Ok(()),
             SnapshotsStep::Want => {
                 drop(tx);
-                return self.want(repository).await;
+                return self.want(repository, false).await;
             }
             SnapshotsStep::Agree { digest } => digest,
             SnapshotsStep::Replace { snapshots, digest } => {
@@ -152,7 +163,7 @@ impl<W: Wire> Connection<W> {
                 }
                 if rows::digest(&mut *tx, repository).await? != digest {
                     drop(tx);
-                    return self.want(repository).await;
+                    return self.want(repository, false).await;
                 }
                 digest
             }
@@ -163,8 +174,8 @@ impl<W: Wire> Connection<W> {
         Ok(())
     }
 
-    async fn want(&mut self, repository_id: RepositoryId) -> Result<(), Ended> {
-        self.write(&ToAgent::SnapshotsWant(SnapshotsWant { repository_id })).await
+    async fn want(&mut self, repository_id: RepositoryId, anew: bool) -> Result<(), Ended> {
+        self.write(&ToAgent::SnapshotsWant(SnapshotsWant { repository_id, anew })).await
     }
 
     pub(super) async fn stats_told(&mut self, stats: &RepoStats) -> Result<(), Ended> {

@@ -1,9 +1,14 @@
 //! What a report of snapshots changes: pages are put together within a bound, and nothing is swapped
-//! before all of them are there and agree with the digest.
+//! before all of them are there and agree with the digest, nor by a list that may be older.
 
-use crate::text;
+use crate::{
+    db::snapshots::Facts,
+    hooks::{Mistake, is_planted},
+    text,
+};
 use jiff::Timestamp;
-use protocol::{RepositoryId, Snapshot, SnapshotsReport, snapshots_digest};
+use protocol::{HostId, RepositoryId, Snapshot, SnapshotsReport, snapshots_digest};
+use std::collections::BTreeMap;
 
 /// The longest list that is taken in.
 pub const MAX_SNAPSHOTS: usize = 200_000;
@@ -127,6 +132,70 @@ impl Assembly {
             return SnapshotsStep::Nothing;
         }
         SnapshotsStep::Replace { snapshots: pages.snapshots, digest }
+    }
+}
+
+/// What is to be done with a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It counts.
+    Counts,
+    /// It may be older than what another machine has told: ask for a reading that begins now.
+    Ask,
+    /// The same, and such a reading was asked for.
+    Asked,
+}
+
+/// What was stored when a host was asked to read a repository anew, and when it had read it before that.
+#[derive(Debug, PartialEq, Eq)]
+struct AskedAt {
+    digest: Option<String>,
+    teller: Option<HostId>,
+    told: Option<Timestamp>,
+    read_at: Option<Timestamp>,
+}
+
+/// The repositories that a host was asked to read anew. Where several hosts have one, who tells last need not
+/// have looked last, and their clocks cannot say: a list other than what another host has told counts only if it
+/// was read after that was known here.
+#[derive(Debug, Default)]
+pub struct Tellers(BTreeMap<RepositoryId, AskedAt>);
+
+impl Tellers {
+    /// Whether a host's report counts beside what is stored.
+    pub fn judge(
+        &mut self,
+        host: HostId,
+        repository: RepositoryId,
+        report: &SnapshotsReport,
+        stored: &Facts,
+    ) -> Judgement {
+        let is_of_another = stored.snapshots_host_id.is_some_and(|teller| teller != host);
+        if !is_of_another
+            || stored.snapshots_digest == report.digest
+            || is_planted(Mistake::BelieveAnyone)
+        {
+            return Judgement::Counts;
+        }
+        let at = AskedAt {
+            digest: stored.snapshots_digest.clone(),
+            teller: stored.snapshots_host_id,
+            told: stored.snapshots_read_at,
+            read_at: report.read_at,
+        };
+        match self.0.get(&repository) {
+            Some(asked)
+                if (&asked.digest, asked.teller, asked.told)
+                    == (&at.digest, at.teller, at.told) =>
+            {
+                // An agent dates each reading after the one before.
+                if at.read_at > asked.read_at { Judgement::Counts } else { Judgement::Asked }
+            }
+            Some(_) | None => {
+                self.0.insert(repository, at);
+                Judgement::Ask
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::double::Fleet;
 use jiff::Timestamp;
 use protocol::{
     Code, EntryKind, FromAgent, Problem, RepoStats, RepositoryId, Snapshot, SnapshotsReport,
-    ToAgent, TreeEntry, TreeReport, TreeWant, snapshots_digest,
+    SnapshotsWant, ToAgent, TreeEntry, TreeReport, TreeWant, snapshots_digest,
 };
 use server::{
     db::{
@@ -157,6 +157,51 @@ async fn snapshots_are_compared_by_digest_fetched_in_pages_and_followed_by_delta
     link.say(&FromAgent::SnapshotsReport(stolen)).await;
     link.settle(&mut agent).await;
     assert_eq!(snapshots::count_of(fleet.db().read(), foreign).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_machine_whose_list_another_machine_contradicts_must_look_again() {
+    let fleet = Fleet::start().await;
+    let (plan, repository) = fleet.plan().await;
+    let (mut one, mut other) = (fleet.agent("one").await, fleet.agent("other").await);
+    for agent in [&one, &other] {
+        fleet.assign(plan, agent.host()).await;
+    }
+    let whole = |list: &[Snapshot], read_at: i64| {
+        let mut report = report(repository, list);
+        report.read_at = Some(Timestamp::from_second(read_at).unwrap());
+        (report.page, report.last, report.snapshots) = (Some(1), true, list.to_vec());
+        FromAgent::SnapshotsReport(report)
+    };
+    let asked = |anew| ToAgent::SnapshotsWant(SnapshotsWant { repository_id: repository, anew });
+    let (newer, older) = ([snapshot(1), snapshot(2)], [snapshot(1)]);
+    let (mut link, _) = one.connect().await;
+    link.say(&whole(&newer, 1_790_000_000)).await;
+    until_digest(&fleet, repository, &digest(&newer)).await;
+
+    // Its clock is ahead, so that by the times alone it looked last.
+    let (mut second, _) = other.connect().await;
+    second.told().await;
+    second.told().await;
+    for _ in 0..2 {
+        second.say(&whole(&older, 1_795_000_000)).await;
+    }
+    assert_eq!(second.told().await, asked(true));
+    second.settle(&mut other).await;
+    assert_eq!(snapshots::digest(fleet.db().read(), repository).await.unwrap(), digest(&newer));
+
+    // While it looks the first one tells of a third snapshot, which the second may not have seen.
+    let newest = [snapshot(1), snapshot(2), snapshot(3)];
+    link.say(&whole(&newest, 1_790_000_100)).await;
+    until_digest(&fleet, repository, &digest(&newest)).await;
+    second.say(&whole(&newer, 1_795_000_010)).await;
+    assert_eq!(second.told().await, asked(true));
+    link.settle(&mut one).await;
+    assert_eq!(snapshots::digest(fleet.db().read(), repository).await.unwrap(), digest(&newest));
+
+    // It looked, and what it saw is what there is: somebody has forgotten all but one.
+    second.say(&whole(&older, 1_795_000_020)).await;
+    until_digest(&fleet, repository, &digest(&older)).await;
 }
 
 #[tokio::test]
