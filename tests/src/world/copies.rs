@@ -131,6 +131,8 @@ impl World {
         let mut twin = Machine::new(enrolled, &mut self.dice, self.began, false);
         twin.disk = disk;
         twin.twin_of = Some(original);
+        // Its clock may be behind the one by which the folder was written.
+        twin.put_back = it.put_back + 1;
         self.met.count("state folder copied to a second machine");
         say!(self, twin.name(), "is a copy of {}", self.machines[original].name());
         self.seen.retold.insert(host);
