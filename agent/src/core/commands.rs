@@ -31,9 +31,8 @@ impl Brain {
                         .unwrap_or_else(|| CommandResult::accepted(command.job_id));
                     self.answer(answer)
                 }
-                // Struck off before it was seen: its end is in the journal already.
                 None if self.is_struck(number) && !is_forgotten => {
-                    self.answer(CommandResult::accepted(command.job_id))
+                    self.answer(CommandResult::refused(command.job_id, spent()))
                 }
                 None => self.take(command, number, now),
             },
@@ -139,10 +138,11 @@ impl Brain {
         number: Option<CommandNumber>,
         now: Now,
     ) -> Vec<Effect> {
-        if number.is_some_and(|number| self.is_struck(number)) {
-            return Vec::new();
+        let is_spent = number.is_some_and(|number| self.is_struck(number));
+        let (status, mut problem) = words_of(cancel.reason);
+        if is_spent {
+            problem = spent();
         }
-        let (status, problem) = words_of(cancel.reason);
         let run = Run {
             id: cancel.job_id,
             state: RunState::Accepted,
@@ -210,6 +210,16 @@ impl Brain {
     fn is_struck(&self, number: CommandNumber) -> bool {
         self.numbers.get(&number.incarnation).is_some_and(|numbers| numbers.is_struck(number.n))
     }
+}
+
+/// Why a command is not begun whose number is struck off for another one. Two managers that go on from one
+/// database give the same numbers; a damaged journal may have lost the run that had it.
+fn spent() -> Problem {
+    Problem::new(
+        Code::ManagerBehind,
+        "The machine has carried out a command with this number before, and does not know this run. It was not begun.",
+    )
+    .guidance("See among the machine's runs what it did last, and start this one again if it is still needed.")
 }
 
 fn words_of(reason: CancelReason) -> (JobStatus, Problem) {

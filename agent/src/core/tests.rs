@@ -459,6 +459,37 @@ proptest! {
 }
 
 #[test]
+fn a_command_whose_number_another_one_had_is_refused_and_its_cancel_ends_it() {
+    let mut world = World::new();
+    world.connect();
+    world.command(1);
+    world.hear(&ToAgent::CommandGo(CommandGo { job_id: run_id(1) }));
+    world.finish(0);
+    let (other, third) = (run_id(7), run_id(8));
+    let command = CommandRun {
+        job_id: other,
+        spec: RunSpec::Backup { schedule_id: None },
+        args: Vec::new(),
+        number: Some(number(1)),
+        expires_at: None,
+        signature: None,
+    };
+    world.hear(&ToAgent::CommandRun(Box::new(command)));
+    let told = world.wire.iter().rfind(|frame| frame.kind == "command.result").unwrap();
+    let answer: CommandResult = told.payload().unwrap();
+    let said = (answer.job_id, answer.accepted, answer.code);
+    assert_eq!(said, (other, false, Some(Code::ManagerBehind)));
+    world.hear(&ToAgent::CommandGo(CommandGo { job_id: other }));
+    assert!(world.running.is_empty());
+
+    let cancel =
+        CommandCancel { job_id: third, number: Some(number(1)), reason: CancelReason::Admin };
+    world.hear(&ToAgent::CommandCancel(cancel));
+    world.deliver(true);
+    assert_eq!(world.ends(), BTreeMap::from([(run_id(1), 1), (third, 1)]));
+}
+
+#[test]
 fn a_repository_that_cannot_be_asked_keeps_the_run_open_for_ten_minutes() {
     let mut world = World::new();
     world.connect();
