@@ -78,7 +78,7 @@ impl LinksHandle {
     pub fn new() -> (Self, Links) {
         let (sender, requests) = mpsc::channel(QUEUE);
         let handle = Self { requests: sender, begun: Arc::default() };
-        (handle, Links { requests, live: HashMap::new() })
+        (handle, Links { requests, newest: HashMap::new() })
     }
 
     /// The number of a connection that begins: newer ones have higher numbers.
@@ -87,8 +87,8 @@ impl LinksHandle {
         self.begun.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Makes a session the host's live one and evicts an older one. Where a newer one is there, because what
-    /// was said over this one came late, it is this one that is replaced. `None` during shutdown.
+    /// Makes a session the host's live one and evicts an older one. Where a newer one is there or was, because
+    /// what was said over this one came late, it is this one that is replaced. `None` during shutdown.
     pub async fn register(&self, host: HostId, number: u64) -> Option<Registration> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(LinksRequest::Register { host, number, answer }).await.ok()?;
@@ -133,7 +133,9 @@ impl LinksHandle {
 #[derive(Debug)]
 pub struct Links {
     requests: mpsc::Receiver<LinksRequest>,
-    live: HashMap<HostId, (u64, Link)>,
+    /// The newest connection of each host, and its link while it lives. The number stays: a hello over an older
+    /// one shows a ticket that has been followed by others since.
+    newest: HashMap<HostId, (u64, Option<Link>)>,
 }
 
 impl Links {
@@ -153,10 +155,11 @@ impl Links {
         match request {
             LinksRequest::Register { host, number, answer } => {
                 let link = Link::new();
-                match self.live.get(&host) {
+                match self.newest.get(&host) {
                     Some((newer, _)) if *newer > number => link.replaced.cancel(),
                     Some(_) | None => {
-                        if let Some((_, older)) = self.live.insert(host, (number, link.clone())) {
+                        let before = self.newest.insert(host, (number, Some(link.clone())));
+                        if let Some((_, Some(older))) = before {
                             older.replaced.cancel();
                         }
                     }
@@ -164,27 +167,28 @@ impl Links {
                 let _ = answer.send(link);
             }
             LinksRequest::Unregister { host, number, answer } => {
-                let was_live = self.live.get(&host).is_some_and(|(live, _)| *live == number);
-                if was_live {
-                    self.live.remove(&host);
-                }
-                let _ = answer.send(was_live);
+                let newest = self.newest.get_mut(&host).filter(|(newest, _)| *newest == number);
+                let _ = answer.send(newest.and_then(|(_, link)| link.take()).is_some());
             }
             LinksRequest::Wake { host } => {
-                if let Some((_, link)) = self.live.get(&host) {
+                if let Some((_, Some(link))) = self.newest.get(&host) {
                     link.wake.notify_one();
                 }
             }
             LinksRequest::WakeAll => {
-                let links: BTreeSet<HostId> = self.live.keys().copied().collect();
-                for host in links {
+                for host in self.online() {
                     self.handle(LinksRequest::Wake { host });
                 }
             }
             LinksRequest::Online { answer } => {
-                let _ = answer.send(self.live.keys().copied().collect());
+                let _ = answer.send(self.online());
             }
         }
+    }
+
+    fn online(&self) -> BTreeSet<HostId> {
+        let live = self.newest.iter().filter(|(_, (_, link))| link.is_some());
+        live.map(|(host, _)| *host).collect()
     }
 }
 
@@ -215,6 +219,11 @@ mod tests {
         links.wake_all().await;
         newer.link.woken().await;
         assert!(links.unregister(newer).await);
+        assert!(links.online().await.is_empty());
+        // Also when the newer ones have ended before.
+        let late = links.register(host, second).await.unwrap();
+        assert!(late.link.is_replaced());
+        assert!(!links.unregister(late).await);
         assert!(links.online().await.is_empty());
         stop.cancel();
         actor.await.unwrap();
