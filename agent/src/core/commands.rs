@@ -139,10 +139,8 @@ impl Brain {
         now: Now,
     ) -> Vec<Effect> {
         let is_spent = number.is_some_and(|number| self.is_struck(number));
-        let (status, mut problem) = words_of(cancel.reason);
-        if is_spent {
-            problem = spent();
-        }
+        let (status, unbegun) = words_of(cancel.reason);
+        let problem = if is_spent { spent() } else { unbegun };
         let run = Run {
             id: cancel.job_id,
             state: RunState::Accepted,
@@ -217,7 +215,7 @@ impl Brain {
 fn spent() -> Problem {
     Problem::new(
         Code::ManagerBehind,
-        "The machine has carried out a command with this number before, and does not know this run. It was not begun.",
+        "The machine has carried out a command with this number before, and does not know this run. It does not begin it.",
     )
     .guidance("See among the machine's runs what it did last, and start this one again if it is still needed.")
 }

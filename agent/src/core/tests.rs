@@ -332,8 +332,12 @@ impl World {
     }
 
     fn command_to(&mut self, n: u8, spec: RunSpec) {
+        self.command_as(n, n, spec);
+    }
+
+    fn command_as(&mut self, n: u8, run: u8, spec: RunSpec) {
         let command = CommandRun {
-            job_id: run_id(n),
+            job_id: run_id(run),
             spec,
             args: Vec::new(),
             number: Some(number(n)),
@@ -466,15 +470,7 @@ fn a_command_whose_number_another_one_had_is_refused_and_its_cancel_ends_it() {
     world.hear(&ToAgent::CommandGo(CommandGo { job_id: run_id(1) }));
     world.finish(0);
     let (other, third) = (run_id(7), run_id(8));
-    let command = CommandRun {
-        job_id: other,
-        spec: RunSpec::Backup { schedule_id: None },
-        args: Vec::new(),
-        number: Some(number(1)),
-        expires_at: None,
-        signature: None,
-    };
-    world.hear(&ToAgent::CommandRun(Box::new(command)));
+    world.command_as(1, 7, RunSpec::Backup { schedule_id: None });
     let told = world.wire.iter().rfind(|frame| frame.kind == "command.result").unwrap();
     let answer: CommandResult = told.payload().unwrap();
     let said = (answer.job_id, answer.accepted, answer.code);

@@ -76,8 +76,8 @@ impl Template {
         let mut enrolled = Vec::new();
         for index in 0..=MACHINES {
             // The first two machines share one.
-            let shared = (index == 1).then(|| enrolled.first().map(|it: &Enrolled| it.repository));
-            enrolled.push(enrol(&up, &mut dice, index, shared.flatten(), at).await?);
+            let shared = enrolled.first().filter(|_| index == 1).map(|it: &Enrolled| it.repository);
+            enrolled.push(enrol(&up, &mut dice, index, shared, at).await?);
         }
         drop(up);
         office.close().await;
