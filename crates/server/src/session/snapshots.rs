@@ -146,12 +146,11 @@ pub enum Judgement {
     Asked,
 }
 
-/// What was stored when a host was asked to read a repository anew, and when it had read it before that.
+/// Which list is stored.
 #[derive(Debug, PartialEq, Eq)]
-struct AskedAt {
+struct Told {
     digest: Option<String>,
     teller: Option<HostId>,
-    told: Option<Timestamp>,
     read_at: Option<Timestamp>,
 }
 
@@ -159,7 +158,10 @@ struct AskedAt {
 /// have looked last, and their clocks cannot say: a list other than what another host has told counts only if it
 /// was read after that was known here.
 #[derive(Debug, Default)]
-pub struct Tellers(BTreeMap<RepositoryId, AskedAt>);
+pub struct Tellers(
+    /// What was stored when it was asked, and when it had read the repository before that.
+    BTreeMap<RepositoryId, (Told, Option<Timestamp>)>,
+);
 
 impl Tellers {
     /// Whether a host's report counts beside what is stored.
@@ -177,22 +179,17 @@ impl Tellers {
         {
             return Judgement::Counts;
         }
-        let at = AskedAt {
+        let now = Told {
             digest: stored.snapshots_digest.clone(),
             teller: stored.snapshots_host_id,
-            told: stored.snapshots_read_at,
-            read_at: report.read_at,
+            read_at: stored.snapshots_read_at,
         };
         match self.0.get(&repository) {
-            Some(asked)
-                if (&asked.digest, asked.teller, asked.told)
-                    == (&at.digest, at.teller, at.told) =>
-            {
-                // An agent dates each reading after the one before.
-                if at.read_at > asked.read_at { Judgement::Counts } else { Judgement::Asked }
-            }
+            // An agent dates each reading after the one before.
+            Some((told, before)) if *told == now && report.read_at > *before => Judgement::Counts,
+            Some((told, _)) if *told == now => Judgement::Asked,
             Some(_) | None => {
-                self.0.insert(repository, at);
+                self.0.insert(repository, (now, report.read_at));
                 Judgement::Ask
             }
         }
