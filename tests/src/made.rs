@@ -127,7 +127,7 @@ async fn finish(tx: &mut Tx, made: &Made, now: Timestamp, dice: &mut Dice) -> Re
     let Made { machine, host, .. } = made;
     let seen = now - machine.fate.silence(dice);
     let hello = hello(machine, now);
-    let heard = Heard { host: *host, hello, has_told_all: false, tickets: None };
+    let heard = Heard { host: *host, hello: &hello, has_told_all: false, tickets: None };
     hosts::note_hellos(tx, &[heard], seen.max(made.enrolled_at)).await?;
     desired::restate(tx, &[*host], made.enrolled_at).await?;
     let stored = hosts::find(&mut **tx, *host).await?.context("the host was just entered")?;

@@ -8,7 +8,7 @@
 use crate::{
     db::{
         Tx,
-        channels::{self, Channel, ChannelKind},
+        channels::{self, Channel, ChannelKind, OfHost},
         error::DbError,
         hosts::{self, Nature, RunsHooks},
         manager as identity_rows,
@@ -23,12 +23,15 @@ use crate::{
 };
 use jiff::Timestamp;
 use protocol::{
-    AlarmChannel, AlarmTarget, ConfigUpdate, Generation, Hook, HostId, HostOs, JobKind, Patch,
-    PlanOptions, RepositoryConfig, RepositoryId, Schedule, ScheduleSet,
+    AlarmChannel, AlarmTarget, ChannelId, ConfigUpdate, Generation, Hook, HostId, HostOs, JobKind,
+    Patch, PlanId, PlanOptions, RepositoryConfig, RepositoryId, Schedule, ScheduleSet,
 };
 use sha2::{Digest, Sha256};
 use sqlx::SqliteConnection;
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 use thiserror::Error;
 
 /// Why a desired state could not be compiled.
@@ -66,55 +69,54 @@ impl Sources {
     /// When the database fails.
     pub async fn read(db: &mut SqliteConnection, host: HostId) -> Result<Self, DbError> {
         let nature = hosts::nature(&mut *db, host).await?;
-        let mut sources = Self::of_hosts(db, &BTreeMap::from([(host, nature)])).await?;
-        sources.remove(&host).ok_or_else(|| DbError::inconsistent("hosts", "id", host))
+        let mut stated = Self::of_hosts(db, &BTreeMap::from([(host, nature)])).await?;
+        let stated = stated.remove(&host);
+        let stated = stated.ok_or_else(|| DbError::inconsistent("hosts", "id", host))?;
+        Ok(Arc::unwrap_or_clone(stated).sources)
     }
 
-    /// Reads them for several hosts, which are like this: for each of them.
+    /// Reads them for several hosts, which are like this: for each of them. Hosts that are to have the same
+    /// share it.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn of_hosts(
         db: &mut SqliteConnection,
         hosts: &BTreeMap<HostId, Nature>,
-    ) -> Result<BTreeMap<HostId, Self>, DbError> {
+    ) -> Result<BTreeMap<HostId, Arc<Stated>>, DbError> {
         let ids: Vec<HostId> = hosts.keys().copied().collect();
         let targets = plans::targets(&mut *db, &ids).await?;
         let plans = targets.iter().map(|(_, plan, _)| *plan).collect();
-        let plans = by_id(plans::find_all(&mut *db, &plans).await?, |plan| plan.id);
         let used = targets.iter().filter_map(|(.., repository)| *repository).collect();
-        let used = by_id(repositories::find_all(&mut *db, &used).await?, |one| one.id);
-        let addresses = identity_rows::addresses(&mut *db).await?;
-        let mut all: BTreeMap<HostId, Self> = hosts
-            .iter()
-            .map(|(&host, &nature)| {
-                let addresses = addresses.clone();
-                let (plans, repositories, channels) = (Vec::new(), Vec::new(), Vec::new());
-                let machine = None;
-                (host, Self { nature, plans, repositories, addresses, channels, machine })
-            })
-            .collect();
-        for (host, plan, repository_id) in targets {
-            let (Some(sources), Some(plan)) = (all.get_mut(&host), plans.get(&plan)) else {
-                continue;
-            };
-            sources.plans.push(Plan { repository_id, ..plan.clone() });
-            sources.repositories.extend(repository_id.and_then(|id| used.get(&id)).cloned());
-        }
-        for of_host in channels::of_hosts(&mut *db, &ids).await? {
-            if let Some(sources) = all.get_mut(&of_host.host) {
-                sources.channels.push(of_host.channel);
-                sources.machine = Some(of_host.host_name);
+        let mut parts = Parts {
+            plans: by_id(plans::find_all(&mut *db, &plans).await?, |plan| plan.id),
+            repositories: by_id(repositories::find_all(&mut *db, &used).await?, |one| one.id),
+            addresses: identity_rows::addresses(&mut *db).await?,
+            channels: BTreeMap::new(),
+        };
+        let mut choices: BTreeMap<HostId, Choice> =
+            hosts.iter().map(|(&host, &nature)| (host, Choice::new(nature))).collect();
+        for (host, plan, repository) in targets {
+            if let Some(choice) = choices.get_mut(&host) {
+                choice.plans.push((plan, repository));
             }
         }
-        for sources in all.values_mut() {
-            sources.channels.sort_by_key(|channel| channel.id);
-            sources.channels.dedup_by_key(|channel| channel.id);
-            sources.plans.sort_by_key(|plan| plan.id);
-            sources.repositories.sort_by_key(|repository| repository.id);
-            sources.repositories.dedup_by_key(|repository| repository.id);
+        for OfHost { host, host_name, channel } in channels::of_hosts(&mut *db, &ids).await? {
+            if let Some(choice) = choices.get_mut(&host) {
+                choice.channels.push(channel.id);
+                choice.machine = Some(host_name);
+            }
+            parts.channels.insert(channel.id, channel);
         }
-        Ok(all)
+        let mut stated: HashMap<Choice, Arc<Stated>> = HashMap::new();
+        let each = choices.into_iter().map(|(host, mut choice)| {
+            choice.plans.sort_unstable();
+            choice.channels.sort_unstable();
+            choice.channels.dedup();
+            let stated = stated.entry(choice).or_insert_with_key(|it| Arc::new(parts.state(it)));
+            (host, Arc::clone(stated))
+        });
+        Ok(each.collect())
     }
 
     /// The only repository that a version 1 agent knows: that of the first plan.
@@ -183,6 +185,67 @@ impl Sources {
             whole["stale_after_days"] = days.into();
         }
         data_encoding::HEXLOWER.encode(&Sha256::digest(whole.to_string().as_bytes()))
+    }
+}
+
+/// What a host's desired state is made from, and its digest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stated {
+    /// What it is made from.
+    pub sources: Sources,
+    /// The digest.
+    pub digest: String,
+}
+
+/// What some hosts have their desired states from.
+#[derive(Debug)]
+struct Parts {
+    plans: BTreeMap<PlanId, Plan>,
+    repositories: BTreeMap<RepositoryId, Repository>,
+    addresses: Vec<String>,
+    channels: BTreeMap<ChannelId, Channel>,
+}
+
+/// Which of these one host has; each list by id.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Choice {
+    nature: Nature,
+    plans: Vec<(PlanId, Option<RepositoryId>)>,
+    channels: Vec<ChannelId>,
+    machine: Option<String>,
+}
+
+impl Choice {
+    fn new(nature: Nature) -> Self {
+        Self { nature, plans: Vec::new(), channels: Vec::new(), machine: None }
+    }
+}
+
+impl Parts {
+    fn state(&self, choice: &Choice) -> Stated {
+        let plans: Vec<Plan> = choice
+            .plans
+            .iter()
+            .filter_map(|(id, repository)| {
+                Some(Plan { repository_id: *repository, ..self.plans.get(id)?.clone() })
+            })
+            .collect();
+        let used: BTreeSet<RepositoryId> =
+            plans.iter().filter_map(|plan| plan.repository_id).collect();
+        let sources = Sources {
+            nature: choice.nature,
+            plans,
+            repositories: used.iter().filter_map(|id| self.repositories.get(id)).cloned().collect(),
+            addresses: self.addresses.clone(),
+            channels: choice
+                .channels
+                .iter()
+                .filter_map(|id| self.channels.get(id))
+                .cloned()
+                .collect(),
+            machine: choice.machine.clone(),
+        };
+        Stated { digest: sources.digest(), sources }
     }
 }
 
@@ -414,7 +477,7 @@ mod tests {
     use super::*;
     use crate::vault::FileKeyStore;
     use jiff::Timestamp;
-    use protocol::{ChannelId, HookText, Incarnation, PlanId};
+    use protocol::{HookText, Incarnation};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

@@ -23,3 +23,14 @@ pub fn share_one_heap() {
         }
     }
 }
+
+/// Gives memory back that is free. For when something is over that took much and will not come again soon,
+/// such as the start, and with it the migrations.
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        #[expect(unsafe_code, reason = "no safe wrapper asks for this")]
+        // SAFETY: it only looks at what the allocator itself knows to be free, and locks itself meanwhile.
+        let _ = unsafe { libc::malloc_trim(0) };
+    }
+}

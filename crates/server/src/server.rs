@@ -9,6 +9,7 @@ use crate::{
     links::LinksHandle,
     listener::AgentListener,
     manager::{Manager, Parts},
+    memory,
     session::socket::Shared,
     store::Refused,
     vault::{KeyStore, Vault, VaultError},
@@ -190,6 +191,7 @@ impl Server {
                 }
             });
         }
+        memory::give_back();
         Ok(handle)
     }
 }

@@ -19,6 +19,8 @@ use schedule::{
     zone,
 };
 use std::{
+    borrow::Cow,
+    cell::OnceCell,
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
@@ -143,8 +145,7 @@ pub async fn of_day(manager: &Manager, host: HostId, day: Date) -> Result<Vec<Pl
     };
     let window = Window { after, until: until.min(now) };
     let facts = Facts::read(manager, Some(host), window.after).await?;
-    let mut memo = HashMap::new();
-    let mut slots = facts.slots(host, window, now, &mut memo);
+    let mut slots = facts.slots(host, &mut Memo::new(window, now));
     slots.sort_by_key(|it| (it.slot.at, it.plan_id));
     Ok(slots)
 }
@@ -155,13 +156,85 @@ pub fn zone_of(host: &Host) -> TimeZone {
     host.time_zone.as_deref().and_then(zone::named).unwrap_or(TimeZone::UTC)
 }
 
-/// The times of one expression in one zone, over one window.
-type Memo = HashMap<(String, String), Vec<Time>>;
-
 #[derive(Clone, Copy, Debug)]
 struct Window {
     after: Timestamp,
     until: Timestamp,
+}
+
+/// The times of plans, seen from one moment and over one window: counted once for all machines whose plans
+/// have the same expression in the same zone.
+#[derive(Debug)]
+struct Memo<'a> {
+    window: Window,
+    now: Timestamp,
+    rhythms: HashMap<(&'a str, &'a str), Option<Rhythm>>,
+}
+
+/// An expression in a zone, and what was counted of it.
+#[derive(Debug)]
+struct Rhythm {
+    cron: Cron,
+    zone: TimeZone,
+    newest: OnceCell<Option<Timestamp>>,
+    next: OnceCell<Option<Timestamp>>,
+    all: OnceCell<Vec<Time>>,
+}
+
+impl<'a> Memo<'a> {
+    fn new(window: Window, now: Timestamp) -> Self {
+        Self { window, now, rhythms: HashMap::new() }
+    }
+
+    /// When a version of a plan runs; `None` where that cannot be read.
+    fn rhythm(&mut self, version: &'a Version) -> Option<&Rhythm> {
+        let key = (version.cron.as_str(), version.time_zone.as_str());
+        self.rhythms.entry(key).or_insert_with_key(|(cron, zone)| Rhythm::read(cron, zone)).as_ref()
+    }
+
+    /// Its newest time that has come.
+    fn newest(&mut self, version: &'a Version) -> Option<Timestamp> {
+        let now = self.now;
+        let Rhythm { cron, zone, newest, .. } = self.rhythm(version)?;
+        *newest.get_or_init(|| cron.last_until(now, zone))
+    }
+
+    /// Its next time, in the zone that it runs in.
+    fn next(&mut self, version: &'a Version) -> Option<ZonedDateTime> {
+        let now = self.now;
+        let Rhythm { cron, zone, next, .. } = self.rhythm(version)?;
+        let next = *next.get_or_init(|| cron.next_after(now, zone));
+        Some(next?.to_zoned_datetime(zone.clone()))
+    }
+
+    /// Its times within what is held, which lies in the window.
+    fn times(&mut self, version: &'a Version, held: Window) -> Cow<'_, [Time]> {
+        let window = self.window;
+        let Some(Rhythm { cron, zone, all, .. }) = self.rhythm(version) else {
+            return Cow::default();
+        };
+        let of = |window: Window| times(cron, zone, window.after, window.until, MAX_SLOTS);
+        // A machine may have had another zone each minute: what held for an hour is no month's work.
+        if held.until.duration_since(held.after) < ALONE {
+            return of(held).into();
+        }
+        let all = all.get_or_init(|| of(window));
+        let from = all.partition_point(|time| time.slot <= held.after);
+        let until = all.partition_point(|time| time.slot <= held.until);
+        all.get(from..until).unwrap_or_default().into()
+    }
+}
+
+impl Rhythm {
+    fn read(cron: &str, zone: &str) -> Option<Self> {
+        Some(Self {
+            cron: cron.parse().ok()?,
+            zone: zone::named(zone)?,
+            newest: OnceCell::new(),
+            next: OnceCell::new(),
+            all: OnceCell::new(),
+        })
+    }
 }
 
 /// What slots are computed from.
@@ -214,16 +287,16 @@ impl Facts {
         // All machines look at one window, so that equal plans are counted once.
         let window =
             Window { after: now.saturating_sub(WINDOW).unwrap_or(Timestamp::MIN), until: now };
-        let mut memo = Memo::new();
+        let mut memo = Memo::new(window, now);
         for host in self.hosts.values().filter(|host| self.versions.contains_key(&host.id)) {
             let zone = zone_of(host);
             let first = zone.to_datetime(now).date().saturating_sub((DAYS_BACK).days());
             let mut strip = Strip { host_id: host.id, first, days: vec![Day::default(); DAYS] };
             for version in self.versions(host.id).filter(|version| version.until.is_none()) {
-                let track = self.track(version, now);
+                let track = Track { newest: memo.newest(version), ..Track::default() };
                 ledger.tracks.insert((host.id, version.plan_id), track);
             }
-            for it in self.slots(host.id, window, now, &mut memo) {
+            for it in self.slots(host.id, &mut memo) {
                 let day = zone.to_datetime(it.slot.at).date();
                 let place = first.until(day).ok().map(|span| span.get_days());
                 let place = place.and_then(|place| usize::try_from(place).ok());
@@ -239,7 +312,7 @@ impl Facts {
                 }
             }
             ledger.strips.insert(host.id, strip);
-            if let Some(next) = self.next(host.id, now) {
+            if let Some(next) = self.next(host.id, &mut memo) {
                 ledger.next.insert(host.id, next);
             }
         }
@@ -250,20 +323,10 @@ impl Facts {
         self.versions.get(&host).into_iter().flatten()
     }
 
-    fn track(&self, version: &Version, now: Timestamp) -> Track {
-        let times = times_of(version);
-        let newest = times.and_then(|(cron, zone)| cron.last_until(now, &zone));
-        Track { newest, ..Track::default() }
-    }
-
     /// When a machine's plans run next.
-    fn next(&self, host: HostId, now: Timestamp) -> Option<ZonedDateTime> {
+    fn next<'a>(&'a self, host: HostId, memo: &mut Memo<'a>) -> Option<ZonedDateTime> {
         let open = self.versions(host).filter(|version| version.until.is_none());
-        let times = open.filter_map(|version| {
-            let (cron, zone) = times_of(version)?;
-            Some(cron.next_after(now, &zone)?.to_zoned_datetime(zone))
-        });
-        times.min()
+        open.filter_map(|version| memo.next(version)).min()
     }
 
     /// When it was known that nothing had run which should have begun by then: once the machine had told of
@@ -277,13 +340,7 @@ impl Facts {
         }
     }
 
-    fn slots(
-        &self,
-        host: HostId,
-        window: Window,
-        now: Timestamp,
-        memo: &mut Memo,
-    ) -> Vec<PlanSlot> {
+    fn slots<'a>(&'a self, host: HostId, memo: &mut Memo<'a>) -> Vec<PlanSlot> {
         let mut slots = Vec::new();
         let mut known: Option<(PlanId, Known<RunId>)> = None;
         for version in self.versions(host) {
@@ -292,26 +349,13 @@ impl Facts {
                 known = Some((plan_id, self.known(host, plan_id)));
             }
             let Some((_, known)) = &known else { continue };
-            let all_of = |window: Window| {
-                times_of(version).map_or_else(Vec::new, |(cron, zone)| {
-                    times(&cron, &zone, window.after, window.until, MAX_SLOTS)
-                })
-            };
+            let (window, now) = (memo.window, memo.now);
             let held = Window {
                 after: version.from.max(window.after),
                 until: version.until.map_or(window.until, |until| until.min(window.until)),
             };
-            // A machine may have had another zone each minute: what held for an hour is no month's work.
-            let is_short = held.until.duration_since(held.after) < ALONE;
-            let few = is_short.then(|| all_of(held));
-            let all = few.as_deref().unwrap_or_else(|| {
-                let key = (version.cron.clone(), version.time_zone.clone());
-                memo.entry(key).or_insert_with(|| all_of(window))
-            });
-            let from = all.partition_point(|time| time.slot <= held.after);
-            let until = all.partition_point(|time| time.slot <= held.until);
-            let own = all.get(from..until).unwrap_or_default();
-            let found = known.slots_until(own, version.from, version.until, now);
+            let own = memo.times(version, held);
+            let found = known.slots_until(&own, version.from, version.until, now);
             slots.extend(found.into_iter().map(|slot| PlanSlot { plan_id, slot }));
         }
         slots
@@ -341,11 +385,6 @@ impl Facts {
             heard_until,
         }
     }
-}
-
-/// When a version of a plan runs.
-fn times_of(version: &Version) -> Option<(Cron, TimeZone)> {
-    Some((version.cron.parse().ok()?, zone::named(&version.time_zone)?))
 }
 
 /// The next slot of a plan, by time.

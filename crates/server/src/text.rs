@@ -2,6 +2,7 @@
 //! fleet must not be able to paint over the admin's screen or turn a line around.
 
 use protocol::cut_text;
+use std::borrow::Cow;
 
 /// The longest error or guidance that is stored, in bytes.
 const MAX_SENTENCE_BYTES: usize = 4 * 1024;
@@ -13,10 +14,10 @@ const MAX_NAME_BYTES: usize = 256;
 /// Removes control characters, ANSI escape sequences and the characters that change the direction
 /// of what follows. Tabs and line ends become spaces.
 #[must_use]
-pub fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> Cow<'_, str> {
     // Nearly all text is plain.
     if text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
-        return text.to_owned();
+        return text.into();
     }
     let mut kept = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
@@ -30,7 +31,7 @@ pub fn clean(text: &str) -> String {
             _ => kept.push(next),
         }
     }
-    kept
+    kept.into()
 }
 
 /// A cleaned line of a log.

@@ -79,7 +79,7 @@ impl<Q: Clone, A> Together<Q, A> {
                 }
             }
         }
-        Ok(answer(vec![question]).await?.pop())
+        Ok(Box::pin(answer(vec![question])).await?.pop())
     }
 
     /// Gives others turns for as long as more of them ask, and a crowd a moment more.
@@ -121,7 +121,9 @@ where
         return Ok(());
     }
     let (questions, senders): (Vec<Q>, Vec<_>) = waiting.into_iter().unzip();
-    for (sender, answer) in senders.into_iter().zip(answer(questions).await?) {
+    // Those who wait for somebody else's answer need no room to find one.
+    let answers = Box::pin(answer(questions)).await?;
+    for (sender, answer) in senders.into_iter().zip(answers) {
         // Who has gone away meanwhile does not want to know.
         let _ = sender.send(answer);
     }

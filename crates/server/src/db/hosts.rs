@@ -6,9 +6,7 @@ use super::{
     row::{Row, count, millis, to_json, uncount},
 };
 use jiff::Timestamp;
-use protocol::{
-    Code, Generation, Hold, HostArch, HostId, HostOs, Incarnation, ProtocolVersion, SeenManager,
-};
+use protocol::{Code, Hold, HostArch, HostId, HostOs, Incarnation, ProtocolVersion, SeenManager};
 use sqlx::SqliteExecutor;
 
 mod mode;
@@ -56,6 +54,29 @@ pub struct Tickets {
     pub confirmed: Option<Fingerprint>,
     /// The one that was handed out last and is not confirmed.
     pub pending: Option<Fingerprint>,
+}
+
+impl Tickets {
+    fn read(
+        row: Row<'_>,
+        confirmed: Option<Vec<u8>>,
+        pending: Option<Vec<u8>>,
+    ) -> Result<Self, DbError> {
+        Ok(Self {
+            confirmed: row.maybe_bytes("ticket_hash", confirmed.as_deref())?,
+            pending: row.maybe_bytes("pending_ticket_hash", pending.as_deref())?,
+        })
+    }
+}
+
+fn hold(
+    row: Row<'_>,
+    code: Option<&str>,
+    message: Option<String>,
+) -> Result<Option<Hold>, DbError> {
+    let Some(code) = code else { return Ok(None) };
+    let code = row.word("hold_code", code)?;
+    Ok(Some(Hold { code, message: message.unwrap_or_default() }))
 }
 
 /// A host.
@@ -123,13 +144,6 @@ impl Host {
     pub fn in_sync(&self) -> bool {
         self.generation == self.acked_generation && self.desired_digest == self.acked_digest
     }
-
-    /// What its desired state depends on.
-    #[must_use]
-    pub fn nature(&self) -> Nature {
-        let stale_after_days = self.patience.stale_after_days();
-        Nature { os: self.os, runs_hooks: self.runs_hooks, stale_after_days }
-    }
 }
 
 struct HostRow {
@@ -173,17 +187,6 @@ impl TryFrom<HostRow> for Host {
         let row = Row { table: "hosts", id: &host.id };
         let version = u16::try_from(host.protocol_version)
             .map_err(|_| row.inconsistent("protocol_version"))?;
-        let tickets = Tickets {
-            confirmed: row.maybe_bytes("ticket_hash", host.ticket_hash.as_deref())?,
-            pending: row.maybe_bytes("pending_ticket_hash", host.pending_ticket_hash.as_deref())?,
-        };
-        let hold = match host.hold_code {
-            Some(code) => Some(Hold {
-                code: row.word("hold_code", &code)?,
-                message: host.hold_message.unwrap_or_default(),
-            }),
-            None => None,
-        };
         Ok(Self {
             id: row.parse("id", &host.id)?,
             os: row.word("os", &host.os)?,
@@ -192,8 +195,8 @@ impl TryFrom<HostRow> for Host {
             boot_time: row.maybe_time("boot_time", host.boot_time)?,
             key_fingerprint: row.bytes("key_fingerprint", &host.key_fingerprint)?,
             state: HostState::read(row, &host.state)?,
-            hold,
-            tickets,
+            hold: hold(row, host.hold_code.as_deref(), host.hold_message)?,
+            tickets: Tickets::read(row, host.ticket_hash, host.pending_ticket_hash)?,
             enrolled_at: row.time("enrolled_at", host.enrolled_at)?,
             last_seen_at: row.maybe_time("last_seen_at", host.last_seen_at)?,
             next_command: uncount(host.next_command),
@@ -221,35 +224,31 @@ impl TryFrom<HostRow> for Host {
     }
 }
 
-/// The columns of [`HostRow`], once for all queries, between the two ends of a statement.
-macro_rules! host_rows {
-    ($head:literal, $($tail:literal)+ $(, $argument:expr)* $(,)?) => {
+/// The hosts that a condition picks.
+macro_rules! select_host {
+    ($tail:literal $(, $argument:expr)* $(,)?) => {
         sqlx::query_as!(
             HostRow,
-            $head + " id, name, hostname, os, arch, agent_version, restic_version, \
+            "SELECT id, name, hostname, os, arch, agent_version, restic_version, \
              protocol_version, time_zone, boot_time, key_fingerprint, state, hold_code, \
              hold_message, ticket_hash, pending_ticket_hash, enrolled_at, last_seen_at, \
              next_command, generation, desired_digest, acked_generation, acked_digest, \
              acked_at, awake_since, heard_until, mode, has_battery AS \"has_battery: bool\", \
              stale_after_days, capabilities IS NULL OR EXISTS (SELECT 1 FROM json_each(capabilities) \
-             WHERE value = 'hooks') AS \"runs_hooks!: bool\", revision " $(+ $tail)+
+             WHERE value = 'hooks') AS \"runs_hooks!: bool\", revision FROM hosts " + $tail
             $(, $argument)*
         )
     };
 }
 
-/// The hosts that a condition picks.
-macro_rules! select_host {
-    ($tail:literal $(, $argument:expr)* $(,)?) => {
-        host_rows!("SELECT", "FROM hosts " $tail $(, $argument)*)
-    };
-}
-
+#[macro_use]
+mod brief;
 mod fleet;
 mod heard;
 // Below the macros that they use.
+pub use brief::{Brief, briefs};
 pub use fleet::{Fleet, fleet, list};
-pub use heard::{Heard, confirm_tickets, note_hellos, note_seen};
+pub use heard::{Heard, Remembered, confirm_tickets, note_hellos, note_seen, remembered};
 
 /// One host, removed ones too.
 ///
@@ -258,17 +257,6 @@ pub use heard::{Heard, confirm_tickets, note_hellos, note_seen};
 pub async fn find(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Option<Host>, DbError> {
     let id = host.to_string();
     select_host!("WHERE id = ?", id).fetch_optional(db).await?.map(Host::try_from).transpose()
-}
-
-/// These hosts, removed ones too.
-///
-/// # Errors
-/// When the database fails.
-pub async fn find_all(db: impl SqliteExecutor<'_>, hosts: &[HostId]) -> Result<Vec<Host>, DbError> {
-    let ids = to_json("hosts", "id", "many", hosts)?;
-    let rows =
-        select_host!("WHERE id IN (SELECT value FROM json_each(?))", ids).fetch_all(db).await?;
-    rows.into_iter().map(Host::try_from).collect()
 }
 
 /// Whose these client keys are, and where they stand.
@@ -581,10 +569,4 @@ pub async fn adopt(tx: &mut Tx, host: HostId) -> Result<Option<Adopted>, DbError
 pub struct Adopted {
     /// The incarnation that the agent had seen.
     pub incarnation: Option<Incarnation>,
-}
-
-/// The generation of a host's desired state, as the wire has it.
-#[must_use]
-pub fn generation(host: &Host, incarnation: Incarnation) -> Generation {
-    Generation { incarnation, n: host.generation }
 }

@@ -9,7 +9,7 @@ use crate::{
     db::{
         Tx,
         error::DbError,
-        hosts::{self, Fingerprint, Heard, Host, HostState},
+        hosts::{self, Fingerprint, Heard, HostState, Remembered},
         journals::{self, Found, Records},
         notices, snapshots,
     },
@@ -107,7 +107,7 @@ pub(super) async fn greet(
         Err(problem) => return Ok(Greeted::Refused(problem)),
     };
     let ticket = Secret::new(data_encoding::BASE64URL_NOPAD.encode(&manager.random_bytes::<32>()?));
-    let asked = Arc::new(Asked { host, hello, version, ticket });
+    let asked = Arc::new(Asked { host, hello: cleaned(hello), version, ticket });
     let answer = |asked| greet_all(manager, asked);
     manager.batches().hellos.ask(asked, answer).await?.ok_or(GreetError::Unanswered)
 }
@@ -138,8 +138,9 @@ async fn greet_round(
     round: &[(usize, &Asked)],
 ) -> Result<Vec<(usize, Greeted)>, GreetError> {
     let ids: Vec<HostId> = round.iter().map(|(_, asked)| asked.host).collect();
-    let hosts = hosts::find_all(&mut **tx, &ids).await?;
-    let hosts: BTreeMap<HostId, Host> = hosts.into_iter().map(|host| (host.id, host)).collect();
+    let hosts = hosts::remembered(tx, &ids).await?;
+    let hosts: BTreeMap<HostId, Remembered> =
+        hosts.into_iter().map(|host| (host.id, host)).collect();
     let journals: Vec<_> = round.iter().filter_map(|(_, asked)| asked.records()).collect();
     let journals = journals::cursors(&mut **tx, &journals).await?;
     let (mut greeted, mut met, mut heard) = (Vec::new(), Vec::new(), Vec::new());
@@ -186,12 +187,12 @@ impl Asked {
 }
 
 /// Compares what both sides remember, and stores what comes of it but for what is noted of every hello.
-async fn meet(
+async fn meet<'a>(
     manager: &Manager,
     tx: &mut Tx,
-    asked: &Asked,
+    asked: &'a Asked,
     known: &Known,
-) -> Result<(Greeting, Heard), GreetError> {
+) -> Result<(Greeting, Heard<'a>), GreetError> {
     let Asked { host, hello, version, ticket } = asked;
     let shown = hello.ticket.as_ref().map(hash);
     let meeting = handshake::meet(hello, known, shown, hash(ticket), *version);
@@ -199,30 +200,27 @@ async fn meet(
     let tickets = meeting.tickets;
     let greeting = answer(manager, known, hello, meeting, ticket.clone());
     let has_told_all = matches!(greeting.met, Met::Live { seq, .. } if seq >= greeting.head);
-    let heard = Heard { host: *host, hello: cleaned(hello), has_told_all, tickets };
+    let heard = Heard { host: *host, hello, has_told_all, tickets };
     Ok((greeting, heard))
 }
 
-fn cleaned(hello: &Hello) -> Hello {
-    Hello {
-        hostname: text::name(&hello.hostname),
-        agent_version: text::name(&hello.agent_version),
-        restic_version: text::name(&hello.restic_version),
-        time_zone: hello.time_zone.as_deref().map(text::name),
-        capabilities: hello
-            .capabilities
-            .iter()
-            .take(MAX_CAPABILITIES)
-            .map(|it| text::name(it))
-            .collect(),
-        ..hello.clone()
+/// What a machine says of itself, as it may be stored and shown.
+fn cleaned(mut hello: Hello) -> Hello {
+    for name in [&mut hello.hostname, &mut hello.agent_version, &mut hello.restic_version] {
+        *name = text::name(name);
     }
+    hello.time_zone = hello.time_zone.as_deref().map(text::name);
+    hello.capabilities.truncate(MAX_CAPABILITIES);
+    for capability in &mut hello.capabilities {
+        *capability = text::name(capability);
+    }
+    hello
 }
 
 async fn known(
     manager: &Manager,
     tx: &mut Tx,
-    host: &Host,
+    host: &Remembered,
     journal: Option<Found>,
 ) -> Result<Known, DbError> {
     let journal = journal.map(|(cursor, [head_mark, base_mark])| KnownJournal {

@@ -3,23 +3,23 @@
 use crate::{
     db::{
         error::DbError,
-        hosts::{self, Host},
+        hosts::{self, Brief},
         runs::{self, Run},
     },
-    desired::Sources,
+    desired::{Sources, Stated},
     manager::Manager,
 };
 use protocol::HostId;
 use sqlx::{Connection as _, SqliteConnection};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What a session reads to see what its host is to be told.
 #[derive(Clone, Debug)]
 pub(crate) struct Needs {
     /// The host.
-    pub host: Host,
+    pub host: Brief,
     /// What its desired state is made from.
-    pub sources: Sources,
+    pub stated: Arc<Stated>,
     /// Its runs that have not ended, oldest first.
     pub open: Vec<Run>,
 }
@@ -34,7 +34,7 @@ async fn read_now(manager: &Manager, ids: Vec<HostId>) -> Result<Vec<Option<Need
     let mut reader = manager.db().read().acquire().await?;
     // One transaction: of what changes meanwhile either all is seen or nothing.
     let mut tx = reader.begin().await?;
-    let found = hosts::find_all(&mut *tx, &ids).await?;
+    let found = hosts::briefs(&mut *tx, &ids).await?;
     let needs = read(&mut tx, found).await?;
     tx.commit().await?;
     Ok(ids.iter().map(|host| needs.get(host).cloned()).collect())
@@ -43,19 +43,19 @@ async fn read_now(manager: &Manager, ids: Vec<HostId>) -> Result<Vec<Option<Need
 /// What these hosts need, which were read in this transaction.
 pub(super) async fn read(
     db: &mut SqliteConnection,
-    hosts: Vec<Host>,
+    hosts: Vec<Brief>,
 ) -> Result<BTreeMap<HostId, Needs>, DbError> {
-    let natures: BTreeMap<HostId, _> = hosts.iter().map(|host| (host.id, host.nature())).collect();
+    let natures: BTreeMap<HostId, _> = hosts.iter().map(|host| (host.id, host.nature)).collect();
     let ids: Vec<HostId> = natures.keys().copied().collect();
-    let mut sources = Sources::of_hosts(db, &natures).await?;
+    let mut stated = Sources::of_hosts(db, &natures).await?;
     let mut open: BTreeMap<HostId, Vec<Run>> = BTreeMap::new();
     for run in runs::open_of_hosts(&mut *db, &ids).await? {
         open.entry(run.host_id).or_default().push(run);
     }
     let needs = hosts.into_iter().filter_map(|host| {
-        let sources = sources.remove(&host.id)?;
+        let stated = stated.remove(&host.id)?;
         let open = open.remove(&host.id).unwrap_or_default();
-        Some((host.id, Needs { host, sources, open }))
+        Some((host.id, Needs { host, stated, open }))
     });
     Ok(needs.collect())
 }

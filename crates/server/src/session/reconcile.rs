@@ -11,17 +11,19 @@ use super::{
 use crate::{
     db::{
         error::DbError,
-        hosts::{self, Host},
+        hosts::{self, Brief},
         notices::{self, NewNotice},
         runs::{self, Dispatch, EndHere, Run},
     },
-    desired::{self, DesiredState, Sources},
+    desired::{self, DesiredError, DesiredState, Stated},
     events::Topic,
     hooks::{self, Mistake, Point},
+    manager::Manager,
 };
 use protocol::{
-    CancelReason, Code, CommandCancel, CommandGo, CommandNumber, CommandRun, RunId, ToAgent,
+    CancelReason, Code, CommandCancel, CommandGo, CommandNumber, CommandRun, HostId, RunId, ToAgent,
 };
+use std::sync::Arc;
 
 impl<W: Wire> Connection<W> {
     pub(super) async fn reconcile(&mut self) -> Result<(), Ended> {
@@ -46,25 +48,22 @@ impl<W: Wire> Connection<W> {
         if !self.session.is_live() {
             return Ok(());
         }
-        let Needs { host, sources, open } = needs;
-        self.send_desired(host, sources).await?;
+        let Needs { host, stated, open } = needs;
+        self.send_desired(host, stated).await?;
         self.send_commands(open).await?;
         self.send_wants().await?;
         self.send_trials().await
     }
 
-    async fn send_desired(&mut self, mut host: Host, mut sources: Sources) -> Result<(), Ended> {
+    async fn send_desired(
+        &mut self,
+        mut host: Brief,
+        mut stated: Arc<Stated>,
+    ) -> Result<(), Ended> {
         let manager = self.shared.manager.clone();
-        let mut digest = sources.digest();
-        if host.desired_digest.as_ref() != Some(&digest) {
-            let mut tx = manager.db().begin().await?;
-            desired::touch_hosts(&manager, &mut tx, &[self.host]).await?;
-            let host_again = hosts::find_all(&mut *tx, &[self.host]).await?;
-            let again = needs::read(&mut tx, host_again).await?.remove(&self.host);
-            tx.commit().await.map_err(DbError::from)?;
-            let Some(again) = again else { return Ok(()) };
-            (host, sources) = (again.host, again.sources);
-            digest = sources.digest();
+        if host.desired_digest.as_ref() != Some(&stated.digest) {
+            let Some(again) = Box::pin(restate(&manager, self.host)).await? else { return Ok(()) };
+            (host, stated) = (again.host, again.stated);
         }
         let Some(live) = self.live.as_mut() else { return Ok(()) };
         let is_sent = live.sent_generation == Some(host.generation)
@@ -72,11 +71,12 @@ impl<W: Wire> Connection<W> {
         if (host.in_sync() && !live.has_older_plans) || is_sent {
             return Ok(());
         }
-        let generation = hosts::generation(&host, live.incarnation);
+        let generation = host.generation(live.incarnation);
+        let Stated { sources, digest } = &*stated;
         let compiled = if live.version.has_journal() {
-            desired::compile(&sources, manager.vault(), generation, digest)
+            desired::compile(sources, manager.vault(), generation, digest.clone())
         } else {
-            desired::compile_version_1(&sources, manager.vault(), generation)
+            desired::compile_version_1(sources, manager.vault(), generation)
         };
         match compiled {
             Ok(DesiredState { config, schedules }) => {
@@ -86,7 +86,7 @@ impl<W: Wire> Connection<W> {
             }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, host.id = %self.host, "failed to compile a desired state");
-                self.tell_unopened().await
+                Box::pin(self.tell_unopened()).await
             }
         }
     }
@@ -114,7 +114,7 @@ impl<W: Wire> Connection<W> {
             live.begun.retain(|run, seq| *seq > acked || open.iter().any(|it| it.id == *run));
         }
         for run in open {
-            self.advance(run).await?;
+            Box::pin(self.advance(run)).await?;
         }
         Ok(())
     }
@@ -228,4 +228,14 @@ impl<W: Wire> Connection<W> {
         let cancel = CommandCancel { job_id: run.id, number, reason };
         self.write(&ToAgent::CommandCancel(cancel)).await
     }
+}
+
+/// What a host needs once its desired state is made anew.
+async fn restate(manager: &Manager, host: HostId) -> Result<Option<Needs>, DesiredError> {
+    let mut tx = manager.db().begin().await?;
+    desired::touch_hosts(manager, &mut tx, &[host]).await?;
+    let found = hosts::briefs(&mut *tx, &[host]).await?;
+    let again = needs::read(&mut tx, found).await?.remove(&host);
+    tx.commit().await.map_err(DbError::from)?;
+    Ok(again)
 }

@@ -274,7 +274,7 @@ impl<W: Wire> Connection<W> {
                 let effect = self.session.handle_timeout(now);
                 self.perform(effect).await
             }
-            Tick::Woken => self.reconcile().await,
+            Tick::Woken => Box::pin(self.reconcile()).await,
             Tick::Replaced => Err(replaced()),
             Tick::Acknowledged(progress) => self.handle_progress(progress).await,
             Tick::Stop => Err(Ended::Closed("the manager is shutting down")),
@@ -320,24 +320,25 @@ impl<W: Wire> Connection<W> {
         keep_going(live.lane.record(record).await)
     }
 
+    /// What is done often and at once for many is small; what needs more room has it for itself.
     async fn perform(&mut self, effect: Option<Effect>) -> Result<(), Ended> {
         let Some(effect) = effect else { return Ok(()) };
         match effect {
-            Effect::Meet(hello) => self.meet(*hello).await,
-            Effect::Record(record) => self.take_in(record).await,
+            Effect::Meet(hello) => Box::pin(self.meet(*hello)).await,
+            Effect::Record(record) => Box::pin(self.take_in(record)).await,
             Effect::Direct(message, size) => {
                 let Some(live) = &self.live else { return Ok(()) };
                 keep_going(live.lane.direct(message, size).await)
             }
-            Effect::CommandAnswered(result) => self.command_answered(&result).await,
-            Effect::Progress(progress) => self.progress_told(progress).await,
-            Effect::Snapshots(report) => self.snapshots_told(report).await,
-            Effect::Tree(report) => self.tree_told(report).await,
+            Effect::CommandAnswered(result) => Box::pin(self.command_answered(&result)).await,
+            Effect::Progress(progress) => Box::pin(self.progress_told(progress)).await,
+            Effect::Snapshots(report) => Box::pin(self.snapshots_told(report)).await,
+            Effect::Tree(report) => Box::pin(self.tree_told(report)).await,
             Effect::Tried(tested) => {
                 self.trial_told(tested);
                 Ok(())
             }
-            Effect::Stats(stats) => self.stats_told(&stats).await,
+            Effect::Stats(stats) => Box::pin(self.stats_told(&stats)).await,
             Effect::TicketConfirmed(ticket) => self.ticket_confirmed(&ticket).await,
             Effect::Ping => {
                 self.note_seen().await?;
@@ -452,8 +453,8 @@ impl<W: Wire> Connection<W> {
             self.write(&ToAgent::JournalAck(protocol::JournalAck {})).await?;
         }
         if is_news {
-            self.store_seen().await?;
-            self.reconcile().await?;
+            Box::pin(self.store_seen()).await?;
+            Box::pin(self.reconcile()).await?;
         }
         Ok(())
     }
@@ -472,7 +473,7 @@ impl<W: Wire> Connection<W> {
             return Ok(());
         }
         live.noted_at = now;
-        self.store_seen().await?;
+        Box::pin(self.store_seen()).await?;
         Ok(())
     }
 

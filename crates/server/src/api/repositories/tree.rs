@@ -155,7 +155,7 @@ fn entry_view(folder: &str, entry: TreeEntry) -> TreeEntryView {
     let path = format!("{}/{name}", folder.trim_end_matches('/'));
     let can_choose = check_path("path", &path).is_ok() && !name.contains('\u{fffd}');
     TreeEntryView {
-        name: text::clean(&name),
+        name: text::clean(&name).into_owned(),
         path,
         kind: EntryKind::as_str(kind).to_owned(),
         can_choose,

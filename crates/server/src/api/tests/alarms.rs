@@ -35,7 +35,7 @@ impl Fleet {
             has_battery: None,
         };
         let mut tx = self.manager.db().begin().await.unwrap();
-        let heard = Heard { host, hello, has_told_all: false, tickets: None };
+        let heard = Heard { host, hello: &hello, has_told_all: false, tickets: None };
         hosts::note_hellos(&mut tx, &[heard], self.manager.now()).await.unwrap();
         tx.commit().await.unwrap();
     }

@@ -271,7 +271,7 @@ async fn says_hello(fleet: &Fleet, host: HostId, has_battery: Option<bool>, can:
         has_battery,
     };
     let mut tx = fleet.manager.db().begin().await.unwrap();
-    let heard = rows::Heard { host, hello, has_told_all: false, tickets: None };
+    let heard = rows::Heard { host, hello: &hello, has_told_all: false, tickets: None };
     rows::note_hellos(&mut tx, &[heard], fleet.manager.now()).await.unwrap();
     tx.commit().await.unwrap();
 }

@@ -1,21 +1,69 @@
 //! What is heard of hosts: their hellos, that they are there, and that their tickets are safe.
 
-use super::{Fingerprint, Host, HostRow, Tickets, hex};
+use super::{Brief, Fingerprint, HostState, Tickets, hex, hold};
 use crate::db::{
     Tx,
     error::DbError,
-    row::{millis, to_json},
+    row::{Row, millis, to_json, uncount},
 };
 use jiff::Timestamp;
-use protocol::{Hello, HostId};
+use protocol::{Hello, Hold, HostId};
+
+/// What a `hello` of a host is compared with.
+#[derive(Clone, Debug)]
+pub struct Remembered {
+    /// The host.
+    pub id: HostId,
+    /// Where it stands.
+    pub state: HostState,
+    /// Set while the admin must decide.
+    pub hold: Option<Hold>,
+    /// The tickets it may come back with.
+    pub tickets: Tickets,
+    /// The next command number.
+    pub next_command: u64,
+    /// The generation of its desired state, 0 before there is one.
+    pub generation: u64,
+    /// The generation that the agent last applied.
+    pub acked_generation: u64,
+}
+
+/// What is remembered of these hosts, removed ones too.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remembered(tx: &mut Tx, hosts: &[HostId]) -> Result<Vec<Remembered>, DbError> {
+    let ids = to_json("hosts", "id", "many", hosts)?;
+    let rows = sqlx::query!(
+        "SELECT id, state, hold_code, hold_message, ticket_hash, pending_ticket_hash, next_command, \
+         generation, acked_generation FROM hosts WHERE id IN (SELECT value FROM json_each(?))",
+        ids
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter()
+        .map(|host| {
+            let row = Row { table: "hosts", id: &host.id };
+            Ok(Remembered {
+                id: row.parse("id", &host.id)?,
+                state: HostState::read(row, &host.state)?,
+                hold: hold(row, host.hold_code.as_deref(), host.hold_message)?,
+                tickets: Tickets::read(row, host.ticket_hash, host.pending_ticket_hash)?,
+                next_command: uncount(host.next_command),
+                generation: uncount(host.generation),
+                acked_generation: uncount(host.acked_generation),
+            })
+        })
+        .collect()
+}
 
 /// What is to be noted of a `hello`.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub struct Heard<'a> {
     /// Who said it.
     pub host: HostId,
     /// What it says about the machine.
-    pub hello: Hello,
+    pub hello: &'a Hello,
     /// Whether the machine has told everything by now.
     pub has_told_all: bool,
     /// The tickets that it may come back with; `None` where they stay.
@@ -28,9 +76,9 @@ pub struct Heard {
 /// When the database fails.
 pub async fn note_hellos(
     tx: &mut Tx,
-    heard: &[Heard],
+    heard: &[Heard<'_>],
     now: Timestamp,
-) -> Result<Vec<Host>, DbError> {
+) -> Result<Vec<Brief>, DbError> {
     let rows: Vec<_> = heard
         .iter()
         .map(|Heard { host, hello, has_told_all, tickets }| {
@@ -54,7 +102,7 @@ pub async fn note_hellos(
         })
         .collect();
     let (rows, now) = (to_json("hosts", "id", "many", &rows)?, millis(now));
-    let hosts = host_rows!(
+    let hosts = brief_rows!(
         "UPDATE hosts SET hostname = heard.value ->> '$[1][0]', os = heard.value ->> '$[1][1]', \
          arch = heard.value ->> '$[1][2]', agent_version = heard.value ->> '$[1][3]', \
          restic_version = heard.value ->> '$[1][4]', protocol_version = heard.value ->> '$[1][5]', \
@@ -74,7 +122,7 @@ pub async fn note_hellos(
     )
     .fetch_all(&mut **tx)
     .await?;
-    hosts.into_iter().map(Host::try_from).collect()
+    hosts.into_iter().map(Brief::try_from).collect()
 }
 
 /// Notes that a host was heard of, and whether it has told everything by now.

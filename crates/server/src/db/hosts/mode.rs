@@ -95,7 +95,7 @@ pub async fn set_patience(tx: &mut Tx, host: HostId, patience: Patience) -> Resu
 }
 
 /// Which hooks an agent runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RunsHooks {
     /// All that there are. One that has not said what it can do yet is taken to.
     All,
@@ -117,7 +117,7 @@ impl RunsHooks {
 }
 
 /// What a machine's desired state depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Nature {
     /// Its system, by which presets are read.
     pub os: HostOs,
@@ -125,6 +125,28 @@ pub struct Nature {
     pub runs_hooks: RunsHooks,
     /// After how many days an intermittent machine is late.
     pub stale_after_days: Option<u32>,
+}
+
+pub(super) struct NatureRow<'a> {
+    pub(super) os: &'a str,
+    pub(super) protocol_version: i64,
+    pub(super) runs_hooks: bool,
+    pub(super) mode: Option<&'a str>,
+    pub(super) has_battery: bool,
+    pub(super) stale_after_days: i64,
+}
+
+impl NatureRow<'_> {
+    pub(super) fn read(&self, row: Row<'_>) -> Result<Nature, DbError> {
+        let version = u16::try_from(self.protocol_version)
+            .map_err(|_| row.inconsistent("protocol_version"))?;
+        let patience = Patience::read(row, self.mode, self.has_battery, self.stale_after_days)?;
+        Ok(Nature {
+            os: row.word("os", self.os)?,
+            runs_hooks: RunsHooks::read(self.runs_hooks, ProtocolVersion(version)),
+            stale_after_days: patience.stale_after_days(),
+        })
+    }
 }
 
 /// What a host is like; of one that does not exist the system is unknown.
@@ -145,14 +167,15 @@ pub async fn nature(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Nature,
         let (os, runs_hooks) = (HostOs::Unknown, RunsHooks::All);
         return Ok(Nature { os, runs_hooks, stale_after_days: None });
     };
-    let row = Row { table: "hosts", id: &id };
-    let version =
-        u16::try_from(found.protocol_version).map_err(|_| row.inconsistent("protocol_version"))?;
-    let runs_hooks = RunsHooks::read(found.runs_hooks, ProtocolVersion(version));
-    let patience =
-        Patience::read(row, found.mode.as_deref(), found.has_battery, found.stale_after_days)?;
-    let stale_after_days = patience.stale_after_days();
-    Ok(Nature { os: row.word("os", &found.os)?, runs_hooks, stale_after_days })
+    let nature = NatureRow {
+        os: &found.os,
+        protocol_version: found.protocol_version,
+        runs_hooks: found.runs_hooks,
+        mode: found.mode.as_deref(),
+        has_battery: found.has_battery,
+        stale_after_days: found.stale_after_days,
+    };
+    nature.read(Row { table: "hosts", id: &id })
 }
 
 /// A revoked host keeps the plans that it had by its tags, so that its snapshots are found; a new plan for one
