@@ -1,4 +1,4 @@
-//! How the program's memory is managed, which only a whole program can choose.
+//! How the program's memory is managed. The rules of it only a whole program can choose.
 
 /// Keeps freed memory for whoever needs it next, instead of some of it for each thread. To be called
 /// before there are other threads.
