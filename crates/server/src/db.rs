@@ -41,6 +41,9 @@ const WRITER_CACHE_KIB: &str = "-8192";
 /// default: pages that change again and again are written to the file less often.
 const CHECKPOINT_PAGES: &str = "4000";
 
+/// Connections that read at the same time. Each keeps its own statements, schema and pages, some 400 KB of them.
+const READERS: u32 = 2;
+
 /// A write transaction. Dropped without commit it leaves nothing behind.
 pub type Tx = Transaction<'static, Sqlite>;
 
@@ -82,7 +85,7 @@ impl Db {
             .map_err(|source| DbError::open(path, source))?;
         migrate(&writer, path).await?;
         let reader = SqlitePoolOptions::new()
-            .max_connections(4)
+            .max_connections(READERS)
             .test_before_acquire(false)
             .connect_with(options.read_only(true).create_if_missing(false))
             .await

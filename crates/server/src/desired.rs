@@ -10,7 +10,7 @@ use crate::{
         Tx,
         channels::{self, Channel, ChannelKind, OfHost},
         error::DbError,
-        hosts::{self, Nature, RunsHooks},
+        hosts::{self, Brief, Nature, RunsHooks},
         manager as identity_rows,
         plans::{self, Plan},
         repositories::{self, Repository, credential_place, password_place},
@@ -68,23 +68,21 @@ impl Sources {
     /// # Errors
     /// When the database fails.
     pub async fn read(db: &mut SqliteConnection, host: HostId) -> Result<Self, DbError> {
-        let nature = hosts::nature(&mut *db, host).await?;
-        let mut stated = Self::of_hosts(db, &BTreeMap::from([(host, nature)])).await?;
-        let stated = stated.remove(&host);
+        let brief = hosts::brief(&mut *db, host).await?;
+        let stated = Self::of_hosts(db, &[brief]).await?.remove(&host);
         let stated = stated.ok_or_else(|| DbError::inconsistent("hosts", "id", host))?;
         Ok(Arc::unwrap_or_clone(stated).sources)
     }
 
-    /// Reads them for several hosts, which are like this: for each of them. Hosts that are to have the same
-    /// share it.
+    /// Reads them for several hosts, for each of them. Hosts that are to have the same share it.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn of_hosts(
         db: &mut SqliteConnection,
-        hosts: &BTreeMap<HostId, Nature>,
+        hosts: &[Brief],
     ) -> Result<BTreeMap<HostId, Arc<Stated>>, DbError> {
-        let ids: Vec<HostId> = hosts.keys().copied().collect();
+        let ids: Vec<HostId> = hosts.iter().map(|host| host.id).collect();
         let targets = plans::targets(&mut *db, &ids).await?;
         let plans = targets.iter().map(|(_, plan, _)| *plan).collect();
         let used = targets.iter().filter_map(|(.., repository)| *repository).collect();
@@ -95,7 +93,7 @@ impl Sources {
             channels: BTreeMap::new(),
         };
         let mut choices: BTreeMap<HostId, Choice> =
-            hosts.iter().map(|(&host, &nature)| (host, Choice::new(nature))).collect();
+            hosts.iter().map(|host| (host.id, Choice::new(host.nature))).collect();
         for (host, plan, repository) in targets {
             if let Some(choice) = choices.get_mut(&host) {
                 choice.plans.push((plan, repository));
@@ -461,11 +459,10 @@ pub async fn restate(
     now: Timestamp,
 ) -> Result<Vec<HostId>, DbError> {
     let mut changed = Vec::new();
-    for &host in hosts {
-        let sources = Sources::read(tx, host).await?;
-        let digest = sources.digest();
-        if hosts::bump_generation(tx, host, &digest).await? {
-            slots::remember_generation(tx, host, &sources.times(), now).await?;
+    let briefs = hosts::briefs(&mut **tx, hosts).await?;
+    for (host, stated) in Sources::of_hosts(tx, &briefs).await? {
+        if hosts::bump_generation(tx, host, &stated.digest).await? {
+            slots::remember_generation(tx, host, &stated.sources.times(), now).await?;
             changed.push(host);
         }
     }

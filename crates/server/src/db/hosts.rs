@@ -10,7 +10,7 @@ use protocol::{Code, Hold, HostArch, HostId, HostOs, Incarnation, ProtocolVersio
 use sqlx::SqliteExecutor;
 
 mod mode;
-pub use mode::{HostMode, Nature, Patience, RunsHooks, nature, set_patience};
+pub use mode::{HostMode, Nature, Patience, RunsHooks, set_patience};
 
 /// Where a host stands with its manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,7 +246,7 @@ mod brief;
 mod fleet;
 mod heard;
 // Below the macros that they use.
-pub use brief::{Brief, briefs};
+pub use brief::{Brief, brief, briefs};
 pub use fleet::{Fleet, fleet, list};
 pub use heard::{Heard, Remembered, confirm_tickets, note_hellos, note_seen, remembered};
 

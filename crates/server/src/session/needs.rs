@@ -45,9 +45,8 @@ pub(super) async fn read(
     db: &mut SqliteConnection,
     hosts: Vec<Brief>,
 ) -> Result<BTreeMap<HostId, Needs>, DbError> {
-    let natures: BTreeMap<HostId, _> = hosts.iter().map(|host| (host.id, host.nature)).collect();
-    let ids: Vec<HostId> = natures.keys().copied().collect();
-    let mut stated = Sources::of_hosts(db, &natures).await?;
+    let ids: Vec<HostId> = hosts.iter().map(|host| host.id).collect();
+    let mut stated = Sources::of_hosts(db, &hosts).await?;
     let mut open: BTreeMap<HostId, Vec<Run>> = BTreeMap::new();
     for run in runs::open_of_hosts(&mut *db, &ids).await? {
         open.entry(run.host_id).or_default().push(run);

@@ -211,7 +211,7 @@ impl Scope<'_> {
                 .guidance("Choose one in the plan.")
         })?;
         let resolved = self.by_repository(repository, spec(plan.id), power).await?;
-        let runs_hooks = hosts::nature(&mut **self.tx, self.host).await?.runs_hooks;
+        let runs_hooks = hosts::brief(&mut **self.tx, self.host).await?.nature.runs_hooks;
         if resolved.dispatch == Dispatch::Waiting && !desired::can_run(&plan, runs_hooks) {
             return Err(Problem::new(
                 Code::CapabilityMissing,

@@ -1,11 +1,11 @@
 //! As much of hosts as decides what their sessions tell them: it is read at every hello and every wake.
 
-use super::{HostState, Nature, hold, mode::NatureRow};
+use super::{HostState, Nature, Patience, RunsHooks, hold};
 use crate::db::{
     error::DbError,
     row::{Row, to_json, uncount},
 };
-use protocol::{Generation, Hold, HostId, Incarnation};
+use protocol::{Generation, Hold, HostId, Incarnation, ProtocolVersion};
 use sqlx::SqliteExecutor;
 
 /// As much of a host as decides what its session tells it.
@@ -65,19 +65,19 @@ impl TryFrom<BriefRow> for Brief {
 
     fn try_from(host: BriefRow) -> Result<Self, DbError> {
         let row = Row { table: "hosts", id: &host.id };
-        let nature = NatureRow {
-            os: &host.os,
-            protocol_version: host.protocol_version,
-            runs_hooks: host.runs_hooks,
-            mode: host.mode.as_deref(),
-            has_battery: host.has_battery,
-            stale_after_days: host.stale_after_days,
-        };
+        let version = u16::try_from(host.protocol_version)
+            .map_err(|_| row.inconsistent("protocol_version"))?;
+        let (mode, days) = (host.mode.as_deref(), host.stale_after_days);
+        let patience = Patience::read(row, mode, host.has_battery, days)?;
         Ok(Self {
             id: row.parse("id", &host.id)?,
             state: HostState::read(row, &host.state)?,
             hold: hold(row, host.hold_code.as_deref(), host.hold_message)?,
-            nature: nature.read(row)?,
+            nature: Nature {
+                os: row.word("os", &host.os)?,
+                runs_hooks: RunsHooks::read(host.runs_hooks, ProtocolVersion(version)),
+                stale_after_days: patience.stale_after_days(),
+            },
             generation: uncount(host.generation),
             desired_digest: host.desired_digest,
             acked_generation: uncount(host.acked_generation),
@@ -98,6 +98,15 @@ macro_rules! brief_rows {
             $(, $argument)*
         )
     };
+}
+
+/// One host, if it is a removed one too.
+///
+/// # Errors
+/// When the database fails, or has no such host.
+pub async fn brief(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Brief, DbError> {
+    let found = briefs(db, &[host]).await?.pop();
+    found.ok_or_else(|| DbError::inconsistent("hosts", "id", host))
 }
 
 /// These hosts, removed ones too.

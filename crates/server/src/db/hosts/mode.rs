@@ -4,7 +4,6 @@ use super::{DbError, HostState, Tx};
 use crate::db::row::Row;
 use jiff::SignedDuration;
 use protocol::{HostId, HostOs, ProtocolVersion};
-use sqlx::SqliteExecutor;
 
 /// Whether a machine is on when nobody uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,57 +124,6 @@ pub struct Nature {
     pub runs_hooks: RunsHooks,
     /// After how many days an intermittent machine is late.
     pub stale_after_days: Option<u32>,
-}
-
-pub(super) struct NatureRow<'a> {
-    pub(super) os: &'a str,
-    pub(super) protocol_version: i64,
-    pub(super) runs_hooks: bool,
-    pub(super) mode: Option<&'a str>,
-    pub(super) has_battery: bool,
-    pub(super) stale_after_days: i64,
-}
-
-impl NatureRow<'_> {
-    pub(super) fn read(&self, row: Row<'_>) -> Result<Nature, DbError> {
-        let version = u16::try_from(self.protocol_version)
-            .map_err(|_| row.inconsistent("protocol_version"))?;
-        let patience = Patience::read(row, self.mode, self.has_battery, self.stale_after_days)?;
-        Ok(Nature {
-            os: row.word("os", self.os)?,
-            runs_hooks: RunsHooks::read(self.runs_hooks, ProtocolVersion(version)),
-            stale_after_days: patience.stale_after_days(),
-        })
-    }
-}
-
-/// What a host is like; of one that does not exist the system is unknown.
-///
-/// # Errors
-/// When the database fails.
-pub async fn nature(db: impl SqliteExecutor<'_>, host: HostId) -> Result<Nature, DbError> {
-    let id = host.to_string();
-    let found = sqlx::query!(
-        r#"SELECT os, protocol_version, capabilities IS NULL OR EXISTS (SELECT 1 FROM json_each(capabilities)
-           WHERE value = 'hooks') AS "runs_hooks!: bool", mode, has_battery AS "has_battery: bool",
-           stale_after_days FROM hosts WHERE id = ?"#,
-        id
-    )
-    .fetch_optional(db)
-    .await?;
-    let Some(found) = found else {
-        let (os, runs_hooks) = (HostOs::Unknown, RunsHooks::All);
-        return Ok(Nature { os, runs_hooks, stale_after_days: None });
-    };
-    let nature = NatureRow {
-        os: &found.os,
-        protocol_version: found.protocol_version,
-        runs_hooks: found.runs_hooks,
-        mode: found.mode.as_deref(),
-        has_battery: found.has_battery,
-        stale_after_days: found.stale_after_days,
-    };
-    nature.read(Row { table: "hosts", id: &id })
 }
 
 /// A revoked host keeps the plans that it had by its tags, so that its snapshots are found; a new plan for one
