@@ -1,4 +1,4 @@
-//! The API of the admin: everything under `/api`. One file an endpoint; mounting one documents it.
+//! The API of the admin: everything under `/api`. One file an endpoint.
 //!
 //! The desktop hands its requests to the router in process, with [`Principal::LocalUser`]; the
 //! headless server puts [`network`] before it. The router itself trusts neither: a request without
@@ -39,14 +39,14 @@ use axum::{
     extract::DefaultBodyLimit,
     http::{HeaderValue, header::CACHE_CONTROL},
     response::Response,
+    routing::MethodRouter,
 };
 use error::{ApiError, answer, internal};
 use protocol::{Code, HostId, Problem};
 use serde::Deserialize;
 use std::any::Any;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
-use utoipa::{OpenApi as _, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa::ToSchema;
 
 /// The largest body of a request.
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -61,8 +61,7 @@ pub struct ConfirmForm {
 
 /// The admin's API. Every request needs a [`crate::auth::Principal`] among its extensions.
 pub fn ui_router(manager: Manager) -> Router {
-    let (router, _) = routes().split_for_parts();
-    router
+    routes()
         .fallback(async || {
             ApiError::from(
                 Problem::new(Code::NotFound, "There is nothing at this address.")
@@ -81,91 +80,95 @@ pub fn ui_router(manager: Manager) -> Router {
         ))
 }
 
-/// The document that describes the API.
-#[must_use]
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().split_for_parts().1
+/// Writes, from one table of addresses with who answers which method there, the routes and, for the tests, the
+/// document that describes them. A program that serves makes no document: it would be a part of it that is
+/// used once, and stays in memory.
+macro_rules! endpoints {
+    ($($path:literal: $($method:ident $($handler:ident)::+),+;)+) => {
+        fn routes() -> Router<Manager> {
+            Router::new()$(.route($path, MethodRouter::new()$(.$method($($handler)::+))+))+
+        }
+
+        #[cfg(test)]
+        #[derive(utoipa::OpenApi)]
+        #[openapi(
+            info(
+                title = "Restic Manager",
+                description = "The admin's API.",
+                license(name = "MIT OR Apache-2.0")
+            ),
+            components(schemas(
+                crate::events::Event,
+                crate::events::Topic,
+                runs::stream::LinesView,
+                runs::stream::EndView
+            )),
+            paths($($($($handler)::+),+),+)
+        )]
+        struct Document;
+    };
 }
 
-#[derive(utoipa::OpenApi)]
-#[openapi(
-    info(
-        title = "Restic Manager",
-        description = "The admin's API.",
-        license(name = "MIT OR Apache-2.0")
-    ),
-    components(schemas(
-        crate::events::Event,
-        crate::events::Topic,
-        runs::stream::LinesView,
-        runs::stream::EndView
-    ))
-)]
-struct Document;
+endpoints! {
+    "/api/openapi.json": get document::document;
+    "/api/session": get session::show::show, post session::create::create, delete session::end::end;
+    "/api/system": get system::show::show;
+    "/api/system/addresses": put system::addresses::set;
+    "/api/events": get events::events;
+    "/api/away": get away::show;
+    "/api/away/seen": post away::seen;
+    "/api/notices": get notices::list::list;
+    "/api/notices/{id}/resolve": post notices::resolve::resolve;
+    "/api/audit": get audit::list;
 
-fn routes() -> OpenApiRouter<Manager> {
-    OpenApiRouter::with_openapi(Document::openapi())
-        .merge(resources())
-        .merge(machines())
-        .routes(routes!(session::show::show, session::create::create, session::end::end))
-        .routes(routes!(system::show::show))
-        .routes(routes!(system::addresses::set))
-        .routes(routes!(events::events))
-        .routes(routes!(notices::list::list))
-        .routes(routes!(notices::resolve::resolve))
-        .routes(routes!(audit::list))
-        .routes(routes!(away::show))
-        .routes(routes!(away::seen))
-        .routes(routes!(document::document))
-}
+    "/api/hosts": get hosts::list::list;
+    "/api/hosts/{id}":
+        get hosts::show::show, patch hosts::rename::rename, delete hosts::remove::remove;
+    "/api/hosts/{id}/mode": put hosts::mode::set;
+    "/api/hosts/{id}/tags": put hosts::tags::set;
+    "/api/hosts/{id}/release": post hosts::release::release;
+    "/api/hosts/{id}/revoke": post hosts::revoke::revoke;
+    "/api/hosts/{id}/runs": get hosts::runs::runs, post hosts::start_run::start_run;
+    "/api/hosts/{id}/slots": get hosts::slots::slots;
+    "/api/slots": get slots::list;
 
-fn resources() -> OpenApiRouter<Manager> {
-    OpenApiRouter::new()
-        .routes(routes!(repositories::list::list, repositories::create::create))
-        .routes(routes!(
-            repositories::show::show,
-            repositories::update::update,
-            repositories::delete::delete
-        ))
-        .routes(routes!(repositories::probe::test))
-        .routes(routes!(repositories::snapshots::snapshots))
-        .routes(routes!(repositories::tree::tree))
-        .routes(routes!(plans::list::list, plans::create::create))
-        .routes(routes!(plans::times::times))
-        .routes(routes!(plans::presets::presets))
-        .routes(routes!(plans::show::show, plans::update::update, plans::delete::delete))
-        .routes(routes!(enrolments::list::list, enrolments::create::create))
-        .routes(routes!(enrolments::withdraw::withdraw))
-        .routes(routes!(announcements::list::list))
-        .routes(routes!(announcements::approve::approve))
-        .routes(routes!(announcements::refuse::refuse))
-        .routes(routes!(channels::list::list, channels::create::create))
-        .routes(routes!(channels::update::update, channels::delete::delete))
-        .routes(routes!(channels::test::test))
-        .routes(routes!(alarms::list))
-        .routes(routes!(store::show::show, store::choose::choose))
-        .routes(routes!(store::space::space))
-        .routes(routes!(store::limit::limit))
-        .routes(routes!(store::bring_back::bring_back))
-}
+    "/api/runs": get runs::list::list;
+    "/api/runs/{id}": get runs::show::show;
+    "/api/runs/{id}/cancel": post runs::cancel::cancel;
+    "/api/runs/{id}/log": get runs::log::log;
+    "/api/runs/{id}/log.txt": get runs::log_text::log_text;
+    "/api/runs/{id}/stream": get runs::stream::stream;
 
-fn machines() -> OpenApiRouter<Manager> {
-    OpenApiRouter::new()
-        .routes(routes!(hosts::list::list))
-        .routes(routes!(slots::list))
-        .routes(routes!(hosts::slots::slots))
-        .routes(routes!(hosts::show::show, hosts::rename::rename, hosts::remove::remove))
-        .routes(routes!(hosts::tags::set))
-        .routes(routes!(hosts::mode::set))
-        .routes(routes!(hosts::revoke::revoke))
-        .routes(routes!(hosts::release::release))
-        .routes(routes!(hosts::runs::runs, hosts::start_run::start_run))
-        .routes(routes!(runs::list::list))
-        .routes(routes!(runs::show::show))
-        .routes(routes!(runs::cancel::cancel))
-        .routes(routes!(runs::log::log))
-        .routes(routes!(runs::log_text::log_text))
-        .routes(routes!(runs::stream::stream))
+    "/api/plans": get plans::list::list, post plans::create::create;
+    "/api/plans/presets": get plans::presets::presets;
+    "/api/plans/times": get plans::times::times;
+    "/api/plans/{id}":
+        get plans::show::show, put plans::update::update, delete plans::delete::delete;
+
+    "/api/repositories": get repositories::list::list, post repositories::create::create;
+    "/api/repositories/test": post repositories::probe::test;
+    "/api/repositories/{id}":
+        get repositories::show::show,
+        put repositories::update::update,
+        delete repositories::delete::delete;
+    "/api/repositories/{id}/snapshots": get repositories::snapshots::snapshots;
+    "/api/repositories/{id}/snapshots/{snapshot}/tree": get repositories::tree::tree;
+
+    "/api/store": get store::show::show, put store::choose::choose;
+    "/api/store/space": get store::space::space;
+    "/api/store/repositories/{id}": put store::limit::limit;
+    "/api/store/repositories/{id}/bring-back": post store::bring_back::bring_back;
+
+    "/api/enrolments": get enrolments::list::list, post enrolments::create::create;
+    "/api/enrolments/{id}": delete enrolments::withdraw::withdraw;
+    "/api/announcements": get announcements::list::list;
+    "/api/announcements/{id}/approve": post announcements::approve::approve;
+    "/api/announcements/{id}/refuse": post announcements::refuse::refuse;
+
+    "/api/alarms": get alarms::list;
+    "/api/alarm-channels": get channels::list::list, post channels::create::create;
+    "/api/alarm-channels/{id}": put channels::update::update, delete channels::delete::delete;
+    "/api/alarm-channels/{id}/test": post channels::test::test;
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the layer gives it away")]

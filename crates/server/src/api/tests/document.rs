@@ -1,13 +1,14 @@
 //! The document and what it promises of every route.
 
-use super::{Fleet, request, send};
+use super::{super::Document, Fleet, request, send};
 use serde_json::{Value, json};
+use utoipa::OpenApi as _;
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
 
 #[test]
 fn the_committed_document_is_not_stale() {
-    let mut document = serde_json::to_string_pretty(&crate::api::openapi()).unwrap();
+    let mut document = serde_json::to_string_pretty(&Document::openapi()).unwrap();
     document.push('\n');
     if std::env::var_os("UPDATE_OPENAPI").is_some() {
         std::fs::write(COMMITTED, &document).unwrap();
@@ -21,7 +22,7 @@ fn the_committed_document_is_not_stale() {
 
 /// Every method and path of the document, with ids filled in.
 fn routes() -> Vec<(String, String)> {
-    let document = serde_json::to_value(crate::api::openapi()).unwrap();
+    let document = serde_json::to_value(Document::openapi()).unwrap();
     let mut routes = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         let path = path.replace("{id}", "00000000-0000-7000-8000-000000000000");
