@@ -11,10 +11,11 @@ mod splice;
 use protocol::RepositoryConfig;
 #[cfg(target_os = "linux")]
 use splice::pass_on;
-use std::{io, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{io, net::Ipv4Addr, sync::Arc, thread, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    runtime::Builder,
+    sync::{Semaphore, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -36,7 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub struct PassThrough {
     port: u16,
     addresses: watch::Sender<Vec<String>>,
-    _task: JoinSet<()>,
+    /// Ends the thread that passes on, when it goes.
+    _life: oneshot::Sender<()>,
 }
 
 impl PassThrough {
@@ -45,12 +47,13 @@ impl PassThrough {
     /// # Errors
     /// When the machine has none.
     pub async fn start(addresses: Vec<String>) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let port = listener.local_addr()?.port();
         let (addresses, listed) = watch::channel(addresses);
-        let mut task = JoinSet::new();
-        task.spawn(accept(listener, listed));
-        Ok(Self { port, addresses, _task: task })
+        let (opened, port) = oneshot::channel();
+        let (life, ended) = oneshot::channel();
+        let name = "pass-through".to_owned();
+        thread::Builder::new().name(name).spawn(move || serve(listed, opened, ended))?;
+        let port = port.await.map_err(io::Error::other)??;
+        Ok(Self { port, addresses, _life: life })
     }
 
     /// Where the manager may be from now on, best first.
@@ -81,6 +84,34 @@ impl PassThrough {
         }
         repository
     }
+}
+
+/// Serves a port, which it tells, until the other end of `ended` goes. A thread of its own does, which may
+/// pause where others may not.
+fn serve(
+    addresses: watch::Receiver<Vec<String>>,
+    opened: oneshot::Sender<io::Result<u16>>,
+    ended: oneshot::Receiver<()>,
+) {
+    let mut runtime = Builder::new_current_thread();
+    runtime.enable_all();
+    #[cfg(target_os = "linux")]
+    runtime.on_thread_park(splice::gather);
+    let runtime = match runtime.build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(opened.send(Err(error))),
+    };
+    runtime.block_on(async {
+        let listener = match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await {
+            Ok(listener) => listener,
+            Err(error) => return drop(opened.send(Err(error))),
+        };
+        let _ = opened.send(listener.local_addr().map(|address| address.port()));
+        tokio::select! {
+            _ = ended => {}
+            () = accept(listener, addresses) => {}
+        }
+    });
 }
 
 async fn accept(listener: TcpListener, addresses: watch::Receiver<Vec<String>>) {

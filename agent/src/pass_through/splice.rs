@@ -2,7 +2,7 @@
 //! copying it in and out of this process would be most of what the agent costs.
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
-use std::io;
+use std::{cell::Cell, io, thread, time::Duration};
 use tokio::{
     io::{AsyncWriteExt as _, Interest},
     net::{
@@ -13,6 +13,24 @@ use tokio::{
 
 /// How much of a direction may be on its way. The kernel's own pipes take a quarter of it.
 const PIPE_BYTES: usize = 256 * 1024;
+
+/// So many bytes at once are a part of more: what TLS sends in one piece is no longer than this.
+const MUCH: usize = 16 * 1024;
+
+/// For how long more of it is let gather. Being woken for each piece costs more than passing it on.
+const GATHER_FOR: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// The bytes that this thread has passed on since it last had nothing to do.
+    static PASSED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Pauses the thread that passes on, where much came, before it waits for what comes next.
+pub(super) fn gather() {
+    if PASSED.take() >= MUCH {
+        thread::sleep(GATHER_FOR);
+    }
+}
 
 /// Passes bytes on in both directions, until both have ended or one of them fails.
 pub(super) async fn pass_on(near: &mut TcpStream, far: &mut TcpStream) -> io::Result<()> {
@@ -34,6 +52,7 @@ async fn one_way(from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
         if left == 0 {
             return to.shutdown().await;
         }
+        PASSED.set(PASSED.get() + left);
         // The pipe is empty before the next bytes come, so whoever has to wait waits for a socket.
         while left > 0 {
             let sink = to.as_ref();
