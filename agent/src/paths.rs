@@ -286,6 +286,21 @@ pub fn replace_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
 /// is moved into the database, which may have to grow for it.
 pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 
+/// What of the reserve is given back at once.
+const RESERVE_PART: u64 = RESERVE_BYTES / 4;
+
+/// Gives back a part of the reserve, the last one with the file. Says whether there was one.
+#[must_use]
+pub fn shorten_reserve(state: &StateDir) -> bool {
+    let path = state.reserve();
+    let Ok(about) = fs::metadata(&path) else { return false };
+    let shorter = about.len().saturating_sub(RESERVE_PART);
+    if shorter == 0 {
+        return fs::remove_file(path).is_ok();
+    }
+    fs::OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(shorter)).is_ok()
+}
+
 /// Occupies the reserve, if it is not there.
 ///
 /// # Errors

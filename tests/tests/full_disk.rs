@@ -80,7 +80,8 @@ async fn on_a_full_disk(work: &Path) {
 
     // Another one ends too: outcomes still have room.
     let second = fleet.ask(&fleet.backup()).await.unwrap();
-    fleet.reaches(&second, &["succeeded"]).await.unwrap();
+    let ended = fleet.reaches(&second, &["succeeded"]).await;
+    ended.unwrap_or_else(|error| panic!("{error:#}\n{}", fleet.agent.printed().unwrap()));
     assert_eq!(free(&state), 0, "the disk is not full any more, and the test proves nothing");
     // What restic needs is gone as well: that is said, and nothing is begun.
     umount(&state.join("tmp"));

@@ -3,7 +3,7 @@
 use super::{Daemon, Result};
 use crate::{
     core::{Change, Disk, Effect, lighten},
-    paths::{RESERVE_BYTES, fill_reserve, free},
+    paths::{RESERVE_BYTES, fill_reserve, free, shorten_reserve},
 };
 use protocol::{Code, Problem};
 use std::time::Duration;
@@ -77,6 +77,8 @@ impl Daemon {
     /// The disk is full: outcomes get what was kept for them. Gives back what of these changes is to be
     /// written.
     pub(super) async fn make_room(&mut self, changes: Vec<Change>) -> Vec<Change> {
+        // A part at a time: whoever fills the disk may be faster than the journal.
+        while shorten_reserve(&self.state) && !self.store.is_folded().await {}
         let _ = std::fs::remove_file(self.state.reserve());
         self.store.make_room().await;
         if !self.brain.disk().is_full {

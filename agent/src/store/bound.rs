@@ -222,6 +222,14 @@ impl Store {
         Ok(reserved > 0 || free * size >= LEAST_SPARE)
     }
 
+    /// Moves what is in the log beside the database into it, which takes room on the disk where the database grows,
+    /// so that the log can be written from its beginning. Says whether all of it is there.
+    pub async fn is_folded(&mut self) -> bool {
+        let moved: sqlx::Result<(i64, i64, i64)> =
+            sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut self.connection).await;
+        moved.is_ok_and(|(busy, frames, moved)| busy == 0 && frames == moved)
+    }
+
     async fn checkpoint(&mut self) -> Result<()> {
         sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut self.connection).await?;
         Ok(())
