@@ -41,7 +41,7 @@ const WRITER_CACHE_KIB: &str = "-8192";
 /// default: pages that change again and again are written to the file less often.
 const CHECKPOINT_PAGES: &str = "4000";
 
-/// Connections that read at the same time. Each keeps its own statements, schema and pages, some 400 KB of them.
+/// Connections that read at the same time. Each keeps its own statements, schema and pages.
 const READERS: u32 = 2;
 
 /// A write transaction. Dropped without commit it leaves nothing behind.
