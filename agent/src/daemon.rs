@@ -498,6 +498,9 @@ impl Daemon {
                 self.epoch.saw(*epoch);
             }
         }
+        if self.is_filling_up() {
+            changes = self.make_room(changes).await;
+        }
         while let Err(error) = self.store.commit(&changes).await {
             if !error.is_passing() {
                 return Err(error.into());

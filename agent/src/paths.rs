@@ -286,8 +286,9 @@ pub fn replace_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
 /// is moved into the database, which may have to grow for it.
 pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What of the reserve is given back at once.
-const RESERVE_PART: u64 = RESERVE_BYTES / 4;
+/// What of the reserve is given back at once: little, since whoever fills the disk may be faster than the
+/// journal and take it.
+const RESERVE_PART: u64 = RESERVE_BYTES / 32;
 
 /// Gives back a part of the reserve, the last one with the file. Says whether there was one.
 #[must_use]

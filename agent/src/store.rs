@@ -13,6 +13,7 @@ mod plans;
 mod transaction;
 
 pub use bound::BOUND;
+pub(crate) use bound::LOG_BYTES;
 pub use damage::{Begin, Damage, Opened};
 pub use error::StoreError;
 
@@ -42,6 +43,9 @@ pub const HISTORY: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// No record has a higher number: SQLite's integers are signed.
 const MAX_SEQ: u64 = u64::MAX >> 1;
 
+/// The size of a page of a new database, as SQLite has it since 3.12.
+const PAGE_BYTES: u64 = 4096;
+
 /// The agent's database.
 #[derive(Debug)]
 pub struct Store {
@@ -66,8 +70,7 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .pragma("fullfsync", "ON")
-            // 512 KiB: the less waits beside the database, the less it has to grow by when the disk is full.
-            .pragma("wal_autocheckpoint", "128")
+            .pragma("wal_autocheckpoint", (LOG_BYTES / PAGE_BYTES).to_string())
             .busy_timeout(std::time::Duration::from_secs(5));
         let mut connection = SqliteConnection::connect_with(&options).await?;
         sqlx::migrate!("../migrations/agent").run(&mut connection).await?;

@@ -4,6 +4,7 @@ use super::{Daemon, Result};
 use crate::{
     core::{Change, Disk, Effect, lighten},
     paths::{RESERVE_BYTES, fill_reserve, free, shorten_reserve},
+    store::LOG_BYTES,
 };
 use protocol::{Code, Problem};
 use std::time::Duration;
@@ -62,6 +63,12 @@ impl Daemon {
         })
     }
 
+    /// Whether the disk is as good as full and nobody has acted on it. SQLite says so only once the log beside
+    /// the journal's database has used up its room, and all of that may wait for the database to grow.
+    pub(super) fn is_filling_up(&self) -> bool {
+        !self.brain.disk().is_full && free(self.state.path()).is_some_and(|free| free < LOG_BYTES)
+    }
+
     /// Takes the room that outcomes need when the disk is full. Says whether it is there.
     pub(super) async fn keep_reserve(&mut self) -> bool {
         let kept = match fill_reserve(&self.state) {
@@ -77,10 +84,7 @@ impl Daemon {
     /// The disk is full: outcomes get what was kept for them. Gives back what of these changes is to be
     /// written.
     pub(super) async fn make_room(&mut self, changes: Vec<Change>) -> Vec<Change> {
-        // A part at a time: whoever fills the disk may be faster than the journal.
-        while shorten_reserve(&self.state) && !self.store.is_folded().await {}
-        let _ = std::fs::remove_file(self.state.reserve());
-        self.store.make_room().await;
+        self.store.make_room(|| shorten_reserve(&self.state)).await;
         if !self.brain.disk().is_full {
             tracing::error!("{FULL}");
             self.live.warnings.push(FULL.to_owned());

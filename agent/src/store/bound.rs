@@ -36,6 +36,10 @@ const MORE_ROOM: u64 = 2 * 1024 * 1024;
 /// Below this not even two of the largest outcomes find room for certain.
 const LEAST_SPARE: u64 = 512 * 1024;
 
+/// What the log beside the database holds before it is moved into the database, which may have to grow by as
+/// much: little, because the disk may be full by then.
+pub(crate) const LOG_BYTES: u64 = 512 * 1024;
+
 /// Lines that are looked at together.
 const CHUNK: u32 = 2_000;
 
@@ -183,14 +187,24 @@ impl Store {
         )
         .execute(&mut self.connection)
         .await?;
-        self.checkpoint().await
+        self.checkpoint().await.map(drop)
     }
 
     /// The disk is full: gives outcomes the room that was kept for them, and what some old logs take. Each
-    /// step may fail on such a disk, and the others are of use without it.
-    pub async fn make_room(&mut self) {
-        // What is in the log beside the database goes into it, so that its room can be written again.
-        let moved = self.checkpoint().await;
+    /// step may fail on such a disk, and the others are of use without it. `give_back` makes a part of what was
+    /// kept outside of the database free, and says whether there was one.
+    pub async fn make_room(&mut self, mut give_back: impl FnMut() -> bool) {
+        // What is in the log beside the database goes into it, so that its room can be written again. For that
+        // the database may have to grow. What it got stays its own when it was not enough, so that whoever fills
+        // the disk can have some parts and not all.
+        let moved = loop {
+            match self.checkpoint().await {
+                Ok(true) => break Ok(()),
+                Ok(false) | Err(_) if give_back() => {}
+                not_all => break not_all.map(drop),
+            }
+        };
+        while give_back() {}
         let released = sqlx::query!("DELETE FROM reserve").execute(&mut self.connection).await;
         let elided = match self.pages().await {
             // What is free already was of no use, and neither would more be.
@@ -202,7 +216,7 @@ impl Store {
             }
             Err(error) => Err(error),
         };
-        let moved_again = self.checkpoint().await;
+        let moved_again = self.checkpoint().await.map(drop);
         let released = released.map(drop).map_err(super::StoreError::from);
         for error in [moved, released, elided, moved_again].into_iter().filter_map(Result::err) {
             let error = anyhow::Error::from(error);
@@ -222,17 +236,12 @@ impl Store {
         Ok(reserved > 0 || free * size >= LEAST_SPARE)
     }
 
-    /// Moves what is in the log beside the database into it, which takes room on the disk where the database grows,
-    /// so that the log can be written from its beginning. Says whether all of it is there.
-    pub async fn is_folded(&mut self) -> bool {
-        let moved: sqlx::Result<(i64, i64, i64)> =
-            sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut self.connection).await;
-        moved.is_ok_and(|(busy, frames, moved)| busy == 0 && frames == moved)
-    }
-
-    async fn checkpoint(&mut self) -> Result<()> {
-        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut self.connection).await?;
-        Ok(())
+    /// Moves what is in the log beside the database into it, so that the log can be written from its beginning.
+    /// Says whether all of it is there.
+    async fn checkpoint(&mut self) -> Result<bool> {
+        let (busy, frames, moved): (i64, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut self.connection).await?;
+        Ok(busy == 0 && frames == moved)
     }
 }
 

@@ -234,7 +234,7 @@ async fn room_for_outcomes_is_kept_in_the_file_and_given_when_the_disk_is_full()
     writer.store.fill_reserve().await.unwrap();
     assert!(writer.store.has_room_for_outcomes().await.unwrap());
     writer.whole_run(1, 100).await;
-    writer.store.make_room().await;
+    writer.store.make_room(|| false).await;
     assert!(writer.store.has_room_for_outcomes().await.unwrap());
     let size = std::fs::metadata(&path).unwrap().len();
     let mut outcomes = 0;
@@ -244,7 +244,7 @@ async fn room_for_outcomes_is_kept_in_the_file_and_given_when_the_disk_is_full()
         outcomes += 1;
     }
     assert!(outcomes > 500, "{outcomes} outcomes found room");
-    writer.store.make_room().await;
+    writer.store.make_room(|| false).await;
     assert_eq!(std::fs::metadata(&path).unwrap().len(), size, "the file did not grow");
     writer.store.fill_reserve().await.unwrap();
     assert!(writer.store.has_room_for_outcomes().await.unwrap());
