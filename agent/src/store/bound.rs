@@ -240,7 +240,9 @@ impl Store {
     /// Says whether all of it is there.
     async fn checkpoint(&mut self) -> Result<bool> {
         let (busy, frames, moved): (i64, i64, i64) =
-            sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut self.connection).await?;
+            sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)")
+                .fetch_one(&mut self.connection)
+                .await?;
         Ok(busy == 0 && frames == moved)
     }
 }

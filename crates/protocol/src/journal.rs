@@ -8,7 +8,7 @@
 //! Where log lines had to make room, one record stands for many: see [`JournalElided`].
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
 use sha2::{Digest, Sha256};
 use std::{fmt, str::FromStr};
 
@@ -100,7 +100,7 @@ impl TryFrom<&[u8]> for ChainHash {
 
 impl fmt::Display for ChainHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+        data_encoding::HEXLOWER.encode_display(&self.0).fmt(f)
     }
 }
 
@@ -113,9 +113,13 @@ impl fmt::Debug for ChainHash {
 impl FromStr for ChainHash {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bytes =
-            data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| "not lower-case hex")?;
-        Ok(Self(bytes.as_slice().try_into().map_err(|_| "not 16 bytes")?))
+        let mut hash = [0; 16];
+        if text.len() != 2 * hash.len() {
+            return Err("not 16 bytes");
+        }
+        let read = data_encoding::HEXLOWER.decode_mut(text.as_bytes(), &mut hash);
+        read.map_err(|_| "not lower-case hex")?;
+        Ok(Self(hash))
     }
 }
 
@@ -127,7 +131,20 @@ impl Serialize for ChainHash {
 
 impl<'de> Deserialize<'de> for ChainHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        deserializer.deserialize_str(HashVisitor)
+    }
+}
+
+/// Reads a hash where it stands: each record has one, and a copy of its text would be an allocation each.
+struct HashVisitor;
+
+impl Visitor<'_> for HashVisitor {
+    type Value = ChainHash;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("16 bytes in lower-case hex")
+    }
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ChainHash, E> {
+        text.parse().map_err(E::custom)
     }
 }
 

@@ -286,6 +286,7 @@ async fn store(manager: &Manager, items: &[Item]) -> Result<(), DbError> {
         }
         match &item.content {
             Content::Direct(message) => {
+                let message = FromAgent::clone(message);
                 apply::message(manager, &mut tx, item.host, message, &mut batch.applied).await?;
             }
             Content::Record { journal, record } => {

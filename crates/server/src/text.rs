@@ -36,8 +36,13 @@ pub fn clean(text: &str) -> Cow<'_, str> {
 
 /// A cleaned line of a log.
 #[must_use]
-pub fn log_line(text: &str) -> String {
-    cut_text(&clean(text.trim_end_matches(['\r', '\n'])), protocol::MAX_LOG_LINE_BYTES)
+pub fn log_line(mut text: String) -> String {
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    let cleaned = clean(&text);
+    if matches!(cleaned, Cow::Borrowed(_)) && text.len() <= protocol::MAX_LOG_LINE_BYTES {
+        return text;
+    }
+    cut_text(&cleaned, protocol::MAX_LOG_LINE_BYTES)
 }
 
 /// A cleaned error, guidance or other sentence.
@@ -144,7 +149,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_left_is_harmless_and_cleaning_twice_changes_nothing(text in any::<String>()) {
-            let once = log_line(&text);
+            let once = log_line(text.clone());
             prop_assert!(!once.chars().any(|c| c.is_control() || is_direction(c)));
             prop_assert_eq!(clean(&once), once.clone());
             prop_assert!(once.len() <= protocol::MAX_LOG_LINE_BYTES);

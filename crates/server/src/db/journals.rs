@@ -5,6 +5,7 @@ use super::{
     error::DbError,
     row::{Row, count, millis, to_json, uncount},
 };
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use protocol::{Code, HostId, JournalId, journal::ChainHash};
 use sqlx::SqliteExecutor;
@@ -232,8 +233,9 @@ pub async fn keep_marks(tx: &mut Tx, stretches: &[Stretch]) -> Result<(), DbErro
     let rows: Vec<_> = stretches
         .iter()
         .map(|(host, journal, seq, hashes)| {
-            let hashes: String = hashes.iter().map(ChainHash::to_string).collect();
-            (host, journal, count(*seq), hashes)
+            let mut hex = String::with_capacity(32 * hashes.len());
+            hashes.iter().for_each(|hash| HEXLOWER.encode_append(hash.as_bytes(), &mut hex));
+            (host, journal, count(*seq), hex)
         })
         .collect();
     let rows = to_json("journal_marks", "seq", "many", &rows)?;

@@ -59,21 +59,20 @@ struct Waiting {
 const WAITING_RUNS: usize = 200;
 
 impl Waiting {
-    /// Keeps what tells how a run goes, and says whether this does.
-    fn keep(&mut self, host: HostId, message: &FromAgent) -> bool {
+    /// Keeps what tells how a run goes, and gives back what does not.
+    fn keep(&mut self, host: HostId, message: FromAgent) -> Option<FromAgent> {
         if let FromAgent::LogLine(line) = message {
-            let &LogLine { job_id, seq, ts, stream, ref payload } = line;
-            let payload = text::log_line(payload);
-            self.lines.push((host, LogLine { job_id, seq, ts, stream, payload }));
+            self.lines.push((host, LogLine { payload: text::log_line(line.payload), ..line }));
         } else if let FromAgent::JobStarted(started) = message {
-            self.started.entry((host, started.job_id)).or_insert_with(|| started.clone());
+            self.started.entry((host, started.job_id)).or_insert(started);
         } else if let FromAgent::JobFinished(finished) = message {
             // What is told first of a run's end counts.
-            self.finished.entry((host, finished.job_id)).or_insert_with(|| cleaned(finished));
+            let run = (host, finished.job_id);
+            self.finished.entry(run).or_insert_with(|| cleaned(*finished));
         } else {
-            return false;
+            return Some(message);
         }
-        true
+        None
     }
 
     fn is_full(&self) -> bool {
@@ -96,7 +95,7 @@ pub(super) async fn record(
         return Ok(());
     }
     match FromAgent::decode(&record.frame) {
-        Ok(content) => message(manager, tx, host, &content, applied).await,
+        Ok(content) => message(manager, tx, host, content, applied).await,
         Err(_) => {
             let kind = text::name(kind);
             let notice = NewNotice::of_host(
@@ -116,14 +115,14 @@ pub(super) async fn message(
     manager: &Manager,
     tx: &mut Tx,
     host: HostId,
-    message: &FromAgent,
+    message: FromAgent,
     applied: &mut Applied,
 ) -> Result<(), DbError> {
-    if applied.waiting.keep(host, message) {
+    let Some(message) = applied.waiting.keep(host, message) else {
         return if applied.waiting.is_full() { rest(manager, tx, applied).await } else { Ok(()) };
-    }
+    };
     rest(manager, tx, applied).await?;
-    match message {
+    match &message {
         FromAgent::ScheduleAck(ack) => schedule_ack(manager, tx, host, ack, applied).await,
         FromAgent::JournalGap(gap) => {
             let (what, guidance) = if gap.reason == Code::JournalDamaged {
@@ -287,8 +286,7 @@ async fn is_changed(
     Ok(false)
 }
 
-fn cleaned(finished: &JobFinished) -> JobFinished {
-    let mut cleaned = finished.clone();
+fn cleaned(mut cleaned: JobFinished) -> JobFinished {
     cleaned.error = cleaned.error.as_deref().map(text::sentence);
     cleaned.guidance = cleaned.guidance.as_deref().map(text::sentence);
     cleaned.snapshot_id = cleaned.snapshot_id.as_deref().map(text::name);

@@ -108,7 +108,7 @@ impl Log {
     }
 
     fn line(&self, seq: u64, stream: LogStream, line: &str) -> LogLine {
-        let (ts, payload) = (self.manager.now(), text::log_line(line));
+        let (ts, payload) = (self.manager.now(), text::log_line(line.to_owned()));
         LogLine { job_id: self.run, seq, ts, stream, payload }
     }
 
