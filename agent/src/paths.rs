@@ -282,8 +282,8 @@ pub fn replace_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
     sync_parent(path)
 }
 
-/// The room that is kept free for outcomes: as much as the log beside the journal's database holds before it
-/// is moved into the database, which may have to grow for it.
+/// The room that is kept free for outcomes: several times what the log beside the journal's database holds, since
+/// the database may have to grow by that, and whoever fills the disk may take a part of what is given back.
 pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What of the reserve is given back at once: little, since whoever fills the disk may be faster than the
