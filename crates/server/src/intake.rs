@@ -37,7 +37,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Records in one transaction.
-const BATCH: usize = 2_000;
+const BATCH: usize = 4_000;
 /// How long a transaction waits for more of them. Nobody sees such a delay, and many small transactions
 /// would cost several times as much.
 const GATHER_FOR: Duration = Duration::from_millis(5);
@@ -45,7 +45,7 @@ const GATHER_FOR: Duration = Duration::from_millis(5);
 const GATHERINGS: usize = 4;
 const MANY: usize = 32;
 /// Records that may wait.
-const QUEUE: usize = 4_000;
+const QUEUE: usize = 8_000;
 /// Bytes of records that may wait, over all sessions.
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// How many bytes one byte of a record counts for that names many rows, each of which takes a statement. So who
