@@ -110,6 +110,17 @@ async fn on_a_full_disk(work: &Path) {
     assert_eq!(log.iter().filter(|(_, text)| text.contains("chatter chatter")).count(), LINES);
     let numbers: Vec<u64> = log.iter().map(|(seq, _)| *seq).collect();
     assert_eq!(numbers, (1..=log.len() as u64).collect::<Vec<_>>());
+
+    // Nothing has failed yet, and still the agent acts: what is in the log beside its database may need more.
+    let most = usize::try_from(free(&state) - 256 * 1024).unwrap();
+    fs::write(state.join("filler"), vec![1; most]).unwrap();
+    fleet.ask(&fleet.backup()).await.unwrap();
+    wait_for("the agent to act on a disk that is nearly full", async || {
+        Ok(fleet.agent.status_in_words()?.contains("is full").then_some(()))
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", fleet.agent.printed().unwrap()));
+    assert!(free(&state) > 1024 * 1024, "the reserve was not given back");
 }
 
 /// A folder with a hook that talks.

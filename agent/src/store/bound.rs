@@ -197,13 +197,10 @@ impl Store {
         // What is in the log beside the database goes into it, so that its room can be written again. For that
         // the database may have to grow. What it got stays its own when it was not enough, so that whoever fills
         // the disk can have some parts and not all.
-        let moved = loop {
-            match self.checkpoint().await {
-                Ok(true) => break Ok(()),
-                Ok(false) | Err(_) if give_back() => {}
-                not_all => break not_all.map(drop),
-            }
-        };
+        let mut moved = self.checkpoint().await;
+        while !matches!(moved, Ok(true)) && give_back() {
+            moved = self.checkpoint().await;
+        }
         while give_back() {}
         let released = sqlx::query!("DELETE FROM reserve").execute(&mut self.connection).await;
         let elided = match self.pages().await {
@@ -218,7 +215,9 @@ impl Store {
         };
         let moved_again = self.checkpoint().await.map(drop);
         let released = released.map(drop).map_err(super::StoreError::from);
-        for error in [moved, released, elided, moved_again].into_iter().filter_map(Result::err) {
+        for error in
+            [moved.map(drop), released, elided, moved_again].into_iter().filter_map(Result::err)
+        {
             let error = anyhow::Error::from(error);
             tracing::warn!(error = format!("{error:#}"), "No room could be made in the journal");
         }
