@@ -330,6 +330,23 @@ test('a plan that somebody changed meanwhile keeps their change and what is type
   await stage.call('DELETE', `/api/plans/${id}`);
 });
 
+test('what a machine could not be told is refused, and what is typed stays', async ({
+  page,
+  stage,
+}) => {
+  const form = { name: 'long', repository_id: atlas.repository, paths: ['/x'] };
+  const { body } = await stage.call('POST', '/api/plans', { ...form, host_ids: [atlas.host] });
+  const { id } = body as { id: string };
+  await page.goto(`/#/plans/${id}`);
+  const excludes = main(page).getByLabel('Leave out');
+  const typed = Array.from({ length: 205 }, (_, n) => `${n}${'x'.repeat(3990)}`).join('\n');
+  await excludes.fill(typed);
+  await main(page).getByRole('button', { name: 'Save' }).click();
+  await expect(main(page).getByRole('alert')).toContainText('more than 768 KiB');
+  await expect(excludes).toHaveValue(typed);
+  await stage.call('DELETE', `/api/plans/${id}`, { confirm: 'long' });
+});
+
 test('what is no tag is refused at its field', async ({ page }) => {
   await page.goto(`/#/machines/${atlas.host}/settings`);
   const tags = main(page).getByLabel('Tags of this machine');

@@ -87,6 +87,8 @@ codes! {
     KindUnknown = "kind_unknown",
     /// The plan is not part of the agent's desired state.
     PlanUnknown = "plan_unknown",
+    /// What a host's plans say together is more than fits into one message to its agent.
+    PlansTooLarge = "plans_too_large",
     /// The repository is not part of the agent's desired state.
     RepositoryUnknown = "repository_unknown",
     /// The endpoint's policy does not allow it.

@@ -314,7 +314,11 @@ fn of_first_slot<Id>(runs: &[Served<Id>], slot: Timestamp) -> (&[Served<Id>], &[
     runs.split_at(runs.partition_point(|run| run.slot == slot))
 }
 
-/// Of several attempts the last one tells, unless one before it has done the work.
+/// Of several attempts the last one tells, unless one before it has done the work. One that was cancelled leaves it
+/// to those before it, or a person could hide by it that they failed.
 fn telling<Id>(attempts: &[Served<Id>]) -> Option<&Served<Id>> {
-    attempts.iter().rfind(|run| run.outcome == Outcome::Succeeded).or(attempts.last())
+    let last = |wanted: fn(&Served<Id>) -> bool| attempts.iter().rfind(|run| wanted(run));
+    last(|run| run.outcome == Outcome::Succeeded)
+        .or_else(|| last(|run| run.outcome != Outcome::Cancelled))
+        .or(attempts.last())
 }

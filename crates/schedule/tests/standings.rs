@@ -76,9 +76,14 @@ fn of_several_attempts_the_one_that_worked_tells_or_else_the_last() {
     ];
     let known = Known { runs, ..nothing(2) };
     assert_eq!(known.slots(&hourly(0, 1), hour(0), hour(2))[0].run, Some(2));
-    let runs = vec![run(1, 1, 1, Outcome::Failed), run(2, 1, 1, Outcome::Cancelled)];
-    let known = Known { runs, ..nothing(2) };
-    assert_eq!(standings(&known, &hourly(0, 1), 2), [Standing::Cancelled]);
+    let last = |outcomes: &[Outcome]| {
+        let runs = outcomes.iter().map(|outcome| run(1, 1, 1, *outcome)).collect();
+        standings(&Known { runs, ..nothing(2) }, &hourly(0, 1), 2)
+    };
+    assert_eq!(last(&[Outcome::Failed, Outcome::Interrupted]), [Standing::Interrupted]);
+    // Nobody hides a failure by cancelling what tries again.
+    assert_eq!(last(&[Outcome::Failed, Outcome::Cancelled]), [Standing::Failed]);
+    assert_eq!(last(&[Outcome::Cancelled]), [Standing::Cancelled]);
 }
 
 #[test]

@@ -24,7 +24,8 @@ use crate::{
 use jiff::Timestamp;
 use protocol::{
     AlarmChannel, AlarmTarget, ChannelId, ConfigUpdate, Generation, Hook, HostId, HostOs, JobKind,
-    Patch, PlanId, PlanOptions, RepositoryConfig, RepositoryId, Schedule, ScheduleSet,
+    MAX_FRAME_BYTES, Patch, PlanId, PlanOptions, RepositoryConfig, RepositoryId, Schedule,
+    ScheduleSet,
 };
 use sha2::{Digest, Sha256};
 use sqlx::SqliteConnection;
@@ -33,6 +34,10 @@ use std::{
     sync::Arc,
 };
 use thiserror::Error;
+
+/// What a desired state may take as a document without secrets, in bytes. It travels in two frames, and three
+/// quarters of one leave room for the secrets and what is around them.
+const MOST_BYTES: usize = MAX_FRAME_BYTES / 4 * 3;
 
 /// Why a desired state could not be compiled.
 #[derive(Debug, Error)]
@@ -43,6 +48,9 @@ pub enum DesiredError {
     /// A repository's secrets do not open, or cannot be made.
     #[error("failed to open or seal the secrets of a repository")]
     Vault(#[from] VaultError),
+    /// It would be more than fits into a frame.
+    #[error("the desired state of {0} would be too large")]
+    TooLarge(HostId),
 }
 
 /// What a host's desired state is made from.
@@ -143,6 +151,11 @@ impl Sources {
     /// The digest: 64 hex digits, opaque to the agent.
     #[must_use]
     pub fn digest(&self) -> String {
+        digest(&self.document())
+    }
+
+    /// All of it but the secrets.
+    fn document(&self) -> String {
         let repositories: Vec<_> = self
             .repositories
             .iter()
@@ -182,8 +195,12 @@ impl Sources {
         if let Some(days) = self.nature.stale_after_days {
             whole["stale_after_days"] = days.into();
         }
-        data_encoding::HEXLOWER.encode(&Sha256::digest(whole.to_string().as_bytes()))
+        whole.to_string()
     }
+}
+
+fn digest(document: &str) -> String {
+    data_encoding::HEXLOWER.encode(&Sha256::digest(document.as_bytes()))
 }
 
 /// What a host's desired state is made from, and its digest.
@@ -193,6 +210,8 @@ pub struct Stated {
     pub sources: Sources,
     /// The digest.
     pub digest: String,
+    /// How many bytes it takes as a document without secrets.
+    pub bytes: usize,
 }
 
 /// What some hosts have their desired states from.
@@ -243,7 +262,8 @@ impl Parts {
                 .collect(),
             machine: choice.machine.clone(),
         };
-        Stated { digest: sources.digest(), sources }
+        let document = sources.document();
+        Stated { digest: digest(&document), bytes: document.len(), sources }
     }
 }
 
@@ -439,14 +459,28 @@ pub fn unseal_channel(channel: &Channel, vault: &Vault) -> Result<AlarmChannel, 
 /// changes a plan, a repository or an assignment; after its commit wake the hosts.
 ///
 /// # Errors
-/// When the database fails, or a new secret cannot be made or sealed.
+/// When a new desired state is too large, the database fails, or a new secret cannot be made or sealed.
 pub async fn touch_hosts(
     manager: &Manager,
     tx: &mut Tx,
     hosts: &[HostId],
 ) -> Result<Vec<HostId>, DesiredError> {
     own::provide(manager, tx).await?;
-    Ok(restate(tx, hosts, manager.now()).await?)
+    restate_within(tx, hosts, manager.now(), MOST_BYTES).await
+}
+
+/// The same for what takes something away, or cannot be refused: the agent does not get what is too large then,
+/// and the admin hears of it.
+///
+/// # Errors
+/// When the database fails, or a new secret cannot be made or sealed.
+pub async fn touch_hosts_anyway(
+    manager: &Manager,
+    tx: &mut Tx,
+    hosts: &[HostId],
+) -> Result<Vec<HostId>, DesiredError> {
+    own::provide(manager, tx).await?;
+    restate(tx, hosts, manager.now()).await
 }
 
 /// The same where every host has its repository already.
@@ -457,11 +491,23 @@ pub async fn restate(
     tx: &mut Tx,
     hosts: &[HostId],
     now: Timestamp,
-) -> Result<Vec<HostId>, DbError> {
+) -> Result<Vec<HostId>, DesiredError> {
+    restate_within(tx, hosts, now, usize::MAX).await
+}
+
+async fn restate_within(
+    tx: &mut Tx,
+    hosts: &[HostId],
+    now: Timestamp,
+    most: usize,
+) -> Result<Vec<HostId>, DesiredError> {
     let mut changed = Vec::new();
     let briefs = hosts::briefs(&mut **tx, hosts).await?;
     for (host, stated) in Sources::of_hosts(tx, &briefs).await? {
         if hosts::bump_generation(tx, host, &stated.digest).await? {
+            if stated.bytes > most {
+                return Err(DesiredError::TooLarge(host));
+            }
             slots::remember_generation(tx, host, &stated.sources.times(), now).await?;
             changed.push(host);
         }
@@ -470,210 +516,4 @@ pub async fn restate(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::vault::FileKeyStore;
-    use jiff::Timestamp;
-    use protocol::{HookText, Incarnation};
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn vault(dir: &std::path::Path) -> Vault {
-        Vault::open(&FileKeyStore::new(dir.join("vault.key")), true).unwrap()
-    }
-
-    fn repository(vault: &Vault, seed: u8) -> Repository {
-        let id = RepositoryId::new(1, &[seed; 10]);
-        Repository {
-            id,
-            name: format!("repository {seed}"),
-            url: format!("rest:https://store.example.org/{seed}"),
-            username: Some("box".to_owned()),
-            password_sealed: vault.seal(&password_place(id), b"canary-password").unwrap(),
-            credential_sealed: Some(
-                vault.seal(&credential_place(id), b"canary-credential").unwrap(),
-            ),
-            ca_pem: None,
-            append_only: true,
-            store_host_id: None,
-            created_at: at(1),
-            updated_at: at(1),
-            initialised_at: None,
-            revision: 0,
-        }
-    }
-
-    fn plan(seed: u8, repository: &Repository) -> Plan {
-        Plan {
-            id: PlanId::new(1, &[seed; 10]),
-            name: format!("plan {seed}"),
-            repository_id: Some(repository.id),
-            paths: vec!["/home".to_owned()],
-            excludes: Vec::new(),
-            presets: Vec::new(),
-            tags: Vec::new(),
-            retention: None,
-            options: PlanOptions::default(),
-            cron: String::new(),
-            enabled: true,
-            created_at: at(1),
-            updated_at: at(1),
-            revision: 0,
-        }
-    }
-
-    fn channel(vault: &Vault) -> Channel {
-        let id = ChannelId::new(1, &[1; 10]);
-        Channel {
-            id,
-            name: "chat".to_owned(),
-            kind: ChannelKind::Webhook,
-            place: "https://chat.example".to_owned(),
-            url_sealed: Some(vault.seal(&channels::url_place(id), b"https://canary").unwrap()),
-            token_sealed: Some(vault.seal(&channels::token_place(id), b"canary-token").unwrap()),
-            mail: None,
-            all_hosts: true,
-            created_at: at(1),
-            updated_at: at(1),
-            revision: 0,
-        }
-    }
-
-    fn sources(vault: &Vault) -> Sources {
-        let repositories = vec![repository(vault, 1), repository(vault, 2)];
-        let plans = vec![plan(1, &repositories[0]), plan(2, &repositories[1])];
-        let nature =
-            Nature { os: HostOs::Linux, runs_hooks: RunsHooks::All, stale_after_days: None };
-        let addresses = vec!["box:9781".to_owned()];
-        let channels = vec![channel(vault)];
-        let machine = Some("web-1".to_owned());
-        Sources { nature, plans, repositories, addresses, channels, machine }
-    }
-
-    const fn generation(incarnation: Incarnation) -> Generation {
-        Generation { incarnation, n: 4 }
-    }
-
-    #[test]
-    fn the_digest_sees_every_change_and_no_secret() {
-        let dir = tempfile::tempdir().unwrap();
-        let vault = vault(dir.path());
-        let before = sources(&vault);
-        // Sealing again gives other bytes for the same secret: that is no change.
-        assert_eq!(before.digest(), sources(&vault).digest());
-        let mut changed = Vec::new();
-        let mut change = |act: fn(&mut Sources)| {
-            let mut sources = before.clone();
-            act(&mut sources);
-            changed.push(sources.digest());
-        };
-        change(|sources| sources.repositories[0].updated_at = at(2));
-        change(|sources| sources.repositories[0].url.push('x'));
-        change(|sources| sources.repositories[0].credential_sealed = None);
-        change(|sources| sources.plans[0].enabled = false);
-        change(|sources| sources.plans[0].paths.clear());
-        change(|sources| sources.plans[0].cron = "@daily".to_owned());
-        change(|sources| sources.plans[0].options.one_file_system = true);
-        change(|sources| sources.plans[0].presets.push("trash".to_owned()));
-        change(|sources| drop(sources.plans.pop()));
-        change(|sources| sources.addresses.clear());
-        change(|sources| sources.channels[0].updated_at = at(2));
-        change(|sources| sources.channels[0].token_sealed = None);
-        change(|sources| sources.channels.clear());
-        change(|sources| sources.nature.stale_after_days = Some(3));
-        changed.push(before.digest());
-        let all = changed.len();
-        changed.sort();
-        changed.dedup();
-        assert_eq!(changed.len(), all);
-    }
-
-    #[test]
-    fn each_host_gets_the_presets_of_its_own_system_and_options_only_where_there_are_some() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut sources = sources(&vault(dir.path()));
-        sources.plans[0].excludes = vec!["*.iso".to_owned()];
-        sources.plans[0].presets = vec!["trash".to_owned(), "of a later version".to_owned()];
-        sources.plans[1].options.hooks.before = Some(Hook::Named("dump".to_owned()));
-        let excludes = |os| {
-            let nature = Nature { os, ..sources.nature };
-            Sources { nature, ..sources.clone() }.schedules()[0].excludes.clone()
-        };
-        assert_eq!(excludes(HostOs::Windows), ["*.iso", "$RECYCLE.BIN", "$Recycle.Bin"]);
-        assert_eq!(excludes(HostOs::Darwin), ["*.iso", "/Users/*/.Trash/*", ".Trashes"]);
-        assert_eq!(excludes(HostOs::Unknown), ["*.iso"]);
-        let schedules = sources.schedules();
-        assert_eq!(schedules[0].options, None);
-        assert_eq!(schedules[1].options().unwrap(), sources.plans[1].options);
-    }
-
-    #[test]
-    fn an_agent_that_runs_no_hooks_gets_no_plan_that_has_some() {
-        let dir = tempfile::tempdir().unwrap();
-        let vault = vault(dir.path());
-        let mut sources = sources(&vault);
-        sources.plans[0].cron = "@daily".to_owned();
-        sources.plans[0].options.hooks.before = Some(Hook::Named("dump".to_owned()));
-        sources.plans[1].options.hooks.timeout_seconds = Some(60);
-        let before = sources.digest();
-        assert_eq!((sources.schedules().len(), sources.times().len()), (2, 1));
-        sources.nature.runs_hooks = RunsHooks::None;
-        assert_ne!(sources.digest(), before);
-        let schedules = sources.schedules();
-        assert_eq!((schedules.len(), schedules[0].id), (1, sources.plans[1].id));
-        assert!(sources.times().is_empty(), "what it does not get is not due there");
-        let generation = generation(Incarnation::new(1, &[1; 10]));
-        let state = compile_version_1(&sources, &vault, generation).unwrap();
-        assert!(state.schedules.schedules.is_empty(), "nor without its hooks in version 1");
-        sources.nature.runs_hooks = RunsHooks::TextAround;
-        assert_eq!(sources.schedules().len(), 1, "version 1 knows no names");
-    }
-
-    #[test]
-    fn a_version_1_agent_gets_one_repository_and_only_its_plans() {
-        let dir = tempfile::tempdir().unwrap();
-        let vault = vault(dir.path());
-        let mut sources = sources(&vault);
-        sources.plans[0].options.one_file_system = true;
-        let text = HookText { text: "dump > /x".to_owned() };
-        sources.plans[0].options.hooks.before = Some(Hook::Written(text));
-        let generation = generation(Incarnation::new(1, &[1; 10]));
-        let state = compile_version_1(&sources, &vault, generation).unwrap();
-        assert_eq!(
-            state.config.repo_url,
-            Patch::Set("rest:https://store.example.org/1".to_owned())
-        );
-        assert!(
-            matches!(&state.config.repo_password, Patch::Set(it) if it.expose_secret() == "canary-password")
-        );
-        assert_eq!(state.schedules.schedules.len(), 1);
-        assert_eq!(state.schedules.schedules[0].options, None);
-        assert_eq!(state.schedules.schedules[0].pre_hook, "dump > /x");
-        let nothing = Sources { plans: Vec::new(), repositories: Vec::new(), ..sources };
-        let state = compile_version_1(&nothing, &vault, generation).unwrap();
-        assert_eq!(state.config.repo_password, Patch::Clear);
-        assert!(state.schedules.schedules.is_empty());
-    }
-
-    #[test]
-    fn a_compiled_state_shows_no_secret_when_it_is_printed() {
-        let dir = tempfile::tempdir().unwrap();
-        let vault = vault(dir.path());
-        let sources = sources(&vault);
-        let generation = generation(Incarnation::new(1, &[1; 10]));
-        let state = compile(&sources, &vault, generation, sources.digest()).unwrap();
-        let repositories = state.config.repositories.as_ref().unwrap();
-        assert_eq!(repositories[1].password.expose_secret(), "canary-password");
-        assert!(!format!("{state:?} {sources:?}").contains("canary"));
-    }
-
-    #[test]
-    fn secrets_that_do_not_open_are_an_error_and_not_an_empty_password() {
-        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let sources = sources(&vault(one.path()));
-        let generation = generation(Incarnation::new(1, &[1; 10]));
-        assert!(compile(&sources, &vault(two.path()), generation, String::new()).is_err());
-    }
-}
+mod tests;

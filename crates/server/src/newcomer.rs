@@ -58,7 +58,7 @@ pub async fn take_in(
     if let Some(plan) = plan {
         plans::assign(tx, plan, host).await?;
     }
-    desired::touch_hosts(manager, tx, &[host]).await?;
+    desired::touch_hosts_anyway(manager, tx, &[host]).await?;
     Ok(host)
 }
 

@@ -290,6 +290,17 @@ impl World {
     }
 }
 
+fn status(run: &Seen) -> Option<JobStatus> {
+    run.ended.map(|(_, status)| status)
+}
+
+/// Which of the attempts at a slot says what became of it.
+fn telling<'a>(attempts: &[&'a Seen]) -> Option<&'a Seen> {
+    let done = attempts.iter().rfind(|run| status(run) == Some(JobStatus::Succeeded));
+    let not_cancelled = || attempts.iter().rfind(|run| status(run) != Some(JobStatus::Cancelled));
+    done.or_else(not_cancelled).or(attempts.last()).copied()
+}
+
 impl Story {
     /// What this slot may be called, by what was seen.
     fn fitting(
@@ -303,9 +314,7 @@ impl Story {
             self.runs.iter().filter(|run| run.plan.is_some() && run.slot.is_some()).collect();
         serving.sort_by_key(|run| (run.slot, run.began));
         let own: Vec<&Seen> = serving.iter().filter(|run| run.slot == Some(at)).copied().collect();
-        let status = |run: &Seen| run.ended.map(|(_, status)| status);
-        let is_done = |run: &&&Seen| status(run) == Some(JobStatus::Succeeded);
-        if let Some(telling) = own.iter().rfind(is_done).or(own.last()) {
+        if let Some(telling) = telling(&own) {
             return vec![match status(telling) {
                 None | Some(JobStatus::Queued | JobStatus::Running) => Standing::Running,
                 Some(JobStatus::Succeeded) => Standing::Ran,
@@ -320,7 +329,7 @@ impl Story {
         let next = serving.iter().find(|run| run.slot > Some(at)).and_then(|run| run.slot);
         let later: Vec<&Seen> = serving.iter().filter(|run| run.slot == next).copied().collect();
         if next.is_some()
-            && let Some(telling) = later.iter().rfind(is_done).or(later.last())
+            && let Some(telling) = telling(&later)
         {
             match status(telling) {
                 Some(JobStatus::Succeeded) => return vec![Standing::Covered],

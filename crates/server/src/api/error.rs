@@ -109,7 +109,16 @@ impl From<VaultError> for ApiError {
 
 impl From<DesiredError> for ApiError {
     fn from(error: DesiredError) -> Self {
-        Self::Internal(error.into())
+        match error {
+            DesiredError::TooLarge(_) => Problem::new(
+                Code::PlansTooLarge,
+                "With this, what the plans of a machine say together would be more than 768 KiB, and could not \
+                 be sent to it. Nothing was changed.",
+            )
+            .guidance("Shorten the longest lists of paths and excludes, or give the machine fewer plans.")
+            .into(),
+            DesiredError::Db(_) | DesiredError::Vault(_) => Self::Internal(error.into()),
+        }
     }
 }
 
@@ -178,6 +187,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::PlanUnknown
         | Code::RepositoryUnknown
         | Code::SnapshotUnknown
+        | Code::PlansTooLarge
         | Code::StoreHomeless
         | Code::KindUnknown => StatusCode::UNPROCESSABLE_ENTITY,
         Code::NotFound | Code::HostUnknown | Code::TokenUnknown | Code::AnnouncementOver => {

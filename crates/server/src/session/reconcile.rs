@@ -21,7 +21,8 @@ use crate::{
     manager::Manager,
 };
 use protocol::{
-    CancelReason, Code, CommandCancel, CommandGo, CommandNumber, CommandRun, HostId, RunId, ToAgent,
+    CancelReason, Code, CommandCancel, CommandGo, CommandNumber, CommandRun, HostId,
+    MAX_FRAME_BYTES, RunId, ToAgent,
 };
 use std::sync::Arc;
 
@@ -72,7 +73,7 @@ impl<W: Wire> Connection<W> {
             return Ok(());
         }
         let generation = host.generation(live.incarnation);
-        let Stated { sources, digest } = &*stated;
+        let Stated { sources, digest, .. } = &*stated;
         let compiled = if live.version.has_journal() {
             desired::compile(sources, manager.vault(), generation, digest.clone())
         } else {
@@ -81,8 +82,13 @@ impl<W: Wire> Connection<W> {
         match compiled {
             Ok(DesiredState { config, schedules }) => {
                 live.sent_generation = Some(host.generation);
-                self.write(&ToAgent::ConfigUpdate(Box::new(config))).await?;
-                self.write(&ToAgent::ScheduleSet(schedules)).await
+                let config = ToAgent::ConfigUpdate(Box::new(config));
+                let schedules = ToAgent::ScheduleSet(schedules);
+                if !(fits(&config) && fits(&schedules)) {
+                    return Box::pin(self.tell_too_large()).await;
+                }
+                self.write(&config).await?;
+                self.write(&schedules).await
             }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, host.id = %self.host, "failed to compile a desired state");
@@ -92,7 +98,6 @@ impl<W: Wire> Connection<W> {
     }
 
     async fn tell_unopened(&mut self) -> Result<(), Ended> {
-        let manager = &self.shared.manager;
         let notice = NewNotice::of_host(
             self.host,
             Code::Internal,
@@ -100,8 +105,26 @@ impl<W: Wire> Connection<W> {
         )
         .subject("secrets")
         .guidance("Enter the repository's password again.");
+        self.tell(&notice).await
+    }
+
+    /// The connection stays: commands are of use without the newest plans.
+    async fn tell_too_large(&mut self) -> Result<(), Ended> {
+        let notice = NewNotice::of_host(
+            self.host,
+            Code::PlansTooLarge,
+            "What the plans of this machine say together is too large to be sent to it. It goes on as it was told \
+             before, and does not know what has changed since.",
+        )
+        .subject("plans")
+        .guidance("Shorten the longest lists of paths and excludes, or give the machine fewer plans.");
+        self.tell(&notice).await
+    }
+
+    async fn tell(&mut self, notice: &NewNotice) -> Result<(), Ended> {
+        let manager = &self.shared.manager;
         let mut tx = manager.db().begin().await?;
-        notices::open(&mut tx, manager.new_id(), &notice, manager.now()).await?;
+        notices::open(&mut tx, manager.new_id(), notice, manager.now()).await?;
         tx.commit().await.map_err(DbError::from)?;
         manager.events().publish(Topic::Notices);
         Ok(())
@@ -230,10 +253,16 @@ impl<W: Wire> Connection<W> {
     }
 }
 
+/// Whether a message leaves room in a frame for what is written around it.
+fn fits(message: &ToAgent) -> bool {
+    const AROUND: usize = 1024;
+    message.encode().is_ok_and(|frame| frame.payload.get().len() <= MAX_FRAME_BYTES - AROUND)
+}
+
 /// What a host needs once its desired state is made anew.
 async fn restate(manager: &Manager, host: HostId) -> Result<Option<Needs>, DesiredError> {
     let mut tx = manager.db().begin().await?;
-    desired::touch_hosts(manager, &mut tx, &[host]).await?;
+    desired::touch_hosts_anyway(manager, &mut tx, &[host]).await?;
     let found = hosts::briefs(&mut *tx, &[host]).await?;
     let again = needs::read(&mut tx, found).await?.remove(&host);
     tx.commit().await.map_err(DbError::from)?;

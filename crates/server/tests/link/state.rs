@@ -1,6 +1,6 @@
 //! Presence, revocation, and what the repositories hold.
 
-use crate::double::Fleet;
+use crate::double::{Agent, Fleet};
 use jiff::Timestamp;
 use protocol::{
     Code, EntryKind, FromAgent, Problem, RepoStats, RepositoryId, Snapshot, SnapshotsReport,
@@ -10,7 +10,7 @@ use server::{
     db::{
         folders,
         hosts::{self, HostState},
-        runs, snapshots,
+        notices, plans, runs, snapshots,
     },
     events::Topic,
 };
@@ -45,6 +45,26 @@ async fn the_open_runs_of_a_removed_machine_are_lost() {
     assert_eq!(lost, [run]);
     link.ended().await;
     assert!(hosts::list(fleet.db().read()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn plans_that_are_too_large_are_told_to_the_admin_and_hold_up_no_command() {
+    let fleet = Fleet::start().await;
+    let (plan, _) = fleet.plan().await;
+    let mut tx = fleet.db().begin().await.unwrap();
+    let mut large = plans::find(&mut *tx, plan).await.unwrap().unwrap();
+    large.excludes = vec!["x".repeat(4000); 300];
+    plans::update(&mut tx, &large).await.unwrap();
+    tx.commit().await.unwrap();
+    let (token, _) = fleet.token("box", Some(plan)).await;
+    let mut agent = Agent::new(&fleet);
+    agent.enrol(&token).await.expect("the token is good");
+    let (mut link, _) = agent.connect().await;
+    let run = fleet.request(agent.host(), None).await;
+    assert_eq!(link.command().await.job_id, run);
+    let open = notices::list_open(fleet.db().read()).await.unwrap();
+    let told: Vec<_> = open.iter().map(|notice| (notice.host_id, notice.code)).collect();
+    assert_eq!(told, [(Some(agent.host()), Code::PlansTooLarge)]);
 }
 
 #[tokio::test]

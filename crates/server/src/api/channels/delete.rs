@@ -28,7 +28,7 @@ pub async fn delete(
     let channel = find(&mut *change.tx, id).await?;
     let hosts = channels::hosts(&mut *change.tx, id).await?;
     channels::delete(&mut change.tx, id).await?;
-    let touched = desired::touch_hosts(&manager, &mut change.tx, &hosts).await?;
+    let touched = desired::touch_hosts_anyway(&manager, &mut change.tx, &hosts).await?;
     change.commit("alarm_channel.delete", &format!("alarm_channel:{id}"), &channel.name).await?;
     announce(&manager, &touched).await;
     Ok(StatusCode::NO_CONTENT)

@@ -78,7 +78,7 @@ pub async fn set(
     let patience = Patience { mode: form.mode.into(), stale_after_days };
     hosts::set_patience(&mut change.tx, id, patience).await?;
     // Its agent tells when its plans are overdue, and must know how long that may take.
-    let touched = desired::touch_hosts(&manager, &mut change.tx, &[id]).await?;
+    let touched = desired::touch_hosts_anyway(&manager, &mut change.tx, &[id]).await?;
     let detail = match patience.mode {
         HostMode::AlwaysOn => format!("{} is always on", host.name),
         HostMode::Intermittent => {

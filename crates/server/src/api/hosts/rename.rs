@@ -44,7 +44,7 @@ pub async fn rename(
     host_name_is_free(&mut change, &name, Some(id)).await?;
     hosts::rename(&mut change.tx, id, &name).await?;
     // An agent that sends alarms calls the machine as it is called here.
-    let touched = desired::touch_hosts(&manager, &mut change.tx, &[id]).await?;
+    let touched = desired::touch_hosts_anyway(&manager, &mut change.tx, &[id]).await?;
     let detail = format!("{before} is now {name}");
     change.commit("host.rename", &format!("host:{id}"), &detail).await?;
     manager.events().publish(Topic::Host(id));

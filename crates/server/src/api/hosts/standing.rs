@@ -151,9 +151,7 @@ impl Facts {
             ended,
             is_partial: run.status == JobStatus::Partial,
         });
-        // What nobody began in time says nothing of the backups that the machine makes by itself.
-        let is_telling = |run: &&Run| run.status != JobStatus::Expired;
-        let newest = self.last_backup(plan).filter(is_telling);
+        let newest = self.backups(plan).find(|run| is_telling(run.status));
         let track = self.ledger.tracks.get(&(host.id, plan.id));
         verdict(&Evidence {
             now: self.now,
@@ -169,7 +167,11 @@ impl Facts {
 
     /// The newest backup of a plan.
     pub(super) fn last_backup(&self, plan: &Plan) -> Option<&Run> {
-        self.runs.iter().find(|run| run.kind == JobKind::Backup && serves(run, plan))
+        self.backups(plan).next()
+    }
+
+    fn backups(&self, plan: &Plan) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(|run| run.kind == JobKind::Backup && serves(run, plan))
     }
 
     fn good(&self, wanted: impl Fn(&Run) -> bool) -> Option<LastGoodView> {
@@ -187,6 +189,20 @@ impl Facts {
         // A clock that runs ahead must not make a machine look protected for ever.
         let at = run.finished_at.filter(|at| *at <= self.now).unwrap_or(run.created_at);
         Some((run, at))
+    }
+}
+
+/// Whether a backup says how its plan stands. One that waits, goes on or was cancelled does not, or asking for one
+/// would hide that the last one failed; nor does what nobody began in time, since the machine makes others by itself.
+fn is_telling(status: JobStatus) -> bool {
+    match status {
+        JobStatus::Succeeded
+        | JobStatus::Partial
+        | JobStatus::Failed
+        | JobStatus::Interrupted
+        | JobStatus::Lost
+        | JobStatus::Unknown => true,
+        JobStatus::Queued | JobStatus::Running | JobStatus::Cancelled | JobStatus::Expired => false,
     }
 }
 

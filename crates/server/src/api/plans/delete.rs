@@ -29,7 +29,7 @@ pub async fn delete(
     let plan = find(&mut *change.tx, id).await?;
     let hosts = plans::hosts(&mut *change.tx, id).await?;
     plans::delete(&mut change.tx, id).await?;
-    let touched = desired::touch_hosts(&manager, &mut change.tx, &hosts).await?;
+    let touched = desired::touch_hosts_anyway(&manager, &mut change.tx, &hosts).await?;
     change.commit("plan.delete", &format!("plan:{id}"), &plan.name).await?;
     announce(&manager, id, plan.repository_id, &touched).await;
     Ok(StatusCode::NO_CONTENT)

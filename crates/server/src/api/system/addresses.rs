@@ -54,7 +54,8 @@ pub async fn set(
     rows::set_addresses(&mut change.tx, &form.addresses).await?;
     let enrolled = hosts::list(&mut *change.tx).await?.into_iter().map(|host| host.id);
     let hosts =
-        desired::touch_hosts(&manager, &mut change.tx, &enrolled.collect::<Vec<_>>()).await?;
+        desired::touch_hosts_anyway(&manager, &mut change.tx, &enrolled.collect::<Vec<_>>())
+            .await?;
     change.commit("system.addresses", "system", &form.addresses.join(" ")).await?;
     wake(&manager, &hosts).await;
     Ok(Json(form))

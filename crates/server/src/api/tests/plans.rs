@@ -46,6 +46,31 @@ async fn a_plan_reaches_its_hosts_and_no_others() {
 }
 
 #[tokio::test]
+async fn what_a_machine_could_not_be_told_is_refused_and_can_be_taken_away() {
+    let fleet = Fleet::new().await;
+    let host = fleet.host("web-1").await;
+    let repository = fleet.repository("nas").await;
+    let form = |name: &str| {
+        json!({"name": name, "repository_id": repository, "paths": ["/srv"], "host_ids": [host],
+            "excludes": vec!["x".repeat(4000); 150]})
+    };
+    let one = format!("/api/plans/{}", id_of(&fleet.post("/api/plans", form("one")).await.ok(201)));
+    fleet.post("/api/plans", form("two")).await.is_refused(422, "plans_too_large", None);
+    let long = json!({"excludes": vec!["x".repeat(4000); 220]});
+    fleet.put(&one, long).await.is_refused(422, "plans_too_large", None);
+    assert_eq!(generation(&fleet, host).await, 1, "nothing was changed");
+    // Nor does it come by a tag.
+    let mut tagged = form("two");
+    (tagged["host_ids"], tagged["host_tags"]) = (json!([]), json!(["web"]));
+    fleet.post("/api/plans", tagged).await.ok(201);
+    let tags = format!("/api/hosts/{host}/tags");
+    let web = json!({"tags": ["web"]});
+    fleet.put(&tags, web.clone()).await.is_refused(422, "plans_too_large", None);
+    fleet.delete(&one, Value::Null).await.ok(204);
+    fleet.put(&tags, web).await.ok(200);
+}
+
+#[tokio::test]
 async fn what_does_not_fit_is_refused_at_its_field() {
     let fleet = Fleet::new().await;
     let repository = fleet.repository("nas").await;

@@ -82,6 +82,29 @@ async fn a_host_tells_its_last_good_backup_and_how_each_plan_stands() {
 }
 
 #[tokio::test]
+async fn a_failure_stands_until_a_backup_worked_whatever_was_asked_for_meanwhile() {
+    let fleet = Fleet::new().await;
+    let host = fleet.host("web-1").await;
+    let repository = fleet.repository("nas").await;
+    let plan = fleet.plan("etc", &repository, &[host]).await;
+    let verdict = async || view(&fleet, host).await["verdict"].clone();
+    backup(&fleet, host, &plan, JobStatus::Succeeded).await;
+    // The machine has never connected here, which is better than failed.
+    assert_eq!(verdict().await, "silent");
+    backup(&fleet, host, &plan, JobStatus::Failed).await;
+    for ended in [JobStatus::Cancelled, JobStatus::Expired] {
+        fleet.clock.advance(SignedDuration::from_hours(1));
+        let form = json!({"kind": "backup", "plan_id": plan});
+        let run = id_of(&fleet.post(&format!("/api/hosts/{host}/runs"), form).await.ok(201));
+        assert_eq!(verdict().await, "failed", "one waits");
+        finish_with(&fleet, host, &run, ended, None, fleet.manager.now()).await;
+        assert_eq!(verdict().await, "failed", "one is {ended:?}");
+    }
+    backup(&fleet, host, &plan, JobStatus::Succeeded).await;
+    assert_eq!(verdict().await, "silent");
+}
+
+#[tokio::test]
 async fn a_plan_that_moved_to_another_repository_has_no_good_backup_there() {
     let fleet = Fleet::new().await;
     let host = fleet.host("web-1").await;

@@ -58,7 +58,7 @@ pub async fn search(
 }
 
 /// What tells how hosts stand, of one host or of all, newest first: the newest run of each host,
-/// kind, plan and repository, and of backups also the newest that left a snapshot.
+/// kind, plan and repository, and of backups also the newest that left a snapshot and the newest that failed.
 ///
 /// # Errors
 /// When the database fails.
@@ -74,6 +74,9 @@ pub async fn standing(
          WHERE ?1 IS NULL OR host_id = ?1 GROUP BY host_id, kind, plan_id, repository_id \
          UNION ALL SELECT id, max(created_at) FROM runs WHERE kind = 'backup' \
          AND status IN ('succeeded', 'partial') AND (?1 IS NULL OR host_id = ?1) \
+         GROUP BY host_id, plan_id, repository_id \
+         UNION ALL SELECT id, max(created_at) FROM runs WHERE kind = 'backup' \
+         AND status IN ('failed', 'interrupted', 'lost', 'unknown') AND (?1 IS NULL OR host_id = ?1) \
          GROUP BY host_id, plan_id, repository_id)) ORDER BY created_at DESC, id DESC",
         host
     )
