@@ -374,3 +374,15 @@ describe('the cards', () => {
     expect(first('enrolment_suspect')?.key).toBe('notice:n1');
   });
 });
+
+describe('a machine without restic', () => {
+  const without = { restic_version: '', last_seen_at: ago(0) };
+  it('is told what it lacks before anything else is offered that must fail', () => {
+    const cards = attention([failed('atlas', { ...without, is_online: true })], NOW).cards;
+    expect(cards.map((card) => [card.title, card.act.words])).toEqual([
+      ['atlas has no restic that works', 'Look'],
+    ]);
+    const away = attention([failed('atlas', { ...without, is_online: false })], NOW).cards;
+    expect(away[0]?.act.words).toBe('Retry');
+  });
+});

@@ -6,7 +6,9 @@ import { clean, few } from '$lib/format/text';
 import { age, ago, parse } from '$lib/format/time';
 import {
   failedRun,
+  lacksRestic,
   partialRun,
+  RESTIC_NEEDED,
   URGENCY,
   type LastGood,
   type MachineState,
@@ -239,6 +241,9 @@ function noticeCard(notice: Notice, names: Map<string, string>): Card {
   };
 }
 
+/** What nothing mends as long as a machine has no restic. */
+const NEEDS_RESTIC: readonly Standing[] = ['failed', 'late', 'uninitialised', 'never'];
+
 function cardOf({ machine, lastGood, state }: Standings, now: number): Card | undefined {
   const { name } = machine;
   const href = `#/machines/${machine.id}`;
@@ -251,6 +256,14 @@ function cardOf({ machine, lastGood, state }: Standings, now: number): Card | un
   // Somebody is at it already; but no run that goes on mends what is damaged.
   const isBeingMended = state.standing !== 'held' && state.standing !== 'damaged';
   if (state.isBusy && isBeingMended) return undefined;
+  if (lacksRestic(machine) && NEEDS_RESTIC.includes(state.standing)) {
+    return {
+      ...base,
+      title: `${name} has no restic that works`,
+      evidence: `Install ${RESTIC_NEEDED} there, then start its agent again. ${kept}`,
+      act: open('Look', href),
+    };
+  }
   switch (state.standing) {
     case 'held':
       return {

@@ -6,6 +6,9 @@ import type { GlyphName } from './run';
 
 /** Which restic a machine needs, in the words of the agent's own guidance. */
 export const RESTIC_NEEDED = 'restic 0.17 or newer (0.16.1 is the oldest that works)';
+/** Whether the agent of a connected machine found no restic that it can use: nothing can run there. */
+export const lacksRestic = (machine: Machine): boolean =>
+  machine.is_online && machine.restic_version === '';
 /** What starts the agent of a machine that was let in, and keeps it connected. */
 export const AGENT_START = 'restic-manager-agent run';
 /** How a check ends that found damage; a failed one with any other code found out nothing. */

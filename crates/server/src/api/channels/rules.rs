@@ -23,7 +23,9 @@ pub(super) fn address(kind: ChannelKind, url: &Secret<String>) -> ApiResult<Stri
         ChannelKind::Ping => text.replace("{machine}", "x").replace("{plan}", "x"),
         ChannelKind::Webhook | ChannelKind::Ntfy | ChannelKind::Smtp => text.clone(),
     };
-    let Ok(uri) = filled.parse::<Uri>() else { return refuse("It is no address.") };
+    let Ok(uri) = filled.parse::<Uri>() else {
+        return refuse("It is no address such as https://chat.example/hook.");
+    };
     let (Some(scheme @ ("https" | "http")), Some(authority)) = (uri.scheme_str(), uri.authority())
     else {
         return refuse("It must begin with https:// or http://.");
