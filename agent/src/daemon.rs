@@ -520,7 +520,7 @@ impl Daemon {
                 ));
             }
             let warning =
-                format!("{UNWRITTEN}: {error:#}. Free some space on the disk of the state folder.");
+                format!("{UNWRITTEN}: {error:#}. Free space on its disk, or see who holds it.");
             self.live.warnings.retain(|known| *known != warning);
             self.live.warnings.push(warning);
             self.show();

@@ -333,7 +333,7 @@ fn outcome(call: &Call, end: io::Result<End>, last: &VecDeque<String>) -> Outcom
     let said = match last.is_empty() {
         true => "It said nothing.".to_owned(),
         false => {
-            format!("Its last words: {}", last.iter().cloned().collect::<Vec<_>>().join(" / "))
+            format!("Its last words: “{}”.", last.iter().cloned().collect::<Vec<_>>().join(" / "))
         }
     };
     let lies = match call.hook {
