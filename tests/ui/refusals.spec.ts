@@ -446,7 +446,7 @@ test('a further plan without a place, and one whose name is taken, are refused',
   await form.getByLabel('Folders and files').fill('not/absolute');
   await form.getByRole('button', { name: 'Make the plan' }).click();
   await expect(form).toContainText('Choose where its snapshots go.');
-  await form.getByLabel('Into the repository').selectOption({ index: 1 });
+  await form.getByLabel('Into the repository').selectOption(atlas.repository);
   await form.getByRole('button', { name: 'Make the plan' }).click();
   await expectRefused(form.getByLabel('Folders and files'), /absolute/);
   await form.getByLabel('Folders and files').fill('/srv');

@@ -252,7 +252,7 @@ test('a machine gets a further plan, and it is deleted with its name typed', asy
   const form = main(page).getByRole('form', { name: 'New plan' });
   await expectAccessible(page, 'a new plan');
   await form.getByLabel('Folders and files').fill('/srv/two  blanks\n/etc');
-  await form.getByLabel('Into the repository').selectOption({ index: 1 });
+  await form.getByLabel('Into the repository').selectOption(atlas.repository);
   await form.getByRole('button', { name: 'Make the plan' }).click();
   await expect(page.getByText('atlas has the plan atlas files 2 now.')).toBeVisible();
   const path = main(page).getByRole('listitem').filter({ hasText: 'two' });

@@ -115,6 +115,7 @@ describe('a repository that is corrected', () => {
     ]);
     expect(transport.sent('PUT', '/api/repositories/r1')).toEqual([]);
   });
+
 });
 
 describe('what is typed into a plan', () => {
@@ -173,6 +174,29 @@ describe('the plans of a machine', () => {
       },
     ]);
     expect(app.toasts.list.at(-1)?.title).toBe('atlas has the plan atlas files now.');
+  });
+
+  it('gets a further one into the store, as its others are', async () => {
+    const own = repository({ id: 's1', name: 'own', url: 'store:s1', store_host_id: 'm1' });
+    const transport = emptyServer()
+      .on('GET', '/api/hosts', [machine({ repository_ids: ['s1'] })])
+      .on('GET', '/api/plans', [plan({ repository_id: null })])
+      .on('GET', '/api/repositories', [own])
+      .on('POST', '/api/plans', () => ({ status: 201, body: plan({ name: 'atlas files' }) }));
+    show(Settings, transport, { machine: machine({ repository_ids: ['s1'] }), onleft: () => {} });
+    await screen.findByRole('button', { name: 'Change docs' });
+    await screen.findByRole('heading', { name: 'own' });
+    await click('New plan');
+    expect(screen.getByLabelText('Into the repository')).toHaveDisplayValue(
+      'The store on this computer',
+    );
+    expect(screen.queryByText('Unsaved changes')).toBeNull();
+    await fill(/^Folders and files/, '/srv');
+    await click('Make the plan');
+    await waitFor(() => expect(screen.queryByRole('form', { name: 'New plan' })).toBeNull());
+    expect(transport.sent('POST', '/api/plans')).toMatchObject([
+      { paths: ['/srv'], repository_id: null, host_ids: ['m1'] },
+    ]);
   });
 
   it('loses one with its name typed, told what stays', async () => {

@@ -6,6 +6,12 @@ export class NewPlan {
   isOpen = $state(false);
   plan = $state.raw(PlanDraft.empty());
 
+  /** Opens or closes it. As long as nothing is typed it begins with this place for its snapshots. */
+  toggle(place: string): void {
+    if (!this.isOpen && !this.plan.isChanged) this.plan = PlanDraft.empty(place);
+    this.isOpen = !this.isOpen;
+  }
+
   /** Begins anew, closed. */
   reset(): void {
     this.isOpen = false;

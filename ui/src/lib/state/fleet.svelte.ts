@@ -18,8 +18,10 @@ import type { Standings } from '$lib/domain/attention';
 import { lastGoodOf, machineState } from '$lib/domain/machine';
 import { isStored, STORE_WORDS } from '$lib/domain/repository';
 import { stripDays, type StripDay } from '$lib/domain/slots';
+import { clean, sentence } from '$lib/format/text';
 import type { Clock } from './clock.svelte';
 import { Live } from './live.svelte';
+import { THE_STORE } from './plan-draft.svelte';
 
 /** Progress has no events of its own in lists: while something runs, the open runs are asked. */
 const PROGRESS_EVERY_MS = 2000;
@@ -125,6 +127,28 @@ export class Fleet {
   /** The repositories that were entered; those in the store belong to their machines. */
   get enteredRepositories(): Repository[] {
     return (this.repositories.data ?? []).filter((it) => !isStored(it));
+  }
+
+  /** Where the snapshots of a plan can go, as a form offers it. */
+  get places(): { value: string; words: string }[] {
+    return [
+      { value: THE_STORE, words: sentence(STORE_WORDS) },
+      ...this.enteredRepositories.map(({ id, name, url }) => ({
+        value: id,
+        words: `${clean(name)} (${clean(url)})`,
+      })),
+    ];
+  }
+
+  /**
+   * Where a further plan of a machine most likely goes: into the store, where all of its plans do or
+   * nothing else is there. Between repositories that were entered a person chooses.
+   */
+  usualPlaceOf(machine: Machine): string {
+    const plans = (this.plans.data ?? []).filter((it) => it.all_host_ids.includes(machine.id));
+    const isStoreUsed = plans.length > 0 && plans.every((it) => !it.repository_id);
+    const isOnly = this.repositories.data?.every(isStored) ?? false;
+    return isStoreUsed || isOnly ? THE_STORE : '';
   }
 
   /** The repository into which a machine's snapshots of a plan go, once there is one. */

@@ -88,8 +88,9 @@ export class PlanDraft {
   }
 
   /** A new plan, with times and a retention that suit most. */
-  static empty(): PlanDraft {
+  static empty(repository = ''): PlanDraft {
     const draft = new PlanDraft();
+    draft.repository = repository;
     draft.cron = USUAL_TIMES;
     draft.keep = { keep_daily: '7', keep_weekly: '5', keep_monthly: '12' };
     draft.#before = draft.#all();
