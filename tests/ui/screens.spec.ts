@@ -246,6 +246,19 @@ test('what is typed is there after looking elsewhere, until it is given up', asy
   await expect(addresses).toHaveValue(was);
 });
 
+test('a look is noted although the page is left at once', async ({ page, stage }) => {
+  const looked = async () => {
+    const { body } = await stage.call('GET', '/api/away');
+    return (body as { since: string | null }).since ?? '';
+  };
+  const read = () => page.waitForResponse('**/api/away');
+  await Promise.all([read(), page.goto('/')]);
+  await expect(heading(page)).toBeVisible();
+  const before = await looked();
+  await Promise.all([read(), page.reload()]);
+  await expect.poll(looked).not.toBe(before);
+});
+
 test('a machine gets a further plan, and it is deleted with its name typed', async ({ page }) => {
   await page.goto(`/#/machines/${atlas.host}/settings`);
   await main(page).getByRole('button', { name: 'New plan' }).click();

@@ -7,9 +7,15 @@ const SILENCE_MS = 45_000;
 
 /** Reaches the manager that served this page. */
 export class HttpTransport implements Transport {
-  async request(method: string, path: string, body?: string): Promise<Answer> {
+  async request(method: string, path: string, body?: string, isLast = false): Promise<Answer> {
     const headers = body === undefined ? undefined : { 'content-type': 'application/json' };
-    const response = await fetch(path, { method, headers, body, credentials: 'same-origin' });
+    const response = await fetch(path, {
+      method,
+      headers,
+      body,
+      credentials: 'same-origin',
+      keepalive: isLast,
+    });
     return answerOf(response);
   }
 

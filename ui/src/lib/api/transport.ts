@@ -26,8 +26,9 @@ export interface Transport {
   /**
    * Sends a request. Resolves for every status; rejects only when nothing answered.
    * @param body JSON text, if there is any.
+   * @param isLast It is sent before this returns, and arrives although the page is gone by then.
    */
-  request(method: string, path: string, body?: string): Promise<Answer>;
+  request(method: string, path: string, body?: string, isLast?: boolean): Promise<Answer>;
   /**
    * Follows a stream until it ends or `signal` aborts. Rejects with a {@link Refused} when the
    * server refuses it, and with any other error when the connection breaks.

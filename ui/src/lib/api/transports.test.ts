@@ -63,6 +63,16 @@ describe('through the bridge of the desktop', () => {
 });
 
 describe('over HTTPS', () => {
+  it('what a page sends last is under way at once, and outlives the page', () => {
+    const fetch = vi.fn(async () => new Response(null, { status: 204 }));
+    vi.stubGlobal('fetch', fetch);
+    void new HttpTransport().request('POST', '/api/away/seen', '{}', true);
+    expect(fetch).toHaveBeenCalledWith(
+      '/api/away/seen',
+      expect.objectContaining({ keepalive: true }),
+    );
+  });
+
   it('a stream opens first and ends with its body', async () => {
     const text = 'event: change\ndata: 1\n\nevent: change\ndata: 2\n\n';
     vi.stubGlobal('fetch', async () => new Response(text));

@@ -7,6 +7,7 @@ export type Alarm = Schemas['AlarmView'];
 export type AlarmDelivery = Schemas['DeliveryView'];
 export type Announcement = Schemas['AnnouncementView'];
 export type Away = Schemas['AwayView'];
+export type SeenForm = Schemas['SeenForm'];
 export type Channel = Schemas['ChannelView'];
 export type Code = Schemas['Code'];
 export type CreatedEnrolment = Schemas['CreatedEnrolmentView'];

@@ -81,6 +81,37 @@ export function stripWords(days: readonly StripDay[]): string {
   return `${words}. ${newest.map((day) => day.words).join('. ')}${more}`;
 }
 
+/** Two reports of which the second begins where the first ends, as one. */
+export function joined(first: Away, second: Away): Away {
+  const machines = new Map(first.troubled.map((it) => [it.host_id, it]));
+  for (const it of second.troubled) {
+    const before = machines.get(it.host_id);
+    machines.set(it.host_id, before ? { ...it, tally: sum(before.tally, it.tally) } : it);
+  }
+  return {
+    since: first.since,
+    until: second.until,
+    tally: sum(first.tally, second.tally),
+    troubled: [...machines.values()].toSorted(
+      (a, b) => b.tally.failed - a.tally.failed || trouble(b.tally) - trouble(a.tally),
+    ),
+  };
+}
+
+const trouble = (tally: Away['tally']) =>
+  tally.partial + tally.failed + tally.interrupted + tally.missed;
+
+function sum(a: Away['tally'], b: Away['tally']): Away['tally'] {
+  return {
+    succeeded: a.succeeded + b.succeeded,
+    partial: a.partial + b.partial,
+    failed: a.failed + b.failed,
+    interrupted: a.interrupted + b.interrupted,
+    cancelled: a.cancelled + b.cancelled,
+    missed: a.missed + b.missed,
+  };
+}
+
 /** Whether there is anything to tell of the time in which nobody looked. */
 export function isNews(away: Away): boolean {
   const { succeeded, partial, failed, interrupted, cancelled, missed } = away.tally;

@@ -45,8 +45,8 @@ export class App {
     readonly platform: Platform,
   ) {
     const guarded: Transport = {
-      request: async (method, path, body) => {
-        const answer = await transport.request(method, path, body);
+      request: async (method, path, body, isLast) => {
+        const answer = await transport.request(method, path, body, isLast);
         if (answer.status === 401) this.session.expired();
         return answer;
       },
@@ -63,7 +63,7 @@ export class App {
     );
     this.fleet = new Fleet(this.hub, this.client, this.clock);
     this.actions = new Actions(this.client, this.fleet, this.toasts);
-    this.away = new Away(this.hub, this.client);
+    this.away = new Away(this.hub, this.client, guarded);
     this.news = new News(this.hub, this.client, this.router, this.toasts);
   }
 
