@@ -259,6 +259,22 @@ test('a look is noted although the page is left at once', async ({ page, stage }
   await expect.poll(looked).not.toBe(before);
 });
 
+test('a plan is taken away only when it is asked twice', async ({ page, stage }) => {
+  await page.goto(`/#/machines/${probe.host}/settings`);
+  const opener = main(page).getByRole('button', { name: 'Take away: probe files' });
+  await opener.click();
+  await expect(main(page).getByRole('button', { name: 'Keep it' })).toBeFocused();
+  await expectAccessible(page, 'the question before a plan is taken away');
+  await page.keyboard.press('Escape');
+  await expect(opener).toBeFocused();
+  await opener.click();
+  await main(page).getByRole('button', { name: 'Yes, take it away' }).click();
+  await expect(page.getByText('Backups of probe files ended on probe.')).toBeVisible();
+  await expect(opener).toHaveCount(0);
+  await expect(main(page).getByRole('button', { name: 'New plan' })).toBeFocused();
+  await stage.call('PUT', `/api/plans/${probe.plan}`, { host_ids: [probe.host] });
+});
+
 test('a machine gets a further plan, and it is deleted with its name typed', async ({ page }) => {
   await page.goto(`/#/machines/${atlas.host}/settings`);
   await main(page).getByRole('button', { name: 'New plan' }).click();

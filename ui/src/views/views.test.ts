@@ -86,7 +86,12 @@ describe('a run’s page', () => {
     expect(keep).toHaveFocus();
     expect(screen.getByRole('button', { name: 'Yes, cancel it' })).toBeEnabled();
     await userEvent.click(keep);
-    expect(screen.getByRole('button', { name: 'Cancel' })).toBeEnabled();
+    const cancel = () => screen.getByRole('button', { name: 'Cancel' });
+    expect(cancel()).toBeEnabled();
+    expect(cancel()).toHaveFocus();
+    await userEvent.click(cancel());
+    await userEvent.keyboard('{Escape}');
+    expect(cancel()).toHaveFocus();
   });
 
   it('says what failed and what to do', async () => {

@@ -199,6 +199,24 @@ describe('the plans of a machine', () => {
     ]);
   });
 
+  it('takes one away only when asked twice, and says what ended', async () => {
+    const { app, transport } = await open();
+    transport.on('PUT', '/api/plans/p1', plan({ host_ids: [] }));
+    const opener = () => screen.getByRole('button', { name: 'Take away: docs' });
+    await userEvent.click(opener());
+    expect(screen.getByText('End its backups here?')).toBeVisible();
+    expect(screen.getByRole('button', { name: 'Keep it' })).toHaveFocus();
+    await userEvent.keyboard('{Escape}');
+    expect(opener()).toHaveFocus();
+    expect(transport.sent('PUT', '/api/plans/p1')).toEqual([]);
+    await userEvent.click(opener());
+    await click('Yes, take it away');
+    await waitFor(() => expect(app.toasts.list).toHaveLength(1));
+    expect(app.toasts.list[0]?.title).toBe('Backups of docs ended on atlas.');
+    expect(transport.sent('PUT', '/api/plans/p1')).toEqual([{ host_ids: [] }]);
+    await waitFor(() => expect(screen.getByRole('button', { name: 'New plan' })).toHaveFocus());
+  });
+
   it('loses one with its name typed, told what stays', async () => {
     const { transport } = await open();
     transport.on('DELETE', '/api/plans/p1', () => ({ status: 204 }));
