@@ -275,6 +275,23 @@ test('a plan is taken away only when it is asked twice', async ({ page, stage })
   await stage.call('PUT', `/api/plans/${probe.plan}`, { host_ids: [probe.host] });
 });
 
+test('a dialog gives the focus back to what opened it', async ({ page }) => {
+  await page.goto(`/#/machines/${nova.host}/settings`);
+  const opener = main(page).getByRole('button', { name: 'Revoke', exact: true });
+  const dialog = page.getByRole('dialog');
+  for (const close of [
+    () => page.keyboard.press('Escape'),
+    () => dialog.getByRole('button', { name: 'Keep it' }).click(),
+  ]) {
+    await opener.focus();
+    await page.keyboard.press('Enter');
+    await expect(dialog.getByLabel('Type nova to confirm')).toBeFocused();
+    await close();
+    await expect(dialog).toHaveCount(0);
+    await expect(opener).toBeFocused();
+  }
+});
+
 test('a machine gets a further plan, and it is deleted with its name typed', async ({ page }) => {
   await page.goto(`/#/machines/${atlas.host}/settings`);
   await main(page).getByRole('button', { name: 'New plan' }).click();
