@@ -103,19 +103,28 @@ describe('a repository that is corrected', () => {
   it('can be asked for before it is saved', async () => {
     const { transport } = await open();
     transport.on('POST', '/api/repositories/test', {
-      state: 'repository',
-      message: 'It is there.',
+      state: 'empty',
+      message: 'It is free.',
     });
     await click('Change the repository box');
     await fill(/^Password for the rest-server/, 'typed');
     await click('Test the connection');
-    expect(await screen.findByText('It is there.')).toBeVisible();
+    expect(await screen.findByText('It is free.')).toBeVisible();
     expect(transport.sent('POST', '/api/repositories/test')).toEqual([
       { url: box.url, username: 'atlas', credential: 'typed', ca_pem: 'PEM' },
     ]);
     expect(transport.sent('PUT', '/api/repositories/r1')).toEqual([]);
   });
 
+  it('is not told to enter a password where it is there as it should be', async () => {
+    const { transport } = await open();
+    transport.on('POST', '/api/repositories/test', { state: 'repository', message: 'Enter it.' });
+    await click('Change the repository box');
+    await click('Test the connection');
+    expect(await screen.findByText(/the repository is there. The password is not/)).toBeVisible();
+    await fill('Location', 'rest:http://box:8000/other/');
+    expect(await screen.findByText('Enter it.')).toBeVisible();
+  });
 });
 
 describe('what is typed into a plan', () => {

@@ -8,7 +8,7 @@ export const COUNTS = [
   ['read_concurrency', 'Files read at once', '2'],
   ['timeout_minutes', 'A run may take (minutes)', 'No limit'],
   ['stall_minutes', 'Give up if stuck for (minutes)', '60'],
-  ['retry_lock_minutes', 'Wait for a lock (minutes)', 'No wait'],
+  ['retry_lock_minutes', 'Wait for a lock (minutes)', '10 by the clock, none by hand'],
 ] as const;
 
 /** What is on or off. */
