@@ -11,6 +11,7 @@ use hyper::{Method, Uri, header, http::request::Builder};
 use protocol::{AlarmTarget, Code, Problem, Secret};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, ServerName};
+use sha2::{Digest as _, Sha256};
 use std::{fmt, io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -133,7 +134,8 @@ fn ping_url(url: &Secret<String>, message: &AlarmMessage) -> Option<Secret<Strin
     Some(Secret::new(format!("{}://{}{path}{end}{query}", uri.scheme_str()?, uri.authority()?)))
 }
 
-/// A name as a part of an address: small letters, digits and dashes.
+/// A name as a part of an address: small letters, digits and dashes. Where it cannot be told from what is left
+/// of it, a part of its hash follows, so that different names never share a check.
 fn slug(name: &str) -> String {
     let mut slug = String::new();
     for character in name.chars().flat_map(char::to_lowercase) {
@@ -143,7 +145,12 @@ fn slug(name: &str) -> String {
             slug.push('-');
         }
     }
-    slug.trim_end_matches('-').to_owned()
+    slug.truncate(slug.trim_end_matches('-').len());
+    if slug == name && !slug.is_empty() {
+        return slug;
+    }
+    let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(name)[..4]);
+    if slug.is_empty() { hash } else { format!("{slug}-{hash}") }
 }
 
 fn bearing(request: Builder, token: Option<&Secret<String>>) -> Builder {

@@ -4,6 +4,7 @@ use super::*;
 use protocol::{AlarmChannel, AlarmId, ChannelId, SmtpSecurity};
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpListener,
@@ -146,10 +147,10 @@ async fn ntfy_gets_title_priority_and_tags() {
 #[tokio::test]
 async fn a_ping_goes_to_the_check_or_what_it_has_for_bad_news_and_for_trials() {
     for (state, path) in [
-        (AlarmEvent::Good, "/b-ro-1/every-night?create=1"),
-        (AlarmEvent::Failed, "/b-ro-1/every-night/fail?create=1"),
-        (AlarmEvent::Overdue, "/b-ro-1/every-night/fail?create=1"),
-        (AlarmEvent::Test, "/b-ro-1/every-night/log?create=1"),
+        (AlarmEvent::Good, "/b-ro-1-669b90ab/every-night-f75f78b2?create=1"),
+        (AlarmEvent::Failed, "/b-ro-1-669b90ab/every-night-f75f78b2/fail?create=1"),
+        (AlarmEvent::Overdue, "/b-ro-1-669b90ab/every-night-f75f78b2/fail?create=1"),
+        (AlarmEvent::Test, "/b-ro-1-669b90ab/every-night-f75f78b2/log?create=1"),
     ] {
         let (listener, port) = listen().await;
         let url = secret(format!("http://127.0.0.1:{port}/{{machine}}/{{plan}}?create=1"));
@@ -409,8 +410,29 @@ async fn a_server_that_says_nothing_before_the_message_gets_it_again_and_after_i
 
 #[test]
 fn names_become_parts_of_an_address() {
-    for (name, wanted) in [("web-1", "web-1"), ("Büro 1!", "b-ro-1"), ("--", ""), ("a  b", "a-b")]
-    {
+    for (name, wanted) in [
+        ("web-1", "web-1"),
+        ("db-prod", "db-prod"),
+        ("DB (prod)", "db-prod-2cbfd7f4"),
+        ("db--prod", "db-prod-dbc432f3"),
+        ("Nightly", "nightly-ab6b5a4d"),
+        ("Büro 1!", "b-ro-1-9681bb57"),
+        ("日本", "cf2abf0c"),
+        ("--", "d8156bae"),
+    ] {
         assert_eq!(slug(name), wanted);
     }
+}
+
+#[test]
+fn different_names_never_share_a_check() {
+    let names = ["日本", "仕事", "", "-", "a", "A", "a-", "-a", "a b", "a-b", "a--b", "a_b", "ä b"];
+    let slugs: BTreeSet<String> = names.iter().map(|name| slug(name)).collect();
+    assert_eq!(slugs.len(), names.len(), "{slugs:?}");
+    let fits = |slug: &String| {
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        // Two dashes never come of a name: they can keep two names in one address apart.
+        slug.chars().all(is_plain) && !slug.contains("--") && !slug.starts_with('-')
+    };
+    assert!(slugs.iter().all(fits), "{slugs:?}");
 }
