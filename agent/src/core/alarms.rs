@@ -179,8 +179,8 @@ impl Alarms {
         })
     }
 
-    fn is_well_beside(&self, plan: PlanId) -> bool {
-        self.plans.iter().all(|(id, alarm)| *id == plan || alarm.state == AlarmState::Good)
+    fn is_good(&self, plan: PlanId) -> bool {
+        self.plans.get(&plan).is_none_or(|alarm| alarm.state == AlarmState::Good)
     }
 }
 
@@ -533,11 +533,19 @@ impl Brain {
             AlarmTarget::Ping { url } => {
                 state != AlarmState::Good
                     || url.expose_secret().contains("{plan}")
-                    || self.alarms.is_well_beside(plan)
+                    || self.is_well_beside(plan)
             }
             AlarmTarget::Unknown => false,
         };
         channels.iter().filter(takes).cloned().collect()
+    }
+
+    /// Whether all other plans are good. One that is paused has no next run that could make it good again, and
+    /// does not count until it goes on.
+    fn is_well_beside(&self, plan: PlanId) -> bool {
+        let schedules = self.desired.as_ref().map_or(&[][..], |desired| &desired.schedules);
+        let mut others = schedules.iter().filter(|other| other.enabled && other.id != plan);
+        others.all(|other| self.alarms.is_good(other.id))
     }
 
     fn channel(&self, id: ChannelId) -> Option<AlarmChannel> {

@@ -357,6 +357,31 @@ fn one_check_for_all_plans_is_well_only_while_all_of_them_are() {
 }
 
 #[test]
+fn a_paused_plan_that_had_failed_does_not_keep_the_check_of_the_others_silent() {
+    let mut world = World::with_channels(vec![ping(1, "https://x/check")]);
+    let mut other = world.desired.schedules[0].clone();
+    other.id = PlanId::new(3, &[4; 10]);
+    other.cron_expr = String::new();
+    world.desired.schedules.push(other.clone());
+    world.set_channels(world.desired.alarm_channels.clone());
+    world.night(Some(Code::WrongPassword));
+    world.arrive(&Attempt::Sent);
+    let mut hears = Vec::new();
+    for (n, is_paused) in [(1, false), (2, true), (3, false)] {
+        world.set_times("0 2 * * *", !is_paused);
+        world.good_on_command(n, other.id);
+        hears.push(world.events());
+        world.arrive(&Attempt::Sent);
+        world.disconnect();
+        if is_paused {
+            world.pass(HOUR * 24 * 7);
+        }
+    }
+    assert_eq!(hears, [vec![], vec![AlarmEvent::Good], vec![]]);
+    assert_eq!(world.states(), [AlarmState::Failed], "nor is it overdue while it is paused");
+}
+
+#[test]
 fn a_plan_or_channel_that_is_gone_leaves_nothing_on_its_way() {
     let mut world = World::with_channels(vec![webhook(1)]);
     world.night(Some(Code::WrongPassword));
