@@ -12,7 +12,9 @@
 //! told twice, and at worst not at all. What has no answer counts in the same way. A message whose plan stands
 //! otherwise meanwhile is not sent any more; the newer one is.
 
-use super::{Brain, Change, Effect, Now, Run, RunState, message::AlarmMessage, send};
+use super::{
+    Brain, Change, Effect, Now, Run, RunState, message::AlarmMessage, send, timetable::Waiting,
+};
 use crate::{
     desired::Desired,
     points::{self, Mistake},
@@ -51,7 +53,8 @@ const AT_ONCE: usize = 4;
 /// Messages for trial that are on their way at a time.
 const TRIALS: usize = 2;
 
-/// How long a machine must be awake before anything is overdue: so long it has to make up for its sleep.
+/// How long a machine must be awake before anything is told that did not begin: so long it has to make up for
+/// its sleep.
 const SETTLES: SignedDuration = SignedDuration::from_mins(30);
 
 /// How far a time may be ahead of the clock. Beyond that the clock was put back.
@@ -290,6 +293,30 @@ impl Brain {
         mark.retry.is_some_and(|retry| next.is_none_or(|next| retry.at < next))
     }
 
+    /// What is due cannot begin, for this reason. A failure that was kept back for the sake of a further attempt
+    /// is told now, since nobody knows when that one will begin. What has its place in the queue will.
+    pub(super) fn note_kept(&mut self, waiting: Waiting, code: Code, now: Now) -> Vec<Effect> {
+        let Waiting { plan, attempt, .. } = waiting;
+        let retry = self.timetable.mark(plan).and_then(|mark| mark.retry);
+        let is_further = attempt > 1 || retry.is_some();
+        // A machine that has just woken up may find its network in a moment.
+        if !is_further || code == Code::RepositoryBusy || !self.is_settled(now) {
+            return Vec::new();
+        }
+        let ended = self.runs.values().filter(|run| {
+            run.is_by_the_clock()
+                && run.spec.plan_id() == Some(plan)
+                && run.state == RunState::Finished
+        });
+        let failed = ended.max_by_key(|run| run.finished_at).cloned();
+        // An attempt that is written down already waits on where a run on command went well meanwhile.
+        let last_good = self.alarms.plans.get(&plan).and_then(|alarm| alarm.last_good);
+        if retry.is_none() && last_good > failed.as_ref().and_then(|run| run.finished_at) {
+            return Vec::new();
+        }
+        self.stands(plan, AlarmState::Failed, Some(code), failed.as_ref(), now)
+    }
+
     fn was_good(&mut self, plan: PlanId, run: &Run, now: Now) -> Vec<Effect> {
         let mut effects = self.stands(plan, AlarmState::Good, None, Some(run), now);
         let Some(alarm) = self.alarms.plans.get(&plan).cloned() else { return effects };
@@ -313,9 +340,7 @@ impl Brain {
 
     /// Looks for plans that are overdue. A machine that has just woken up is given time to make up for it.
     pub(super) fn look_for_overdue(&mut self, now: Now) -> Vec<Effect> {
-        let is_settled =
-            self.presence.since().is_some_and(|since| now.wall.duration_since(since) >= SETTLES);
-        let is_settled = is_settled || points::is_planted(Mistake::OverdueAtOnce);
+        let is_settled = self.is_settled(now) || points::is_planted(Mistake::OverdueAtOnce);
         if self.is_stopping || !is_settled {
             return Vec::new();
         }
@@ -334,6 +359,11 @@ impl Brain {
                 self.stands(plan, AlarmState::Overdue, code, None, now)
             })
             .collect()
+    }
+
+    /// Whether the machine has been awake for long enough to make up for its sleep.
+    fn is_settled(&self, now: Now) -> bool {
+        self.presence.since().is_some_and(|since| now.wall.duration_since(since) >= SETTLES)
     }
 
     /// Sends what is due.

@@ -73,20 +73,20 @@ impl Brain {
             })
     }
 
-    /// What is due cannot begin. It is told once for each reason, until a run of the plan begins. An attempt
-    /// that is not the first waits in silence: the slot has its run.
+    /// What is due cannot begin. It is told once for each reason, until a run of the plan begins. Of an attempt
+    /// that is not the first only the alarm is told: the slot has its run.
     pub(super) fn defer(&mut self, waiting: Waiting, code: Code, now: Now) -> Vec<Effect> {
+        let mut effects = self.note_kept(waiting, code, now);
         if waiting.attempt > 1 {
-            return Vec::new();
+            return effects;
         }
         let mark = self.timetable.mark(waiting.plan).filter(|mark| mark.deferred != Some(code));
-        let Some(mark) = mark.cloned() else { return Vec::new() };
+        let Some(mark) = mark.cloned() else { return effects };
         let deferred =
             SlotDeferred { schedule_id: waiting.plan, slot: waiting.slot, at: now.wall, code };
-        vec![
-            self.mark(waiting.plan, Mark { deferred: Some(code), ..mark }),
-            self.append(&FromAgent::SlotDeferred(deferred), None, None, now),
-        ]
+        effects.push(self.mark(waiting.plan, Mark { deferred: Some(code), ..mark }));
+        effects.push(self.append(&FromAgent::SlotDeferred(deferred), None, None, now));
+        effects
     }
 
     /// What kept any plan from running is told once more, where it still does.

@@ -358,12 +358,17 @@ impl World {
         let is_founded = match state {
             AlarmState::Good => makes.contains(&Makes::Good),
             AlarmState::Failed => {
-                makes.contains(&Makes::Failed) || makes.contains(&Makes::PerhapsFailed)
+                makes.contains(&Makes::Failed)
+                    || makes.contains(&Makes::PerhapsFailed)
+                    || self.is_attempt_kept(machine, at)
             }
             // That was looked at by the clock.
             AlarmState::Overdue => was == AlarmState::Good,
             AlarmState::Unknown => false,
         };
+        if state == AlarmState::Failed && makes.is_empty() {
+            self.met.count("alarm: failed since no further attempt could begin");
+        }
         if !is_founded {
             self.wrong(machine, &format!("the plan was {was:?} and is {state:?} without a reason"));
         }

@@ -22,6 +22,7 @@ pub const KINDS: &[&str] = &[
     "alarm uncertain that had arrived",
     "alarm uncertain that had not arrived",
     "alarm: failed",
+    "alarm: failed since no further attempt could begin",
     "alarm: good again",
     "alarm: overdue",
     "cancel asked for",

@@ -1,4 +1,5 @@
-//! Whether a plan is overdue, by an observer who counts slot by slot.
+//! Whether a plan is overdue, by an observer who counts slot by slot; and whether a further attempt at a slot is kept
+//! from beginning.
 
 use super::{World, machine::Machine};
 use agent::core::{PlanAlarm, RunState};
@@ -11,6 +12,9 @@ const MOMENT: SignedDuration = SignedDuration::from_secs(5);
 
 /// So soon after a plan is overdue that is told.
 const TOLD_WITHIN: SignedDuration = SignedDuration::from_mins(3);
+
+/// So soon an agent has heard what it asked for.
+const HEARD_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// So long a machine has to make up for its sleep.
 const SETTLES: SignedDuration = SignedDuration::from_mins(30);
@@ -74,6 +78,27 @@ impl World {
         }
     }
 
+    /// Whether a machine may tell a failure for which it had planned a further attempt: that one is due, or its
+    /// place is taken by a slot that is, and something has just kept it from beginning.
+    pub(super) fn is_attempt_kept(&self, machine: usize, at: Timestamp) -> bool {
+        let it = &self.machines[machine];
+        let mark = it.disk.mark(it.enrolled.plan);
+        let retry = mark.and_then(|mark| mark.retry.map(|retry| (mark.served, retry.at)));
+        // One that is written down waits once more after a restart.
+        let is_written = it.disk.runs().any(|run| run.state == RunState::Queued && run.attempt > 1);
+        if !self.has_right_clocks {
+            return retry.is_some() || is_written;
+        }
+        let is_due = retry.is_some_and(|(served, planned)| {
+            let slot = Clockwork::of(it).and_then(|clockwork| clockwork.begins_after(served));
+            planned <= at || slot.is_some_and(|(slot, _)| slot <= at)
+        });
+        // What was found in a sleep that was not noticed is heard of after it.
+        let is_recent = |then: Timestamp| at.duration_since(then) <= UNNOTICED + MOMENT;
+        let is_kept = self.stories.get(&machine).is_some_and(|story| story.kept().any(is_recent));
+        (is_due || is_written) && is_kept && self.is_settled_at(machine, at)
+    }
+
     /// Whether a machine had the time to make up for its sleep, if it noticed that.
     fn is_settled_at(&self, machine: usize, at: Timestamp) -> bool {
         let Some(story) = self.stories.get(&machine) else { return true };
@@ -115,9 +140,19 @@ impl World {
                 self.met.count("intermittent machine not overdue for days");
             }
             let it = &self.machines[machine];
-            let is_overdue = is_due && is_good && !is_going(it);
-            if is_overdue && is_there && was_there && self.has_right_clocks {
-                let name = it.name();
+            if !is_good || is_going(it) || !is_there || !was_there || !self.has_right_clocks {
+                continue;
+            }
+            let retry = it.disk.mark(it.enrolled.plan).and_then(|mark| mark.retry);
+            let is_kept = retry.zip(self.stories.get(&machine)).is_some_and(|(retry, story)| {
+                let from = retry.at.max(wall - TOLD_WITHIN) + MOMENT;
+                story.kept().any(|then| then >= from && then <= wall - HEARD_WITHIN)
+            });
+            let name = it.name();
+            if is_kept {
+                self.violated(format!("{name} failed, cannot try again, and does not say so"));
+            }
+            if is_due {
                 self.violated(format!("{name} is overdue and does not say so"));
             }
         }

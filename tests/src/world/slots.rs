@@ -72,6 +72,11 @@ impl Story {
         self.runs.iter().all(|run| run.ended.is_some_and(|(at, _)| at < since))
     }
 
+    /// When something that was due was kept from beginning.
+    pub fn kept(&self) -> impl Iterator<Item = Timestamp> {
+        self.refused.iter().chain(&self.closed).copied()
+    }
+
     /// A run was written down.
     fn note(&mut self, run: &Run, wall: Timestamp) {
         match run.state {

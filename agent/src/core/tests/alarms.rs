@@ -135,6 +135,91 @@ fn what_is_tried_again_is_no_alarm_yet() {
 }
 
 #[test]
+fn a_failure_whose_further_attempt_cannot_begin_is_told_when_that_is_due_and_once() {
+    for code in [Code::RepositoryUnreachable, Code::OnBattery] {
+        let mut world = World::with_channels(vec![webhook(1)]);
+        world.desired.schedules[0].options = Some(serde_json::json!({ "not_on_battery": true }));
+        world.set_channels(vec![webhook(1)]);
+        world.pass(HOUR * 15);
+        let failed = world.running[0];
+        world.answers = code != Code::RepositoryUnreachable;
+        world.closed.on_battery = code == Code::OnBattery;
+        world.fail(Code::RepositoryUnreachable);
+        world.pass(MINUTE * 4);
+        assert!(world.states().is_empty(), "it is tried again");
+        world.pass(MINUTE * 5);
+        assert_eq!(world.states(), [AlarmState::Failed]);
+        let raised: Vec<AlarmRaised> = world.told("alarm.raised");
+        assert_eq!((raised[0].code, raised[0].run_id), (Some(code), Some(failed)));
+        assert_eq!(world.events(), [AlarmEvent::Failed]);
+        world.arrive(&Attempt::Sent);
+        world.crash();
+        world.pass(HOUR * 50);
+        assert_eq!(world.states(), [AlarmState::Failed], "however long it lasts");
+        (world.answers, world.closed.on_battery) = (true, false);
+        world.pass(MINUTE * 2);
+        world.finish(0);
+        assert_eq!(world.states(), [AlarmState::Failed, AlarmState::Good]);
+    }
+}
+
+#[test]
+fn a_further_attempt_of_a_machine_that_has_just_come_has_half_an_hour_to_begin() {
+    for is_asleep in [true, false] {
+        let away = |world: &mut World, time| {
+            world.sleep(time);
+            if !is_asleep {
+                world.crash();
+            }
+        };
+        let mut world = World::with_channels(vec![webhook(1)]);
+        world.desired.stale_after_days = Some(3);
+        world.set_channels(vec![webhook(1)]);
+        world.pass(HOUR * 15);
+        world.fail(Code::RepositoryUnreachable);
+        world.answers = false;
+        away(&mut world, HOUR);
+        world.pass(MINUTE * 25);
+        assert!(world.states().is_empty());
+        world.answers = true;
+        world.pass(MINUTE * 2);
+        assert_eq!(world.running.len(), 1);
+        world.fail(Code::RepositoryUnreachable);
+        // The next slot takes the place of the attempt, and does not begin either.
+        world.answers = false;
+        away(&mut world, HOUR * 24);
+        world.pass(MINUTE * 25);
+        assert!(world.states().is_empty());
+        world.pass(MINUTE * 10);
+        assert_eq!(world.states(), [AlarmState::Failed]);
+    }
+}
+
+#[test]
+fn a_further_attempt_that_has_its_place_in_the_queue_keeps_the_failure_back() {
+    let mut world = World::with_channels(vec![webhook(1)]);
+    world.desired.schedules[0].options = Some(serde_json::json!({ "not_on_battery": true }));
+    world.set_channels(vec![webhook(1)]);
+    world.pass(HOUR * 15);
+    world.fail(Code::RepositoryUnreachable);
+    world.connect();
+    let (plan, repository_id) =
+        (world.desired.schedules[0].id, world.desired.schedules[0].repository_id);
+    world.command_to(1, RunSpec::Prune { repository_id, dry_run: false });
+    world.hear(&ToAgent::CommandGo(CommandGo { job_id: run_id(1) }));
+    world.pass(HOUR * 3);
+    assert_eq!(world.running, [run_id(1)]);
+    assert!(world.states().is_empty());
+    // It waits once more after a restart, and a run on command is good meanwhile.
+    world.closed.on_battery = true;
+    world.crash();
+    world.recover();
+    world.good_on_command(2, plan);
+    world.pass(HOUR * 2);
+    assert!(world.states().is_empty());
+}
+
+#[test]
 fn an_attempt_that_the_next_slot_would_displace_is_none() {
     let mut world = World::with_channels(vec![webhook(1)]);
     world.set_times("* * * * *", true);
