@@ -143,7 +143,13 @@ impl World {
             if !is_good || is_going(it) || !is_there || !was_there || !self.has_right_clocks {
                 continue;
             }
+            // A plan is overdue later than its agent settles; an attempt may be due before.
+            let is_settled = it.shell.as_ref().is_some_and(|shell| {
+                let since = SignedDuration::try_from(self.now - shell.started());
+                since.is_ok_and(|since| since > SETTLES + TOLD_WITHIN)
+            });
             let retry = it.disk.mark(it.enrolled.plan).and_then(|mark| mark.retry);
+            let retry = retry.filter(|_| is_settled);
             let is_kept = retry.zip(self.stories.get(&machine)).is_some_and(|(retry, story)| {
                 let from = retry.at.max(wall - TOLD_WITHIN) + MOMENT;
                 story.kept().any(|then| then >= from && then <= wall - HEARD_WITHIN)

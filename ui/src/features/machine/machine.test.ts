@@ -208,6 +208,17 @@ describe('the plans of a machine', () => {
     ]);
   });
 
+  it('runs the one that is meant, and says so', async () => {
+    const { app, transport } = await open();
+    const run = { id: 'r9', kind: 'backup', status: 'queued', host_id: 'm1', plan_id: 'p1' };
+    transport.on('POST', '/api/hosts/m1/runs', () => ({ status: 201, body: run }));
+    await userEvent.click(screen.getByRole('button', { name: 'Run now the plan docs' }));
+    await waitFor(() => expect(app.toasts.list).toHaveLength(1));
+    expect(transport.sent('POST', '/api/hosts/m1/runs')).toEqual([
+      { kind: 'backup', plan_id: 'p1' },
+    ]);
+  });
+
   it('takes one away only when asked twice, and says what ended', async () => {
     const { app, transport } = await open();
     transport.on('PUT', '/api/plans/p1', plan({ host_ids: [] }));
