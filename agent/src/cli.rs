@@ -5,13 +5,13 @@ use crate::{
     daemon::{Daemon, Options},
     doctor,
     enrol::{EnrolOptions, enrol},
-    helper,
+    helper::{self, Helpers, Power},
     identity::Enrolment,
     join::Joining,
     logging::{self, LogFormat},
     machine,
     paths::StateDir,
-    points, status,
+    points, rights, status,
     tls::ManagerKey,
 };
 use anyhow::{Context, Result, bail};
@@ -43,14 +43,14 @@ enum Command {
     /// Ask a manager to take this machine in, without a token.
     Announce(Announce),
     /// Run the agent in the foreground; this is what the service does.
-    Run(State),
+    Run(Run),
     /// Say how the agent stands.
     Status(Report),
     /// Look for what is wrong, and say what to do.
     Doctor(Report),
     /// Do one privileged thing for the agent; not for people.
     #[command(hide = true)]
-    Helper,
+    Helper(Helper),
 }
 
 #[derive(Debug, Args)]
@@ -58,12 +58,55 @@ struct State {
     /// The folder with everything the agent knows.
     #[arg(long, env = "RESTIC_MANAGER_STATE_DIR")]
     state_dir: Option<PathBuf>,
+    /// The folder with agent.json; the state folder when that is given and this is not.
+    #[arg(long, env = "RESTIC_MANAGER_CONFIG_DIR")]
+    config_dir: Option<PathBuf>,
 }
 
 impl State {
     fn dir(&self) -> StateDir {
         StateDir::new(self.state_dir.clone().unwrap_or_else(StateDir::default_path))
     }
+
+    fn config(&self) -> PathBuf {
+        let given = self.config_dir.clone().or_else(|| self.state_dir.clone());
+        given.unwrap_or_else(StateDir::default_config_path)
+    }
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    state: State,
+    /// The folder with the sockets behind which the system starts helpers; they are child processes
+    /// otherwise.
+    #[cfg(unix)]
+    #[arg(long)]
+    helpers: Option<PathBuf>,
+}
+
+impl Run {
+    fn helpers(&self) -> Result<Helpers> {
+        #[cfg(unix)]
+        if let Some(sockets) = &self.helpers {
+            return Ok(Helpers::Services(sockets.clone()));
+        }
+        let executable =
+            std::env::current_exe().context("Failed to find the agent's executable")?;
+        Ok(Helpers::Children { executable, config: self.state.config() })
+    }
+}
+
+#[derive(Debug, Args)]
+struct Helper {
+    /// What it may be asked for.
+    power: Power,
+    /// The helper's own folder.
+    #[arg(long)]
+    state_dir: PathBuf,
+    /// The folder with agent.json.
+    #[arg(long)]
+    config_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +138,7 @@ impl Join {
     fn joining(self) -> Joining {
         Joining {
             state: self.state.dir(),
+            config: self.state.config(),
             addresses: self.addresses,
             hostname: machine::hostname(),
             restore_root: self.restore_root,
@@ -122,11 +166,30 @@ struct Enroll {
     token_file: Option<PathBuf>,
 }
 
+impl Command {
+    /// Whose state it is about, for all that is done with the agent's own rights.
+    fn state(&self) -> Option<&State> {
+        match self {
+            Self::Enroll(enroll) => Some(&enroll.join.state),
+            Self::Announce(announce) => Some(&announce.join.state),
+            Self::Run(run) => Some(&run.state),
+            Self::Status(report) | Self::Doctor(report) => Some(&report.state),
+            Self::Helper(_) => None,
+        }
+    }
+}
+
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::init(cli.log_format);
+    if let Some(state) = cli.command.state()
+        && let Err(error) = rights::become_owner(&state.dir())
+    {
+        let _ = writeln!(std::io::stderr(), "{}", in_words(&error));
+        return ExitCode::FAILURE;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(run(cli.command)),
@@ -151,9 +214,9 @@ async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Enroll(arguments) => enroll(arguments).await,
         Command::Announce(arguments) => announce_machine(arguments).await,
-        Command::Run(state) => serve(state.dir()).await,
+        Command::Run(run) => serve(&run).await,
         Command::Status(report) => {
-            let status = status::gather(&report.state.dir()).await?;
+            let status = status::gather(&report.state.dir(), &report.state.config()).await?;
             let text = if report.json {
                 serde_json::to_string_pretty(&status)? + "\n"
             } else {
@@ -163,7 +226,8 @@ async fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor(report) => {
-            let findings = doctor::examine(&report.state.dir(), &SystemClock).await;
+            let findings =
+                doctor::examine(&report.state.dir(), &report.state.config(), &SystemClock).await;
             let text = if report.json {
                 serde_json::to_string_pretty(&findings)? + "\n"
             } else {
@@ -173,8 +237,9 @@ async fn run(command: Command) -> Result<ExitCode> {
             let is_well = findings.iter().all(doctor::Finding::is_well);
             Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Command::Helper => {
-            helper::serve().await?;
+        Command::Helper(Helper { power, state_dir, config_dir }) => {
+            let config = config_dir.unwrap_or_else(StateDir::default_config_path);
+            helper::serve(power, StateDir::new(state_dir), &config).await?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -251,10 +316,14 @@ fn read_token(file: Option<&PathBuf>) -> Result<Secret<String>> {
     Ok(Secret::new(token.to_owned()))
 }
 
-async fn serve(state: StateDir) -> Result<ExitCode> {
-    let executable = std::env::current_exe().context("Failed to find the agent's executable")?;
-    let clock = points::clock();
-    let daemon = Daemon::start(Options { state, clock, executable }).await?;
+async fn serve(run: &Run) -> Result<ExitCode> {
+    let options = Options {
+        state: run.state.dir(),
+        config: run.state.config(),
+        clock: points::clock(),
+        helpers: run.helpers()?,
+    };
+    let daemon = Daemon::start(options).await?;
     let stop = CancellationToken::new();
     let signal = stop.clone();
     let signals = async move {

@@ -14,6 +14,7 @@ use crate::{
     core::{Agenda, Brain, Change, Effect, Memory, Next, Now, Redial, RunEvent, redial_after},
     desired::{self, Desired, Found},
     gates,
+    helper::Helpers,
     identity::{Enrolment, Identity, Settings},
     join::stamp,
     machine,
@@ -73,8 +74,10 @@ pub struct Options {
     pub state: StateDir,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// The executable to run as the helper.
-    pub executable: PathBuf,
+    /// The folder of the settings.
+    pub config: PathBuf,
+    /// How helpers are reached.
+    pub helpers: Helpers,
 }
 
 /// The running agent.
@@ -106,7 +109,7 @@ pub struct Daemon {
     clock: Arc<dyn Clock>,
     started: Instant,
     settings: Settings,
-    executable: PathBuf,
+    helpers: Helpers,
     /// Told when the agent shall end.
     stop: CancellationToken,
     _lock: File,
@@ -131,19 +134,19 @@ impl Daemon {
     /// # Errors
     /// In words for a person, when the state folder is not as it must be.
     pub async fn start(options: Options) -> Result<Self> {
-        let Options { state, clock, executable } = options;
+        let Options { state, clock, config, helpers } = options;
         state.check()?;
         let lock = lock_patiently(&state).await?;
         state.sweep_temporary();
         let enrolment = Enrolment::load(&state)?;
         let identity = Identity::load(&state)?;
-        let settings = Settings::load(&state)?;
+        let settings = Settings::load(&config)?;
         let now = clock.now();
         let mut live = Live::default();
         let desired = load_desired(&state, now, &mut live)?;
         let (mut store, memory) = open_store(&state, now, &mut live).await?;
         let epoch = Epoch::new(store.epoch().await?.max(enrolment.manager.epoch));
-        let tools = find_tools(&state, &settings, &executable).await;
+        let tools = find_tools(&state, &settings, &helpers).await;
         if let Err(problem) = &tools {
             tracing::warn!(%problem, "No run can be done yet");
         }
@@ -163,7 +166,7 @@ impl Daemon {
             brain,
             store,
             runner: Runner::default(),
-            wake_lock: WakeLock::default(),
+            wake_lock: WakeLock::through(helpers.clone()),
             side_tasks: JoinSet::new(),
             outbox: VecDeque::new(),
             closing: None,
@@ -181,7 +184,7 @@ impl Daemon {
             clock,
             started,
             settings,
-            executable,
+            helpers,
             stop: CancellationToken::new(),
             _lock: lock,
         })
@@ -573,7 +576,7 @@ impl Daemon {
     }
 
     async fn find_tools(&mut self) {
-        self.tools = find_tools(&self.state, &self.settings, &self.executable).await;
+        self.tools = find_tools(&self.state, &self.settings, &self.helpers).await;
         self.refresh_facts();
     }
 
@@ -677,14 +680,14 @@ fn load_desired(state: &StateDir, now: Timestamp, live: &mut Live) -> Result<Opt
 async fn find_tools(
     state: &StateDir,
     settings: &Settings,
-    executable: &std::path::Path,
+    helpers: &Helpers,
 ) -> Result<Tools, Problem> {
     let restic = runner::locate(settings).await?;
     Ok(Tools {
         restic,
         state: state.clone(),
         settings: settings.clone(),
-        executable: executable.to_owned(),
+        helpers: helpers.clone(),
         hostname: machine::hostname(),
     })
 }

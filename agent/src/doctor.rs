@@ -12,7 +12,7 @@ use crate::{
     identity::{Enrolment, Identity, Settings},
     pass_through::PassThrough,
     paths::StateDir,
-    runner::{Tools, locate, repository},
+    runner::{locate, repository},
     status::{Link, Live},
     tls::{self, Epoch},
 };
@@ -114,7 +114,7 @@ impl fmt::Display for Finding {
 }
 
 /// Looks at everything that can go wrong on this machine. Changes nothing.
-pub async fn examine(state: &StateDir, clock: &dyn Clock) -> Vec<Finding> {
+pub async fn examine(state: &StateDir, config: &Path, clock: &dyn Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Err(error) = state.check() {
         findings.push(Finding::broken("State folder", &error));
@@ -124,7 +124,7 @@ pub async fn examine(state: &StateDir, clock: &dyn Clock) -> Vec<Finding> {
         "State folder",
         format!("{} is closed to others", state.path().display()),
     ));
-    let settings = match Settings::load(state) {
+    let settings = match Settings::load(config) {
         Ok(settings) => settings,
         Err(error) => {
             findings.push(Finding::broken("Settings", &error));
@@ -137,7 +137,7 @@ pub async fn examine(state: &StateDir, clock: &dyn Clock) -> Vec<Finding> {
     findings.push(restic_finding(&restic));
     findings.extend(hooks(state, &settings));
     findings.extend(manager(state).await);
-    findings.extend(repositories(state, &settings, restic.ok()).await);
+    findings.extend(repositories(state, restic.ok()).await);
     findings
 }
 
@@ -289,11 +289,7 @@ async fn manager(state: &StateDir) -> Vec<Finding> {
     findings
 }
 
-async fn repositories(
-    state: &StateDir,
-    settings: &Settings,
-    restic: Option<Restic>,
-) -> Vec<Finding> {
+async fn repositories(state: &StateDir, restic: Option<Restic>) -> Vec<Finding> {
     let desired = match desired::peek(state) {
         Ok(Some(Ok(desired))) => desired,
         Ok(Some(Err(why))) => {
@@ -312,13 +308,7 @@ async fn repositories(
         vec![Finding::well("Plans", format!("{count}, generation {}", desired.generation.n))];
     let Some(restic) = restic else { return findings };
     let timing = Timing { grace: Duration::from_secs(5), patience: PATIENCE };
-    let tools = Tools {
-        restic: restic.with_timing(timing),
-        state: state.clone(),
-        settings: settings.clone(),
-        executable: std::path::PathBuf::new(),
-        hostname: String::new(),
-    };
+    let restic = restic.with_timing(timing);
     // The running agent has a port of its own.
     let enrolled = Enrolment::load(state).map(|enrolment| enrolment.addresses).unwrap_or_default();
     let through = match PassThrough::start(addresses(Some(&desired), &enrolled)).await {
@@ -329,21 +319,21 @@ async fn repositories(
         }
     };
     for repository in desired.repositories {
-        findings.push(look_into(&through.resolve(repository), &tools).await);
+        findings.push(look_into(&through.resolve(repository), &restic, state).await);
     }
     findings
 }
 
-async fn look_into(config: &RepositoryConfig, tools: &Tools) -> Finding {
+async fn look_into(config: &RepositoryConfig, restic: &Restic, state: &StateDir) -> Finding {
     let about = format!("Repository {}", config.name);
-    let repository = match repository::prepare(config, &tools.state) {
+    let repository = match repository::prepare(config, state) {
         Ok(repository) => repository,
         Err(problem) => return Finding::bad(&about, problem),
     };
     let cancel = CancelToken::new();
     let mut sink = drop;
     let all = SnapshotFilter::default();
-    let looking = tools.restic.snapshots(&repository, &all, &mut sink, &cancel);
+    let looking = restic.snapshots(&repository, &all, &mut sink, &cancel);
     match tokio::time::timeout(PATIENCE, looking).await {
         Ok(Ok(snapshots)) => Finding::well(&about, count(snapshots.len(), "snapshot")),
         Ok(Err(failure)) => Finding::bad(&about, verdict::problem(&failure)),

@@ -3,7 +3,7 @@
 //! What cannot be found out counts as open: a gate that nobody can look at must not keep a machine from its
 //! backups for ever. Only NetworkManager says what a network costs, so elsewhere no network is metered.
 
-use crate::core::Gates;
+use crate::{core::Gates, helper::Helpers};
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 use std::time::Duration;
 
@@ -12,10 +12,18 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which of these gates are closed.
-pub async fn closed(asked: Gates) -> Gates {
+pub async fn closed(asked: Gates, helpers: &Helpers) -> Gates {
     Gates {
         on_battery: asked.on_battery && is_on_battery().await,
-        metered: asked.metered && is_metered().await,
+        metered: asked.metered && is_metered_somehow(helpers).await,
+    }
+}
+
+/// A helper may ask where this agent may not.
+async fn is_metered_somehow(helpers: &Helpers) -> bool {
+    match helpers.is_metered().await {
+        Some(is_metered) => is_metered,
+        None => is_metered().await,
     }
 }
 
@@ -85,14 +93,16 @@ async fn is_on_battery() -> bool {
     false
 }
 
+/// Whether the network is paid for by the byte, as this process sees it.
 #[cfg(target_os = "linux")]
-async fn is_metered() -> bool {
+pub(crate) async fn is_metered() -> bool {
     ask("nmcli", &["-t", "-f", "METERED", "general"]).await.is_some_and(|text| says_metered(&text))
 }
 
+/// Whether the network is paid for by the byte, as this process sees it.
 #[cfg(not(target_os = "linux"))]
 #[expect(clippy::unused_async, reason = "elsewhere somebody has to be asked")]
-async fn is_metered() -> bool {
+pub(crate) async fn is_metered() -> bool {
     false
 }
 

@@ -1,29 +1,37 @@
-//! The helper: a child process of the same executable that does what needs other rights than the
-//! agent's own, one typed request at a time: restoring, and the hooks around a backup.
+//! The helper: a process of the same executable that does what needs other rights than the agent's own,
+//! one typed request at a time: restoring, and the hooks around a backup.
 //!
-//! The request stands on the first line of standard input, secrets included; what happens comes
-//! back as lines of JSON on standard output. A second line, or the end of the input, cancels: an
-//! agent that dies takes its helper with it.
+//! Where the system starts helpers it is another service behind a socket, with rights of its own, and is
+//! gone when it is done; elsewhere it is a child process. Either way it knows from its own command line
+//! where its state, its settings, the policy and the hooks lie, and believes no request about that.
+//!
+//! The request stands on the first line of its input, secrets included; what happens comes back as lines of
+//! JSON. A second line, or the end of the input, cancels: an agent that dies takes its helper with it.
+
+mod serve;
+
+pub use serve::serve;
 
 use crate::{
-    core::{Order, Process, RunEvent, Task},
+    core::{Order, Process, RunEvent},
     hooks,
-    identity::Settings,
-    machine::hostname,
-    paths::{StateDir, create_fresh_dir, create_private_dir},
-    runner::{Tools, Voice, event_of, locate, operations::release_earlier, process, repository},
+    paths::StateDir,
+    runner::{Tools, Voice, process},
 };
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use futures_util::StreamExt;
-use outcome::{Outcome, no_progress, translate, verdict};
-use protocol::{Code, JobStatus, Problem, RestoreReport, RunId};
-use restic::{CancelToken, RestoreOutcome, RestoreRequest, SnapshotId};
+use outcome::Outcome;
+use protocol::{Code, JobStatus, Problem};
 use serde::{Deserialize, Serialize};
-use std::{io::Write, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 use tokio::{
-    io::AsyncWriteExt,
-    process::{Child, ChildStdin, Command},
-    sync::mpsc,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    process::{Child, Command},
 };
 use tokio_util::{
     codec::{FramedRead, LinesCodec},
@@ -33,22 +41,142 @@ use tokio_util::{
 /// The longest line that either side reads.
 const MAX_LINE: usize = 4 * 1024 * 1024;
 
-/// How long a cancelled helper may take before it is killed: longer than restic itself may.
+/// How long a cancelled helper may take before it is given up: longer than restic itself may.
 const GRACE: Duration = Duration::from_secs(90);
 
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "snake_case")]
-enum Request {
-    Restore(Box<Restore>),
-    Hook(hooks::Call),
+/// How long the answer to a question may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a helper may be asked for, by the rights that this takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Power {
+    /// To write what comes out of a snapshot.
+    Restore,
+    /// To do what only this machine's administrator may: hooks, and what the system tells nobody else.
+    System,
+}
+
+impl Power {
+    /// As on the command line of a helper.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Restore => "restore",
+            Self::System => "system",
+        }
+    }
+
+    /// The name of its socket.
+    #[cfg(unix)]
+    fn socket(self) -> &'static str {
+        match self {
+            Self::Restore => "restore.sock",
+            Self::System => "helper.sock",
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Restore {
-    order: Order,
-    state: PathBuf,
-    settings: Settings,
-    target: PathBuf,
+#[serde(tag = "request", content = "with", rename_all = "snake_case")]
+enum Request {
+    /// Restore; answered by events.
+    Restore(Box<Order>),
+    /// Run a hook; answered by events.
+    Hook(Box<hooks::Call>),
+    /// Keep the machine from going to sleep, until the request is cancelled.
+    StayAwake,
+    /// Whether the network is paid for by the byte; answered by `true` or `false`.
+    IsMetered,
+}
+
+impl Request {
+    fn power(&self) -> Power {
+        match self {
+            Self::Restore(_) => Power::Restore,
+            Self::Hook(_) | Self::StayAwake | Self::IsMetered => Power::System,
+        }
+    }
+}
+
+/// How helpers are reached.
+#[derive(Clone, Debug)]
+pub enum Helpers {
+    /// As child processes with this agent's own rights.
+    Children {
+        /// The agent's executable.
+        executable: PathBuf,
+        /// The folder of its settings.
+        config: PathBuf,
+    },
+    /// As services of the system, behind sockets in this folder.
+    #[cfg(unix)]
+    Services(PathBuf),
+}
+
+impl Helpers {
+    async fn reach(&self, power: Power, state: &StateDir) -> Result<Line> {
+        match self {
+            Self::Children { executable, config } => {
+                let mut child = spawn(executable, config, power, state)?;
+                let input = child.stdin.take().context("it has no input")?;
+                let output = child.stdout.take().context("it has no output")?;
+                Ok(Line { input: Box::new(input), output: Box::new(output), child: Some(child) })
+            }
+            #[cfg(unix)]
+            Self::Services(folder) => {
+                let path = folder.join(power.socket());
+                let stream = tokio::net::UnixStream::connect(&path).await.with_context(|| {
+                    format!("the service behind {} cannot be reached", path.display())
+                })?;
+                let (output, input) = stream.into_split();
+                Ok(Line { input: Box::new(input), output: Box::new(output), child: None })
+            }
+        }
+    }
+
+    /// Keeps the machine awake by a helper, for as long as the result lives. `None` where this agent can do
+    /// that itself.
+    #[cfg(unix)]
+    pub fn stay_awake(&self) -> Option<std::io::Result<std::os::unix::net::UnixStream>> {
+        use std::io::Write;
+        let Self::Services(folder) = self else { return None };
+        let ask = || {
+            let mut stream =
+                std::os::unix::net::UnixStream::connect(folder.join(Power::System.socket()))?;
+            let mut line = serde_json::to_vec(&Request::StayAwake)?;
+            line.push(b'\n');
+            stream.write_all(&line)?;
+            Ok(stream)
+        };
+        Some(ask())
+    }
+
+    /// Whether the network is paid for by the byte, as a helper sees it. `None` where this agent can look
+    /// itself, or nobody answers.
+    pub async fn is_metered(&self) -> Option<bool> {
+        match self {
+            Self::Children { .. } => None,
+            #[cfg(unix)]
+            Self::Services(_) => {
+                let asking = async {
+                    let request = Request::IsMetered;
+                    let state = StateDir::new(PathBuf::new());
+                    let mut line = self.reach(request.power(), &state).await.ok()?;
+                    send_request(&mut line.input, &request).await.ok()?;
+                    let codec = LinesCodec::new_with_max_length(MAX_LINE);
+                    let answer = FramedRead::new(line.output, codec).next().await?.ok()?;
+                    serde_json::from_str(&answer).ok()
+                };
+                tokio::time::timeout(ANSWER_WITHIN, asking).await.ok()?
+            }
+        }
+    }
+}
+
+/// A helper that listens.
+struct Line {
+    input: Box<dyn AsyncWrite + Send + Unpin>,
+    output: Box<dyn AsyncRead + Send + Unpin>,
+    child: Option<Child>,
 }
 
 /// Lets the helper restore. Called by the agent.
@@ -58,18 +186,7 @@ pub async fn restore(
     voice: &mut Voice,
     cancel: &CancellationToken,
 ) -> Outcome {
-    let root = tools.settings.restore_root(&tools.state);
-    let request = Request::Restore(Box::new(Restore {
-        order: order.clone(),
-        state: tools.state.path().to_owned(),
-        // The very restic that the agent found, not whatever would be found now.
-        settings: Settings {
-            restic: Some(tools.restic.program().to_owned()),
-            ..tools.settings.clone()
-        },
-        target: root.join(order.run_id.to_string()),
-    }));
-    ask(&request, tools, voice, cancel).await
+    ask(&Request::Restore(Box::new(order.clone())), tools, voice, cancel).await
 }
 
 /// Lets the helper run a hook. Called by the agent.
@@ -79,7 +196,7 @@ pub async fn hook(
     voice: &mut Voice,
     cancel: &CancellationToken,
 ) -> Outcome {
-    ask(&Request::Hook(call), tools, voice, cancel).await
+    ask(&Request::Hook(Box::new(call)), tools, voice, cancel).await
 }
 
 async fn ask(
@@ -106,9 +223,8 @@ async fn converse(
     voice: &mut Voice,
     cancel: &CancellationToken,
 ) -> Result<Outcome> {
-    let mut child = spawn(&tools.executable)?;
-    let mut input = child.stdin.take().context("it has no input")?;
-    let output = child.stdout.take().context("it has no output")?;
+    let Line { mut input, output, mut child } =
+        tools.helpers.reach(request.power(), &tools.state).await?;
     send_request(&mut input, request).await?;
     let mut input = Some(input);
     let mut lines = FramedRead::new(output, LinesCodec::new_with_max_length(MAX_LINE));
@@ -137,15 +253,22 @@ async fn converse(
                 input = None;
                 deadline = Some(tokio::time::Instant::now() + GRACE);
             }
-            () = until(deadline) => {
-                let _ = child.start_kill();
-                deadline = None;
-            }
+            () = until(deadline) => match &mut child {
+                Some(child) => {
+                    let _ = child.start_kill();
+                    deadline = None;
+                }
+                None => bail!("it does not end; its service on this machine has to be stopped"),
+            },
         }
     }
-    let status = child.wait().await.context("it was lost")?;
-    // A helper that was killed has left behind what it started.
+    let status = match &mut child {
+        Some(child) => child.wait().await.context("it was lost")?.to_string(),
+        None => "its service's own log on this machine has the cause".to_owned(),
+    };
+    // A child that was killed has left behind what it started; the system ends what a service leaves.
     if outcome.is_none()
+        && child.is_some()
         && let Some(started) = &started
     {
         process::end(started).await;
@@ -164,10 +287,13 @@ async fn until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
-fn spawn(executable: &std::path::Path) -> Result<Child> {
+fn spawn(executable: &Path, config: &Path, power: Power, state: &StateDir) -> Result<Child> {
     let mut command = Command::new(executable);
     command
-        .arg("helper")
+        .args(["helper", power.word(), "--state-dir"])
+        .arg(state.path())
+        .arg("--config-dir")
+        .arg(config)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -178,166 +304,13 @@ fn spawn(executable: &std::path::Path) -> Result<Child> {
     command.spawn().with_context(|| format!("{} could not be started", executable.display()))
 }
 
-async fn send_request(input: &mut ChildStdin, request: &Request) -> Result<()> {
+async fn send_request(
+    input: &mut (dyn AsyncWrite + Send + Unpin),
+    request: &Request,
+) -> Result<()> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     input.write_all(&line).await.context("it does not listen")?;
     input.flush().await.context("it does not listen")?;
     Ok(())
-}
-
-/// Reads standard input on a thread of its own, which the process does not wait for at its end.
-fn read_input() -> std::io::Result<mpsc::Receiver<String>> {
-    let (sender, lines) = mpsc::channel(1);
-    std::thread::Builder::new().name("input".to_owned()).spawn(move || {
-        for line in std::io::stdin().lines() {
-            let Ok(line) = line else { return };
-            if sender.blocking_send(line).is_err() {
-                return;
-            }
-        }
-    })?;
-    Ok(lines)
-}
-
-/// The helper's own main.
-///
-/// # Errors
-/// When the request cannot be read.
-pub async fn serve() -> Result<()> {
-    let mut input = read_input().context("Failed to read the request")?;
-    let line = input.recv().await.context("Failed to read the request: there is none")?;
-    // The text of the request holds secrets, so the cause is told by its place only.
-    let request: Request = match serde_json::from_str(&line) {
-        Ok(request) => request,
-        Err(error) => {
-            bail!("Failed to read the request: it is damaged at column {}", error.column())
-        }
-    };
-    let cancel = CancelToken::new();
-    let work = perform(&request, &cancel);
-    tokio::pin!(work);
-    let outcome = tokio::select! {
-        outcome = &mut work => outcome,
-        _ = input.recv() => {
-            cancel.cancel();
-            work.await
-        }
-    };
-    tell(&RunEvent::Finished(Box::new(outcome)));
-    Ok(())
-}
-
-async fn perform(request: &Request, cancel: &CancelToken) -> Outcome {
-    let request = match request {
-        Request::Restore(request) => request,
-        Request::Hook(call) => return hooks::run(call, cancel, &mut |event| tell(&event)).await,
-    };
-    let Task::Restore { snapshot_id, include } = &request.order.task else {
-        let problem = Problem::new(Code::KindUnknown, "The helper restores, and nothing else.");
-        return Outcome::plain(JobStatus::Failed, Some(problem));
-    };
-    match carry_out(request, snapshot_id, include, cancel).await {
-        Ok(outcome) => outcome,
-        Err(problem) => Outcome::plain(JobStatus::Failed, Some(problem)),
-    }
-}
-
-async fn carry_out(
-    request: &Restore,
-    snapshot_id: &str,
-    include: &[String],
-    cancel: &CancelToken,
-) -> Result<Outcome, Problem> {
-    let restic = locate(&request.settings).await?;
-    let state = StateDir::new(&request.state);
-    let repository = repository::prepare(&request.order.repository, &state)?;
-    make_target(&request.target)?;
-    let wanted = RestoreRequest {
-        snapshot: SnapshotId::new(snapshot_id).map_err(|failure| verdict::problem(&failure))?,
-        target: request.target.clone(),
-        includes: include.to_vec(),
-    };
-    let order = &request.order;
-    let mut sink = speaker(order.run_id);
-    let mut done = restic.restore(&repository, &wanted, &mut sink, cancel).await;
-    if let Err(failure) = &done
-        && release_earlier(failure, order, &repository, &restic, &hostname(), &mut sink, cancel)
-            .await
-    {
-        done = restic.restore(&repository, &wanted, &mut sink, cancel).await;
-    }
-    let target = request.target.display().to_string();
-    Ok(match done {
-        Ok(done) => restored(done, target),
-        Err(failure) => Outcome {
-            restore: Some(RestoreReport {
-                target,
-                files: 0,
-                bytes: 0,
-                missing: missing(&request.target, include),
-            }),
-            ..verdict::failed(&failure)
-        },
-    })
-}
-
-/// What was chosen and is not there after a restore that failed.
-fn missing(target: &std::path::Path, include: &[String]) -> Vec<String> {
-    let is_missing = |path: &&String| {
-        std::fs::symlink_metadata(target.join(path.trim_start_matches('/'))).is_err()
-    };
-    include.iter().filter(is_missing).cloned().collect()
-}
-
-/// A fresh folder that only this user can enter: what comes out of a snapshot may be anything.
-fn make_target(target: &std::path::Path) -> Result<(), Problem> {
-    let made =
-        target.parent().map_or(Ok(()), create_private_dir).and_then(|()| create_fresh_dir(target));
-    made.map_err(|error| {
-        Problem::new(
-            Code::Internal,
-            format!("The folder {} for the restore cannot be made: {error}.", target.display()),
-        )
-        .guidance("Check the restore root in the agent's settings, its disk and its rights.")
-    })
-}
-
-fn restored(done: RestoreOutcome, target: String) -> Outcome {
-    let report = RestoreReport {
-        target,
-        files: done.summary.files_restored,
-        bytes: done.summary.bytes_restored,
-        missing: done.missing,
-    };
-    let outcome = if report.missing.is_empty() {
-        Outcome::plain(JobStatus::Succeeded, None)
-    } else {
-        let problem = Problem::new(
-            Code::FilesUnreadable,
-            format!("{} of the chosen paths are not in the target.", report.missing.len()),
-        )
-        .guidance("They are not in this snapshot. Look for them in another one.");
-        Outcome::plain(JobStatus::Partial, Some(problem))
-    };
-    Outcome { exit_code: 0, stats: Some(done.summary.raw), restore: Some(report), ..outcome }
-}
-
-fn speaker(run_id: RunId) -> impl FnMut(restic::Event) + Send {
-    let mut progress = no_progress(run_id);
-    move |event| {
-        for said in translate(event, &mut progress) {
-            tell(&event_of(said));
-        }
-    }
-}
-
-/// One line. When nobody listens any more the input ends too, and that cancels.
-fn tell(event: &RunEvent) {
-    if let Ok(mut line) = serde_json::to_vec(event) {
-        line.push(b'\n');
-        let mut output = std::io::stdout().lock();
-        let _ = output.write_all(&line);
-        let _ = output.flush();
-    }
 }

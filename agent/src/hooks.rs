@@ -35,6 +35,7 @@ use outcome::{
     words::{one_line, span},
 };
 use protocol::{Code, Hook, HookText, Hooks, JobStatus, LogStream, Problem, Schedule};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{path::Path, time::Duration};
 use tokio::time::Instant;
@@ -53,11 +54,16 @@ const AFTER_CANCEL: Duration = Duration::from_mins(5);
 const KNOWN: [&str; 5] = ["before", "on_success", "on_failure", "after", "timeout_seconds"];
 
 /// When a hook runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moment {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moment {
+    /// Before the backup.
     Before,
+    /// After it, when there is a snapshot.
     OnSuccess,
+    /// After it, when there is none.
     OnFailure,
+    /// At the end, whatever came.
     After,
 }
 
@@ -285,29 +291,24 @@ impl Round<'_> {
     }
 
     fn call(&self, moment: Moment, hook: &Hook, so_far: Option<JobStatus>) -> Call {
-        let mut variables = vec![
-            ("RUN_ID", self.order.run_id.to_string()),
-            ("REPOSITORY", one_line(&self.order.repository.name)),
-            ("HOOK", moment.word().to_owned()),
-        ];
-        if let Task::Backup { plan, name, .. } = &self.order.task {
-            variables.push(("PLAN_ID", plan.to_string()));
-            variables.push(("PLAN", one_line(name)));
-        }
-        if let Some(status) = so_far {
-            variables.push(("OUTCOME", status.as_str().to_owned()));
-        }
+        let plan = match &self.order.task {
+            Task::Backup { plan, name, .. } => Some((*plan, name.clone())),
+            Task::Init
+            | Task::Forget { .. }
+            | Task::Prune { .. }
+            | Task::Check { .. }
+            | Task::Unlock
+            | Task::Stats
+            | Task::Restore { .. } => None,
+        };
         Call {
             hook: hook.clone(),
             run_id: self.order.run_id,
-            folder: folder::folder(&self.tools.settings, &self.tools.state),
-            policy: policy::path(&self.tools.settings, &self.tools.state),
-            temporary: self.tools.state.temporary(),
+            moment,
+            plan,
+            repository: self.order.repository.name.clone(),
+            so_far,
             timeout: timeout(self.hooks),
-            variables: variables
-                .into_iter()
-                .map(|(name, value)| (format!("RESTIC_MANAGER_{name}"), value))
-                .collect(),
         }
     }
 }

@@ -15,7 +15,11 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P2
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::{fmt, fs, io::ErrorKind, path::PathBuf};
+use std::{
+    fmt, fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 /// The agent's key pair and the certificate that shows it.
 pub struct Identity {
@@ -162,6 +166,9 @@ impl Enrolment {
     }
 }
 
+/// The name of the settings in their folder.
+const SETTINGS: &str = "agent.json";
+
 /// What the machine's own administrator decides (`agent.json`); the manager cannot change it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -185,12 +192,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the settings; a missing file means the defaults.
+    /// Reads the settings in this folder; a missing file means the defaults.
     ///
     /// # Errors
     /// When the file is there and cannot be read: a setting that is ignored is worse than none.
-    pub fn load(state: &StateDir) -> Result<Self> {
-        let path = state.settings();
+    pub fn load(folder: &Path) -> Result<Self> {
+        let path = folder.join(SETTINGS);
         match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text)
                 .with_context(|| format!("Failed to read the settings in {}", path.display())),
@@ -200,13 +207,13 @@ impl Settings {
         }
     }
 
-    /// Writes the settings.
+    /// Writes the settings into this folder.
     ///
     /// # Errors
     /// As the file system says.
-    pub fn save(&self, state: &StateDir) -> Result<()> {
+    pub fn save(&self, folder: &Path) -> Result<()> {
         let text = serde_json::to_vec_pretty(self)?;
-        replace_file(&state.settings(), &text).context("Failed to write the settings")?;
+        replace_file(&folder.join(SETTINGS), &text).context("Failed to write the settings")?;
         Ok(())
     }
 
@@ -277,9 +284,8 @@ mod tests {
     #[test]
     fn a_setting_with_a_typing_error_is_refused() {
         let base = tempfile::tempdir().unwrap();
-        let state = StateDir::new(base.path());
-        assert_eq!(Settings::load(&state).unwrap(), Settings::default());
-        fs::write(state.settings(), r#"{"restore_rot":"/x"}"#).unwrap();
-        assert!(Settings::load(&state).is_err());
+        assert_eq!(Settings::load(base.path()).unwrap(), Settings::default());
+        fs::write(base.path().join(SETTINGS), r#"{"restore_rot":"/x"}"#).unwrap();
+        assert!(Settings::load(base.path()).is_err());
     }
 }

@@ -27,6 +27,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Joining {
     /// The state folder.
     pub state: StateDir,
+    /// The folder of the settings.
+    pub config: PathBuf,
     /// Where to dial, best first.
     pub addresses: Vec<String>,
     /// The machine's name.
@@ -57,7 +59,18 @@ impl Joining {
         {
             bail!("The restore root must be an absolute path: {}", root.display());
         }
+        if self.restore_root.is_some() && !self.owns_settings() {
+            bail!(
+                "The settings of this machine belong to root. Nothing was changed. Set \"restore_root\" in {} instead.",
+                self.config.display()
+            );
+        }
         Ok(lock)
+    }
+
+    /// Whether the settings lie in the state folder.
+    fn owns_settings(&self) -> bool {
+        self.config == self.state.path()
     }
 
     /// Writes down that this machine is one of the manager's.
@@ -65,7 +78,7 @@ impl Joining {
     /// # Errors
     /// As the file system says.
     pub fn settle(
-        self,
+        &self,
         identity: &Identity,
         manager_key: ManagerKey,
         answer: EnrolResponse,
@@ -74,9 +87,9 @@ impl Joining {
         let state = &self.state;
         let mut addresses = answer.addresses;
         // What worked for the person who typed it is kept, as the last resort.
-        for address in self.addresses {
-            if !addresses.contains(&address) {
-                addresses.push(address);
+        for address in &self.addresses {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
             }
         }
         if state.is_enrolled() {
@@ -84,10 +97,12 @@ impl Joining {
             tracing::info!(kept = %kept.display(), "The old state was kept aside");
         }
         identity.save(state)?;
-        // Written in any case, so that the administrator finds the file to fill in.
-        let mut settings = Settings::load(state)?;
-        settings.restore_root = self.restore_root.or(settings.restore_root);
-        settings.save(state)?;
+        if self.owns_settings() {
+            // Written in any case, so that the administrator finds the file to fill in.
+            let mut settings = Settings::load(&self.config)?;
+            settings.restore_root = self.restore_root.clone().or(settings.restore_root);
+            settings.save(&self.config)?;
+        }
         let enrolment = Enrolment {
             host_id: answer.host_id,
             manager_key,

@@ -31,6 +31,7 @@ pub mod pass_through;
 pub mod paths;
 pub mod points;
 pub mod reach;
+mod rights;
 pub mod runner;
 pub mod status;
 pub mod store;

@@ -35,6 +35,19 @@ impl StateDir {
         }
     }
 
+    /// Where the settings of an agent lie whose state is in its default place: beside the policy and the
+    /// hooks of the machine's administrator, out of reach of what the agent may write.
+    #[must_use]
+    pub fn default_config_path() -> PathBuf {
+        if cfg!(windows) {
+            Self::default_path()
+        } else if cfg!(target_os = "macos") {
+            PathBuf::from("/Library/Application Support/Restic Manager")
+        } else {
+            PathBuf::from("/etc/restic-manager")
+        }
+    }
+
     /// The folder itself.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -57,12 +70,6 @@ impl StateDir {
     #[must_use]
     pub fn enrolment(&self) -> PathBuf {
         self.0.join("enrolment.json")
-    }
-
-    /// What the machine's own administrator decides.
-    #[must_use]
-    pub fn settings(&self) -> PathBuf {
-        self.0.join("agent.json")
     }
 
     /// The journal's database.
@@ -444,12 +451,13 @@ mod tests {
         state.sweep_temporary();
         fs::create_dir_all(state.temporary().join("check-1/deep")).unwrap();
         fs::write(state.temporary().join("restic-temp-pack-1"), "half").unwrap();
-        fs::write(state.settings(), "{}").unwrap();
+        let beside = base.path().join("beside");
+        fs::write(&beside, "{}").unwrap();
         #[cfg(unix)]
         std::os::unix::fs::symlink(base.path(), state.temporary().join("link")).unwrap();
         state.sweep_temporary();
         assert_eq!(fs::read_dir(state.temporary()).unwrap().count(), 0);
-        assert_eq!(fs::read_to_string(state.settings()).unwrap(), "{}");
+        assert_eq!(fs::read_to_string(beside).unwrap(), "{}");
     }
 
     #[cfg(unix)]

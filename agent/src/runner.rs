@@ -13,7 +13,8 @@ pub mod repository;
 
 use crate::{
     core::{Order, Process, RunEvent, Task},
-    helper, hooks,
+    helper::{self, Helpers},
+    hooks,
     identity::Settings,
     paths::StateDir,
 };
@@ -22,7 +23,6 @@ use protocol::{Code, JobProgress, JobStatus, LogStream, Problem, RunId};
 use restic::{Event, LocateOptions, Restic, Timing};
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
     time::Duration,
 };
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
@@ -40,8 +40,8 @@ pub struct Tools {
     pub state: StateDir,
     /// What the machine's administrator decided.
     pub settings: Settings,
-    /// The agent's own executable, for the helper.
-    pub executable: PathBuf,
+    /// How helpers are reached.
+    pub helpers: Helpers,
     /// The machine's name as its system tells it, for recognising locks.
     pub hostname: String,
 }

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use outcome::words::{count, one_line};
 use protocol::{Generation, HostId, JobKind, JournalId, Problem, RunId};
 use serde::{Deserialize, Serialize};
-use std::{fmt, fs};
+use std::{fmt, fs, path::Path};
 
 /// With less than this the agent's own small files cannot be written.
 const LEAST_FREE: u64 = 64 * 1024;
@@ -130,7 +130,7 @@ pub struct JournalStatus {
 ///
 /// # Errors
 /// When the state folder is open to others or the database cannot be read.
-pub async fn gather(state: &StateDir) -> Result<Status> {
+pub async fn gather(state: &StateDir, config: &Path) -> Result<Status> {
     state.check()?;
     let is_running = state.lock().is_err();
     let enrolment = state.is_enrolled().then(|| Enrolment::load(state)).transpose()?;
@@ -143,7 +143,7 @@ pub async fn gather(state: &StateDir) -> Result<Status> {
     if is_full && connection.warnings.iter().all(|warning| warning != FULL) {
         connection.warnings.push(FULL.to_owned());
     }
-    let settings = Settings::load(state)?;
+    let settings = Settings::load(config)?;
     let (restic, restic_problem) = match locate(&settings).await {
         Ok(restic) => (Some(restic.version().to_string()), None),
         Err(problem) => (None, Some(problem)),

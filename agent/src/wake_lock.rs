@@ -3,15 +3,33 @@
 //! Whoever closes the lid or chooses to suspend still can. Where the system offers nothing of this kind, a
 //! machine sleeps when it wants to: the run goes on when it wakes up, or is tried again.
 
+use crate::helper::Helpers;
+
 /// Held, or not.
 #[derive(Debug, Default)]
 pub struct WakeLock {
     is_held: bool,
+    /// Who holds it where this process may not.
+    #[cfg(unix)]
+    helpers: Option<Helpers>,
+    #[cfg(unix)]
+    helped: Option<std::os::unix::net::UnixStream>,
     #[cfg(unix)]
     holder: unix::Holder,
 }
 
 impl WakeLock {
+    /// One that these helpers hold, where they have rights of their own.
+    #[must_use]
+    #[cfg_attr(not(unix), expect(unused_variables, reason = "there helpers have the same rights"))]
+    pub fn through(helpers: Helpers) -> Self {
+        Self {
+            #[cfg(unix)]
+            helpers: Some(helpers),
+            ..Self::default()
+        }
+    }
+
     /// Holds it from now on, or no longer.
     pub fn set(&mut self, is_held: bool) {
         if is_held == self.is_held {
@@ -19,9 +37,21 @@ impl WakeLock {
         }
         self.is_held = is_held;
         #[cfg(unix)]
-        self.holder.set(is_held);
+        self.set_on_unix(is_held);
         #[cfg(windows)]
         windows::set(is_held);
+    }
+}
+
+#[cfg(unix)]
+impl WakeLock {
+    fn set_on_unix(&mut self, is_held: bool) {
+        self.helped = None;
+        match self.helpers.as_ref().filter(|_| is_held).and_then(Helpers::stay_awake) {
+            None => self.holder.set(is_held),
+            Some(Ok(stream)) => self.helped = Some(stream),
+            Some(Err(error)) => tracing::debug!(%error, "Nothing keeps this machine awake"),
+        }
     }
 }
 

@@ -4,7 +4,9 @@
 use crate::{
     agent::{Agent, Rights},
     api::{Api, Flow},
+    endpoint::{Endpoint, UNIT},
     manager::Manager,
+    namespace::{NEAR, Switch},
     planted_secret,
     proxy::Mode,
     rest_server::{Deletes, RestServer},
@@ -60,15 +62,15 @@ pub struct Secrets {
 
 /// The whole fleet. Dropped, every process of it is killed.
 #[derive(Debug)]
-pub struct Fleet<Place = RestServer> {
+pub struct Fleet<Place = RestServer, Machine = Agent> {
     /// The manager.
     pub manager: Manager,
     /// A signed-in client of it.
     pub api: Api,
     /// Where the repository lies.
     pub server: Place,
-    /// The agent.
-    pub agent: Agent,
+    /// The agent, or the whole machine that it is on.
+    pub agent: Machine,
     /// The host's id.
     pub host: String,
     /// The repository's id.
@@ -282,7 +284,45 @@ impl Fleet<StoreFolder> {
     }
 }
 
-impl<Place> Fleet<Place> {
+impl Fleet<StoreFolder, Endpoint> {
+    /// A fleet of one booted machine whose repository lies in the manager's own store, initialised. The form
+    /// of its plan is this.
+    ///
+    /// # Errors
+    /// When a part of it does not start.
+    pub async fn booted(root: &Path, tools: &Tools, suite: &str, plan: &Value) -> Result<Self> {
+        let mut switch = Switch::new()?;
+        let machine =
+            Endpoint::boot(tools, suite, &root.join("machine"), MACHINE, &mut switch).await?;
+        let restic = vec![(restic::VARIABLE.to_owned(), tools.restic()?.display().to_string())];
+        let manager = Manager::create_at(&root.join("manager"), restic, NEAR).await?;
+        let api = manager.api().await?;
+        let folder = root.join("store");
+        api.put("/api/store", &json!({ "folder": folder })).await?;
+        let plan = text(&api.post("/api/plans", plan).await?, "id")?;
+        machine.lay_down(&tools.restic()?)?;
+        let form = json!({ "name": MACHINE, "plan_id": plan });
+        let made = api.post(ENROLMENTS, &form).await?;
+        let (status, printed) =
+            machine.run_with(&["sh", "-s"], &text(&made["install"], "unix")?)?;
+        ensure!(status.success(), "the install block ended with {status}:\n{printed}");
+        machine.must(&["systemctl", "enable", "--now", UNIT])?;
+        let stored = api.get("/api/store").await?["repositories"][0].clone();
+        let server = StoreFolder { repository: text(&stored, "folder")?.into(), folder };
+        let (host, repository) = (text(&stored, "host_id")?, text(&stored, "repository_id")?);
+        let secrets = Secrets {
+            credential: String::new(),
+            repository: String::new(),
+            token: text(&made, "token")?,
+        };
+        let fleet = Self { manager, api, server, agent: machine, host, repository, plan, secrets };
+        fleet.in_sync().await?;
+        fleet.run(&fleet.init()).await?.expect("succeeded")?;
+        Ok(fleet)
+    }
+}
+
+impl<Place, Machine> Fleet<Place, Machine> {
     /// The host once its agent is connected and has its plan.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod counted;
 pub mod desktop;
 pub mod dice;
+pub mod endpoint;
 pub mod fleet;
 pub mod made;
 pub mod manager;

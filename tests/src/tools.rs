@@ -40,6 +40,14 @@ impl Tools {
             .collect()
     }
 
+    /// The root of a Debian machine of this suite.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn root(&self, suite: &str) -> Result<PathBuf> {
+        self.tool(&format!("roots/{suite}"))
+    }
+
     /// rest-server.
     ///
     /// # Errors

@@ -56,7 +56,9 @@ impl Daemon {
     }
 
     pub(super) fn look_at_gates(&mut self, asked: Gates) {
-        self.side_tasks.spawn(async move { SideResult::Gates(gates::closed(asked).await) });
+        let helpers = self.helpers.clone();
+        self.side_tasks
+            .spawn(async move { SideResult::Gates(gates::closed(asked, &helpers).await) });
     }
 
     pub(super) fn deliver(&mut self, key: DeliveryKey, parcel: Box<Parcel>) {

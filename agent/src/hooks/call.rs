@@ -1,16 +1,22 @@
 //! One hook from its start to its end. This part runs in the helper.
 
-use super::{called, folder, platform, policy::Policy};
+use super::{
+    LONGEST, Moment, called, folder, platform,
+    policy::{self, Policy},
+};
 use crate::{
     core::{Process, RunEvent},
-    paths::create_private_dir,
+    identity::Settings,
+    paths::{StateDir, create_private_dir},
     runner::process::start_of,
 };
 use outcome::{
     LogCap, Outcome,
     words::{one_line, span},
 };
-use protocol::{Code, Hook, JobStatus, LogStream, MAX_LOG_LINE_BYTES, Problem, RunId, cut_text};
+use protocol::{
+    Code, Hook, JobStatus, LogStream, MAX_LOG_LINE_BYTES, PlanId, Problem, RunId, cut_text,
+};
 use restic::{
     CancelToken,
     lines::{LineSplitter, clean},
@@ -81,23 +87,42 @@ const INHERITED_ON_WINDOWS: &[&str] = &[
     "ProgramFiles",
 ];
 
-/// A hook to be run.
+/// A hook to be run. Whoever asks says what it is told, and neither under which names nor where it lies.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Call {
     /// The hook.
     pub hook: Hook,
     /// The run that it belongs to.
     pub run_id: RunId,
-    /// The folder of hooks.
-    pub folder: PathBuf,
-    /// The file that says whether the text of a hook may run.
-    pub policy: PathBuf,
-    /// Where the text of a hook is written for as long as it runs.
-    pub temporary: PathBuf,
-    /// How long it may take.
+    /// When in the run.
+    pub moment: Moment,
+    /// The plan and its name.
+    pub plan: Option<(PlanId, String)>,
+    /// The repository's name.
+    pub repository: String,
+    /// How the run stands, once it has a result.
+    pub so_far: Option<JobStatus>,
+    /// How long it may take; never more than a day.
     pub timeout: Duration,
+}
+
+impl Call {
     /// What it is told by its environment.
-    pub variables: Vec<(String, String)>,
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        let mut variables = vec![
+            ("RESTIC_MANAGER_RUN_ID", self.run_id.to_string()),
+            ("RESTIC_MANAGER_REPOSITORY", one_line(&self.repository)),
+            ("RESTIC_MANAGER_HOOK", self.moment.word().to_owned()),
+        ];
+        if let Some((plan, name)) = &self.plan {
+            variables.push(("RESTIC_MANAGER_PLAN_ID", plan.to_string()));
+            variables.push(("RESTIC_MANAGER_PLAN", one_line(name)));
+        }
+        if let Some(status) = self.so_far {
+            variables.push(("RESTIC_MANAGER_OUTCOME", status.as_str().to_owned()));
+        }
+        variables
+    }
 }
 
 /// The text of a hook, and a folder for it that nobody else may enter. Both go with this value; what a
@@ -140,13 +165,17 @@ enum End {
 /// It changes the working directory of the process.
 pub async fn run(
     call: &Call,
+    settings: &Settings,
+    state: &StateDir,
     cancel: &CancelToken,
     tell: &mut (dyn FnMut(RunEvent) + Send),
 ) -> Outcome {
     if cancel.is_cancelled() {
         return Outcome::plain(JobStatus::Cancelled, None);
     }
-    let (mut child, _script) = match start(call) {
+    let hooks = folder::folder(settings, state);
+    let timeout = call.timeout.min(LONGEST);
+    let (mut child, _script) = match start(call, &hooks, settings, state) {
         Ok(started) => started,
         Err(problem) => return Outcome::plain(JobStatus::Failed, Some(problem)),
     };
@@ -164,7 +193,7 @@ pub async fn run(
         readers.spawn(read(pipe, LogStream::Stderr, sender.clone()));
     }
     drop(sender);
-    let ending = ending(&mut child, call.timeout, cancel);
+    let ending = ending(&mut child, timeout, cancel);
     tokio::pin!(ending);
     let mut end = None;
     let mut over = None;
@@ -187,17 +216,22 @@ pub async fn run(
         None => ending.await,
     };
     listener.finish();
-    outcome(call, end, &listener.last)
+    outcome(call, end, &hooks, timeout, &listener.last)
 }
 
 /// Starts it. The text of a hook lies in a folder for as long as the second value lives.
-fn start(call: &Call) -> Result<(Child, Option<Script>), Problem> {
+fn start(
+    call: &Call,
+    hooks: &Path,
+    settings: &Settings,
+    state: &StateDir,
+) -> Result<(Child, Option<Script>), Problem> {
     let spawn = |command: io::Result<std::process::Command>| -> io::Result<Child> {
         let mut command = Command::from(command?);
         command
             .env_clear()
             .envs(environment())
-            .envs(call.variables.iter().map(|(name, value)| (name, value)))
+            .envs(call.variables())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -209,16 +243,16 @@ fn start(call: &Call) -> Result<(Child, Option<Script>), Problem> {
     };
     match &call.hook {
         Hook::Named(name) => {
-            let opened = folder::open(&call.folder, name)?;
-            let what = format!("The hook {}", call.folder.join(name).display());
+            let opened = folder::open(hooks, name)?;
+            let what = format!("The hook {}", hooks.join(name).display());
             let child = spawn(platform::command(&opened));
             Ok((child.map_err(|error| not_started(&what, error))?, None))
         }
         Hook::Written(script) => {
             // The agent looked before the backup began; this process is the one that answers for it.
-            Policy::allow_text(&call.policy)?;
+            Policy::allow_text(&policy::path(settings, state))?;
             let what = format!("The hook {}", called(&call.hook));
-            let started = Script::new(&script.text, &call.temporary, call.run_id)
+            let started = Script::new(&script.text, &state.temporary(), call.run_id)
                 .and_then(|script| Ok((spawn(platform::write_script(&script))?, Some(script))));
             started.map_err(|error| not_started(&what, error))
         }
@@ -318,7 +352,13 @@ impl<'a> Listener<'a> {
     }
 }
 
-fn outcome(call: &Call, end: io::Result<End>, last: &VecDeque<String>) -> Outcome {
+fn outcome(
+    call: &Call,
+    end: io::Result<End>,
+    hooks: &Path,
+    timeout: Duration,
+    last: &VecDeque<String>,
+) -> Outcome {
     let how = match end {
         Ok(End::Itself(status)) if status.success() => {
             return Outcome::plain(JobStatus::Succeeded, None);
@@ -326,7 +366,7 @@ fn outcome(call: &Call, end: io::Result<End>, last: &VecDeque<String>) -> Outcom
         Ok(End::Cancelled) => return Outcome::plain(JobStatus::Cancelled, None),
         Ok(End::Itself(status)) => platform::ended_how(status),
         Ok(End::TimedOut) => {
-            format!("was ended after {}, the longest it may take", span(call.timeout))
+            format!("was ended after {}, the longest it may take", span(timeout))
         }
         Err(error) => format!("was lost: {error}"),
     };
@@ -337,7 +377,7 @@ fn outcome(call: &Call, end: io::Result<End>, last: &VecDeque<String>) -> Outcom
         }
     };
     let lies = match call.hook {
-        Hook::Named(_) => format!("lies on the machine in {}", call.folder.display()),
+        Hook::Named(_) => format!("lies on the machine in {}", hooks.display()),
         Hook::Written(_) => "stands in the plan".to_owned(),
     };
     let problem =

@@ -596,7 +596,7 @@ async fn the_doctor_names_the_folder_and_what_would_be_refused_and_why() {
     let folder = scene.bench.base.path().join("hooks.d");
     fs::set_permissions(folder.join("open"), fs::Permissions::from_mode(0o666)).unwrap();
     let (findings, _) = tokio::join!(
-        doctor::examine(&scene.bench.state, &SystemClock),
+        doctor::examine(&scene.bench.state, scene.bench.state.path(), &SystemClock),
         // Its look at the manager.
         scene.manager.accept_tls(),
     );
@@ -629,7 +629,7 @@ async fn a_dump_that_a_hook_makes_is_in_the_snapshot_of_a_real_restic_and_nowher
         hooks_folder: Some(bench.base.path().join("hooks.d")),
         ..Settings::default()
     };
-    settings.save(&bench.state).unwrap();
+    settings.save(bench.state.path()).unwrap();
     manager.enrol(&bench.state).await;
     let agent = bench.start().await;
     let mut session = manager.session().await;

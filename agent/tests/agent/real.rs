@@ -22,7 +22,7 @@ pub fn restic() -> PathBuf {
 /// An enrolled agent that runs a real restic, and its session.
 pub async fn begin(manager: &FakeManager, bench: &Bench, repository: &Path) -> (Agent, Session) {
     let settings = Settings { restic: Some(restic()), ..Settings::default() };
-    settings.save(&bench.state).unwrap();
+    settings.save(bench.state.path()).unwrap();
     manager.enrol(&bench.state).await;
     let agent = bench.start().await;
     let mut session = manager.session().await;

@@ -5,6 +5,7 @@ pub mod restic;
 use agent::{
     daemon::{Daemon, Options},
     enrol::{EnrolOptions, enrol},
+    helper::Helpers,
     identity::{Enrolment, Settings},
     join::Joining,
     paths::StateDir,
@@ -242,6 +243,7 @@ impl FakeManager {
             state: state.clone(),
             addresses: vec![self.address()],
             hostname: "web-1".to_owned(),
+            config: state.path().to_owned(),
             restore_root: None,
             again: false,
         }
@@ -530,7 +532,7 @@ impl Bench {
             policy_file: Some(base.path().join("policy.json")),
             ..Settings::default()
         };
-        settings.save(&state).unwrap();
+        settings.save(state.path()).unwrap();
         Self { base, state, restic }
     }
 
@@ -568,7 +570,11 @@ impl Bench {
         let daemon = Daemon::start(Options {
             state: self.state.clone(),
             clock,
-            executable: env!("CARGO_BIN_EXE_restic-manager-agent").into(),
+            config: self.state.path().to_owned(),
+            helpers: Helpers::Children {
+                executable: env!("CARGO_BIN_EXE_restic-manager-agent").into(),
+                config: self.state.path().to_owned(),
+            },
         })
         .await
         .unwrap();
@@ -584,7 +590,7 @@ impl Bench {
 pub async fn status_when(state: &StateDir, fits: impl Fn(&Status) -> bool) -> Status {
     let waiting = async {
         loop {
-            let status = status::gather(state).await.unwrap();
+            let status = status::gather(state, state.path()).await.unwrap();
             if fits(&status) {
                 return status;
             }

@@ -12,7 +12,7 @@ use std::{
 };
 use testkit::{
     fleet::{Fleet, StoreFolder},
-    namespace::{NEAR, Namespace},
+    namespace::{NEAR, Switch},
     told,
     tools::Tools,
     tree, wait_for,
@@ -44,7 +44,7 @@ async fn a_cable_that_is_pulled_in_the_middle_of_a_backup_costs_nothing_but_time
 async fn in_a_network_of_its_own(folder: &Path) {
     let source = folder.join("source");
     tree::make_big(&source).unwrap();
-    let far = Namespace::plugged_in(folder).await.unwrap();
+    let far = Switch::new().unwrap().plug_in(folder).await.unwrap();
     let tools = Tools::of_workspace();
     let fleet = Fleet::in_store_at(folder, &tools, &source, NEAR, far.enter()).await.unwrap();
     // So slow that it is still going on when the cable is out.

@@ -1,0 +1,99 @@
+//! A backup, a restore and a hook, with the rights that each of them has.
+
+use crate::alone;
+use serde_json::json;
+use std::os::unix::fs::MetadataExt as _;
+use testkit::{
+    endpoint::{UNIT, USER},
+    fleet::Fleet,
+    tools::Tools,
+    wait_for,
+};
+
+/// What the hook leaves behind: who ran it, and that it may ask systemd.
+const HOOK: &str =
+    "#!/bin/sh\nid -u >/root/hook\nsystemctl is-active restic-manager-agent >>/root/hook\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_may_read_is_backed_up_and_comes_back_with_its_owner_and_rights() {
+    let own = "endpoint::main_job::what_nobody_may_read_is_backed_up_and_comes_back_with_its_owner_and_rights";
+    let Some(folder) = alone(own) else { return };
+    let plan = json!({
+        "name": "Everything that matters", "paths": ["/home"], "retention": { "keep_last": 7 },
+        "options": { "hooks": { "before": "note" } },
+    });
+    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), "bookworm", &plan).await.unwrap();
+    let machine = &fleet.agent;
+    machine.must(&["useradd", "--create-home", "bob"]).unwrap();
+    machine.write("/home/bob/secret", "nobody's business", 0o644).unwrap();
+    machine.must(&["chown", "-R", "bob:", "/home/bob"]).unwrap();
+    machine.must(&["chmod", "000", "/home/bob/secret"]).unwrap();
+    machine.must(&["chmod", "700", "/home/bob"]).unwrap();
+    machine.write("/etc/restic-manager/hooks.d/note", HOOK, 0o755).unwrap();
+
+    let backup = fleet.run(&fleet.backup()).await.unwrap().expect("succeeded").unwrap();
+    let snapshot = backup.snapshot().unwrap();
+    let noted = std::fs::read_to_string(machine.at("/root/hook")).unwrap();
+    assert_eq!(noted, "0\nactive\n", "the hook ran as root, and may ask the system");
+
+    fleet.lists(&snapshot).await.unwrap();
+    let restored = fleet.run(&fleet.restore(&snapshot)).await.unwrap().expect("succeeded").unwrap();
+    let target = restored.target().unwrap();
+    let target = target.to_str().unwrap();
+    assert!(target.starts_with("/var/lib/restic-manager-helper/restores/"), "{target}");
+    let secret = machine.at(&format!("{target}/home/bob/secret"));
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "nobody's business");
+    let about = std::fs::metadata(&secret).unwrap();
+    let bob = std::fs::metadata(machine.at("/home/bob/secret")).unwrap();
+    assert_ne!(bob.uid(), 0);
+    assert_eq!((about.uid(), about.gid(), about.mode()), (bob.uid(), bob.gid(), bob.mode()));
+    assert_eq!(about.mode() & 0o7777, 0);
+
+    wait_for("every helper to be gone", async || {
+        let units = ["restic-manager-restore@*", "restic-manager-helper@*"];
+        let line = ["systemctl", "list-units", "--all", "--no-legend", units[0], units[1]];
+        Ok(machine.must(&line)?.trim().is_empty().then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_is_nobody_who_may_only_read_and_comes_back_when_it_dies() {
+    let own =
+        "endpoint::main_job::the_agent_is_nobody_who_may_only_read_and_comes_back_when_it_dies";
+    let Some(folder) = alone(own) else { return };
+    let plan = json!({ "name": "Etc", "paths": ["/etc"], "retention": { "keep_last": 7 } });
+    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), "bookworm", &plan).await.unwrap();
+    let machine = &fleet.agent;
+    let pid = || machine.must(&["systemctl", "show", "--value", "--property=MainPID", UNIT]);
+    let before = pid().unwrap();
+    let status = machine.must(&["cat", &format!("/proc/{}/status", before.trim())]).unwrap();
+    let is = |field: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{field}:")));
+        line.unwrap().split_whitespace().next().unwrap().to_owned()
+    };
+    let user = machine.must(&["id", "-u", USER]).unwrap();
+    assert_eq!(is("Uid"), user.trim());
+    // CAP_DAC_READ_SEARCH is the third.
+    for set in ["CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(is(set), "0000000000000004", "{set}");
+    }
+    assert_eq!((is("NoNewPrivs").as_str(), is("Seccomp").as_str()), ("1", "2"));
+
+    machine.must(&["systemctl", "kill", "--signal=KILL", "--kill-whom=main", UNIT]).unwrap();
+    wait_for("another agent", async || {
+        let now = pid()?;
+        Ok((now != before && now.trim() != "0").then_some(()))
+    })
+    .await
+    .unwrap();
+    fleet.run(&fleet.backup()).await.unwrap().expect("succeeded").unwrap();
+    // What root does by hand does not take the state away from the service.
+    let said = machine.must(&["restic-manager-agent", "status"]).unwrap();
+    assert!(said.contains("running"), "{said}");
+    let (_, said) = machine.run(&["restic-manager-agent", "doctor"]).unwrap();
+    assert!(!said.contains("BAD"), "{said}");
+    let strangers = ["find", "/var/lib/restic-manager-agent", "!", "-user", USER];
+    assert_eq!(machine.must(&strangers).unwrap(), "");
+}
