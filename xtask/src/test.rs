@@ -17,6 +17,9 @@ const FUZZ_RUNS: u64 = 50_000;
 /// The test that mounts a disk of its own.
 const WITH_A_DISK: &str = "who_fills_the_disk_of_the_database_is_held_back_and_nothing_is_lost";
 
+/// What the names of the tests begin with that boot whole machines.
+const WITH_A_MACHINE: &str = "endpoint::";
+
 /// What was counted.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Tally {
@@ -51,14 +54,24 @@ fn cargo_test(workspace: &Workspace) -> Result<Tally> {
     cargo.args(["test", "--locked", "--workspace", "--all-features", "--no-fail-fast"]);
     cargo.env("RESTIC_MANAGER_TEST_TOOLS", workspace.tools_dir());
     cargo.stdin(Stdio::null()).stdout(Stdio::piped());
-    let has_disks = may_mount(workspace);
-    if !has_disks {
+    let mut left_out = Vec::new();
+    let mut skipped = 0;
+    if !may_mount(workspace) {
         println!("skipped: {WITH_A_DISK}: this system lets no test mount a disk of its own");
-        cargo.args(["--", "--skip", WITH_A_DISK]);
+        left_out.push(WITH_A_DISK);
+        skipped += 1;
+    }
+    if !may_boot(workspace) {
+        println!("skipped: {WITH_A_MACHINE}*: booting takes root, systemd-nspawn and debootstrap");
+        left_out.push(WITH_A_MACHINE);
+        skipped += count_machines(workspace)?;
+    }
+    if !left_out.is_empty() {
+        cargo.arg("--").args(left_out.iter().flat_map(|name| ["--skip", name]));
     }
     let mut child = cargo.spawn().context("failed to start `cargo test`")?;
     let mut tally = stream(&mut child)?;
-    tally.skipped += u64::from(!has_disks);
+    tally.skipped += skipped;
     let status = child.wait().context("failed to wait for `cargo test`")?;
     if !status.success() && tally.failed == 0 {
         // It did not compile, or a test program died before it could say how many failed.
@@ -75,6 +88,31 @@ fn may_mount(workspace: &Workspace) -> bool {
     unshare.args(["--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs"]);
     unshare.arg(workspace.root().join("target")).stderr(Stdio::null());
     unshare.status().is_ok_and(|status| status.success())
+}
+
+/// Whether whole machines can be booted: by root, where one may mount layers of file systems, from a root
+/// that is there.
+fn may_boot(workspace: &Workspace) -> bool {
+    const LAYERS: &str = r#"mkdir "$1/a" "$1/b" "$1/c" "$1/d" &&
+        mount -t overlay overlay -o "lowerdir=$1/a,upperdir=$1/b,workdir=$1/c" "$1/d""#;
+    let folder = workspace.root().join("target").join(format!("layers-{}", std::process::id()));
+    let _ = std::fs::create_dir_all(&folder);
+    let mut unshare = workspace.command("unshare");
+    unshare.args(["--mount", "--net", "sh", "-c", LAYERS, "sh"]).arg(&folder);
+    let may_mount = unshare.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    let _ = std::fs::remove_dir_all(&folder);
+    may_mount
+        && workspace.tools_dir().join("roots/bookworm").is_dir()
+        && crate::exec::which("systemd-nspawn").is_some()
+}
+
+/// How many tests boot whole machines.
+fn count_machines(workspace: &Workspace) -> Result<u64> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["test", "--locked", "--package", "restic-manager-tests", "--all-features"]);
+    cargo.args(["--test", "endpoint", "--", "--list", "--format=terse"]);
+    let listed = crate::exec::output(&mut cargo)?;
+    Ok(listed.lines().filter(|line| line.ends_with(": test")).count() as u64)
 }
 
 /// Passes the output on, line by line, and adds up what the test programs report.

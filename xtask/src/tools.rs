@@ -1,14 +1,15 @@
 //! What has to be on a machine, and how it gets there.
 //!
 //! Programs of the operating system ([`system`]); restic and rest-server in pinned, hash-checked
-//! versions under `target/tools` ([`debian`], [`mirrors`]); Node.js ([`node`]); the window's driver
-//! ([`tauri_driver`]); cargo's subcommands ([`cargo_tools`]).
+//! versions under `target/tools` ([`debian`], [`mirrors`]); whole machines to boot ([`roots`]); Node.js
+//! ([`node`]); the window's driver ([`tauri_driver`]); cargo's subcommands ([`cargo_tools`]).
 //! Everything is looked for first, so a second call does nothing.
 
 mod cargo_tools;
 mod debian;
 mod mirrors;
 mod node;
+mod roots;
 mod system;
 mod tauri_driver;
 
@@ -58,5 +59,6 @@ pub(crate) fn ensure_chromium() -> Result<PathBuf> {
 pub(crate) fn for_tests(workspace: &Workspace) -> Result<()> {
     system::ensure_for_tests()?;
     debian::ensure(&workspace.tools_dir())?;
+    roots::ensure(&workspace.tools_dir())?;
     tauri_driver::ensure(workspace)
 }
