@@ -1,5 +1,7 @@
 //! The command line.
 
+#[cfg(target_os = "linux")]
+use crate::install;
 use crate::{
     announce::announce,
     daemon::{Daemon, Options},
@@ -40,6 +42,12 @@ struct Cli {
 enum Command {
     /// Make this machine one of a manager's.
     Enroll(Enroll),
+    /// Set this machine up as one of a manager's: the service, its user, restic, and the enrolment.
+    #[cfg(target_os = "linux")]
+    Install(Install),
+    /// Take the agent off this machine.
+    #[cfg(target_os = "linux")]
+    Uninstall(Uninstall),
     /// Ask a manager to take this machine in, without a token.
     Announce(Announce),
     /// Run the agent in the foreground; this is what the service does.
@@ -175,8 +183,35 @@ impl Command {
             Self::Run(run) => Some(&run.state),
             Self::Status(report) | Self::Doctor(report) => Some(&report.state),
             Self::Helper(_) => None,
+            #[cfg(target_os = "linux")]
+            Self::Install(_) | Self::Uninstall(_) => None,
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+#[derive(Debug, Args)]
+struct Install {
+    /// Where the manager is, host:port; may be given more than once, best first.
+    #[arg(long = "address", required = true)]
+    addresses: Vec<String>,
+    /// The manager's key, as the manager shows it.
+    #[arg(long, allow_hyphen_values = true)]
+    manager_key: ManagerKey,
+    /// Read the one-time token from this file instead of standard input.
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+}
+
+#[cfg(target_os = "linux")]
+#[derive(Debug, Args)]
+struct Uninstall {
+    /// Keep the state: the machine stays enrolled, and another installation goes on.
+    #[arg(long)]
+    keep_data: bool,
+    /// Remove hooks, policy and what was restored as well.
+    #[arg(long, conflicts_with = "keep_data")]
+    everything: bool,
 }
 
 /// The whole program.
@@ -213,6 +248,22 @@ fn in_words(error: &anyhow::Error) -> String {
 async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Enroll(arguments) => enroll(arguments).await,
+        #[cfg(target_os = "linux")]
+        Command::Install(arguments) => {
+            let token = read_token(arguments.token_file.as_ref())?;
+            let Install { addresses, manager_key, token_file: _ } = arguments;
+            install::install(&install::Installing { addresses, manager_key, token }).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        #[cfg(target_os = "linux")]
+        Command::Uninstall(arguments) => {
+            install::uninstall(match (arguments.keep_data, arguments.everything) {
+                (true, _) => install::Leave::Data,
+                (false, true) => install::Leave::Nothing,
+                (false, false) => install::Leave::OwnFiles,
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Announce(arguments) => announce_machine(arguments).await,
         Command::Run(run) => serve(&run).await,
         Command::Status(report) => {

@@ -12,9 +12,14 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use protocol::{Code, EnrolResponse, Problem};
+use protocol::{Code, EnrolResponse, Problem, Secret};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{fs::File, path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -190,6 +195,46 @@ pub async fn post(stream: Stream, path: &str, body: &impl Serialize, lost: &str)
         .await
         .with_context(|| format!("The manager did not answer in time. {lost}"))?
         .with_context(|| format!("The connection broke before the manager answered. {lost}"))
+}
+
+/// Fetches a file into this place, which takes shape beside it and is whole or not there.
+///
+/// # Errors
+/// When it is refused, breaks off, or cannot be written.
+pub async fn fetch(stream: Stream, path: &str, token: &Secret<String>, to: &Path) -> Result<()> {
+    let request = Request::post(path)
+        .header(header::HOST, tls::MANAGER_NAME)
+        .body(Full::new(Bytes::from(token.expose_secret().clone())))
+        .context("Failed to build the request")?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let fetching = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let body = Limited::new(body, MAX_ANSWER).collect().await;
+            let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+            return Answer { status, body }.check();
+        }
+        let fresh = to.with_extension("new");
+        let _ = std::fs::remove_file(&fresh);
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&fresh)?;
+        // A body that is shorter than it said is an error here.
+        while let Some(frame) = tokio::time::timeout(ANSWER_TIMEOUT, body.frame()).await? {
+            if let Ok(data) = frame?.into_data() {
+                file.write_all(&data)?;
+            }
+        }
+        file.sync_all()?;
+        std::fs::rename(&fresh, to)?;
+        anyhow::Ok(())
+    };
+    tokio::pin!(fetching);
+    tokio::select! {
+        fetched = &mut fetching => fetched,
+        _ = connection => fetching.await,
+    }
+    .context("The file was not fetched")
 }
 
 /// A refusal always says what to do.

@@ -23,6 +23,8 @@ pub mod gates;
 pub mod helper;
 pub mod hooks;
 pub mod identity;
+#[cfg(target_os = "linux")]
+mod install;
 pub mod join;
 pub mod journal;
 pub mod logging;

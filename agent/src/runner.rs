@@ -23,6 +23,7 @@ use protocol::{Code, JobProgress, JobStatus, LogStream, Problem, RunId};
 use restic::{Event, LocateOptions, Restic, Timing};
 use std::{
     collections::{BTreeMap, HashMap},
+    path::Path,
     time::Duration,
 };
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
@@ -184,7 +185,10 @@ pub(crate) async fn perform(
 /// # Errors
 /// Why there is none that can be used, and what to do.
 pub async fn locate(settings: &Settings) -> Result<Restic, Problem> {
-    let options = LocateOptions::from_environment(settings.restic.clone());
+    let mut options = LocateOptions::from_environment(settings.restic.clone());
+    // Where an installation puts one that the system lacks.
+    let own = std::env::current_exe().ok();
+    options.usual_folders.extend(own.as_deref().and_then(Path::parent).map(Path::to_owned));
     let found = Restic::locate(&options).await;
     let restic = found.map_err(|failure| verdict::problem(&failure))?;
     let mut timing = Timing::default();

@@ -116,6 +116,7 @@ fn set_up(app: &mut App, options: Options) -> Result<(), Box<dyn Error>> {
         data_dir,
         agent_listen: options.agent_listen,
         agent_addresses: options.agent_address,
+        programs: None,
         found_addresses: found_addresses(options.agent_listen.port()),
     };
     let shell = Box::new(Desktop { app: app.handle().clone() });

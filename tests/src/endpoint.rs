@@ -7,7 +7,7 @@
 use crate::{
     namespace::{Namespace, Switch},
     process::{Process, run_to_end},
-    tools::{Tools, built, workspace},
+    tools::Tools,
     wait_for,
 };
 use anyhow::{Context as _, Result, ensure};
@@ -24,8 +24,6 @@ use std::{
 pub const UNIT: &str = "restic-manager-agent.service";
 /// The agent's own user.
 pub const USER: &str = "restic-manager-agent";
-/// Where the agent's program lies.
-pub const PROGRAM: &str = "/usr/local/lib/restic-manager-agent/restic-manager-agent";
 /// The folders under which Linux lists its groups of processes, where they are mounted.
 const GROUPS: [&str; 3] = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 
@@ -152,38 +150,6 @@ impl Endpoint {
         fs::create_dir_all(at.parent().context("a file has a folder")?)?;
         fs::write(&at, text).with_context(|| format!("failed to write {path}"))?;
         fs::set_permissions(&at, fs::Permissions::from_mode(mode))?;
-        Ok(())
-    }
-
-    /// Lays the agent, its units, its user and restic down, and starts the helpers' sockets.
-    ///
-    /// # Errors
-    /// When something of it is refused.
-    pub fn lay_down(&self, restic: &Path) -> Result<()> {
-        self.copy(&built("restic-manager-agent")?, PROGRAM)?;
-        self.copy(&fs::canonicalize(restic)?, "/usr/local/bin/restic")?;
-        self.must(&["ln", "-s", PROGRAM, "/usr/local/bin/restic-manager-agent"])?;
-        self.must(&["useradd", "--system", "--user-group", "--no-create-home", USER])?;
-        let state = "/var/lib/restic-manager-agent";
-        self.must(&["install", "-d", "-m", "700", "-o", USER, "-g", USER, state])?;
-        self.write("/etc/restic-manager/agent.json", "{}\n", 0o644)?;
-        for unit in fs::read_dir(workspace().join("installers/linux/agent"))? {
-            let unit = unit?.path();
-            let name = unit.file_name().context("a unit has a name")?.to_string_lossy();
-            let text = fs::read_to_string(&unit)?.replace("@PROGRAM@", PROGRAM);
-            self.write(&format!("/etc/systemd/system/{name}"), &text, 0o644)?;
-        }
-        self.must(&["systemctl", "daemon-reload"])?;
-        let sockets = ["restic-manager-restore.socket", "restic-manager-helper.socket"];
-        self.must(&["systemctl", "enable", "--now", sockets[0], sockets[1]])?;
-        Ok(())
-    }
-
-    fn copy(&self, from: &Path, to: &str) -> Result<()> {
-        let at = self.at(to);
-        fs::create_dir_all(at.parent().context("a file has a folder")?)?;
-        fs::copy(from, &at).with_context(|| format!("failed to copy {}", from.display()))?;
-        fs::set_permissions(&at, fs::Permissions::from_mode(0o755))?;
         Ok(())
     }
 

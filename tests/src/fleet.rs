@@ -4,7 +4,7 @@
 use crate::{
     agent::{Agent, Rights},
     api::{Api, Flow},
-    endpoint::{Endpoint, UNIT},
+    endpoint::Endpoint,
     manager::Manager,
     namespace::{NEAR, Switch},
     planted_secret,
@@ -294,19 +294,20 @@ impl Fleet<StoreFolder, Endpoint> {
         let mut switch = Switch::new()?;
         let machine =
             Endpoint::boot(tools, suite, &root.join("machine"), MACHINE, &mut switch).await?;
-        let restic = vec![(restic::VARIABLE.to_owned(), tools.restic()?.display().to_string())];
-        let manager = Manager::create_at(&root.join("manager"), restic, NEAR).await?;
+        let restic = tools.restic()?;
+        let own = vec![(restic::VARIABLE.to_owned(), restic.display().to_string())];
+        let folder = root.join("manager");
+        let manager = Manager::create_with_programs(&folder, own, NEAR, &restic).await?;
         let api = manager.api().await?;
         let folder = root.join("store");
         api.put("/api/store", &json!({ "folder": folder })).await?;
         let plan = text(&api.post("/api/plans", plan).await?, "id")?;
-        machine.lay_down(&tools.restic()?)?;
         let form = json!({ "name": MACHINE, "plan_id": plan });
         let made = api.post(ENROLMENTS, &form).await?;
         let (status, printed) =
             machine.run_with(&["sh", "-s"], &text(&made["install"], "unix")?)?;
         ensure!(status.success(), "the install block ended with {status}:\n{printed}");
-        machine.must(&["systemctl", "enable", "--now", UNIT])?;
+        std::fs::write(root.join("install.log"), printed)?;
         let stored = api.get("/api/store").await?["repositories"][0].clone();
         let server = StoreFolder { repository: text(&stored, "folder")?.into(), folder };
         let (host, repository) = (text(&stored, "host_id")?, text(&stored, "repository_id")?);

@@ -9,10 +9,12 @@ use crate::{
     wait_for,
 };
 use anyhow::{Context as _, Result, ensure};
+use protocol::{HostArch, HostOs};
 use serde_json::Value;
 use std::{
     fs,
     net::Ipv4Addr,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -34,6 +36,8 @@ pub struct Manager {
     pub environment: Vec<(String, String)>,
     /// The built pages that it hands out from its next start on.
     pub pages: Option<PathBuf>,
+    /// The programs that it hands out to machines from its next start on.
+    pub programs: Option<PathBuf>,
 }
 
 /// What the manager says once it is ready.
@@ -68,6 +72,30 @@ impl Manager {
         Self::create_at(root, environment, Ipv4Addr::LOCALHOST).await
     }
 
+    /// The same where agents dial it at this address, and machines are set up with this agent and this
+    /// restic.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn create_with_programs(
+        root: &Path,
+        environment: Vec<(String, String)>,
+        listens: Ipv4Addr,
+        restic: &Path,
+    ) -> Result<Self> {
+        let programs = root.join("programs");
+        let kind = format!("{}-{}", HostOs::current().as_str(), HostArch::current().as_str());
+        let folder = programs.join(kind);
+        fs::create_dir_all(&folder)?;
+        symlink(built("restic-manager-agent")?, folder.join("restic-manager-agent"))?;
+        symlink(fs::canonicalize(restic)?, folder.join("restic"))?;
+        let mut manager = Self::create_at(root, environment, listens).await?;
+        manager.stop().await?;
+        manager.programs = Some(programs);
+        manager.start().await?;
+        Ok(manager)
+    }
+
     /// The same where agents dial it at this address, with nothing between unless it is this machine's
     /// own.
     ///
@@ -99,6 +127,7 @@ impl Manager {
             network,
             environment,
             pages: None,
+            programs: None,
         };
         manager.start().await?;
         Ok(manager)
@@ -118,6 +147,9 @@ impl Manager {
         command.args(["--ui-listen", &ui, "--agent-listen", &agent, "--agent-address", &dialled]);
         if let Some(pages) = &self.pages {
             command.arg("--ui-dir").arg(pages);
+        }
+        if let Some(programs) = &self.programs {
+            command.arg("--programs-dir").arg(programs);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let before = self.root.join("manager.log").metadata().map_or(0, |meta| meta.len());

@@ -50,7 +50,7 @@ pub async fn init(
     }
     // Starting makes whatever is missing. Nobody can come in on a port that nobody knows.
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let server = start_server(data_dir, nowhere, agent_addresses).await?;
+    let server = start_server(data_dir, nowhere, agent_addresses, None).await?;
     let set = store_password(server.manager().db(), password, "password.first").await;
     server.shutdown(DEADLINE).await;
     set?;
@@ -97,11 +97,13 @@ async fn start_server(
     data_dir: &Path,
     agent_listen: SocketAddr,
     agent_addresses: Vec<String>,
+    programs: Option<PathBuf>,
 ) -> anyhow::Result<ServerHandle> {
     let config = Config {
         data_dir: data_dir.to_owned(),
         agent_listen,
         agent_addresses,
+        programs,
         found_addresses: Vec::new(),
     };
     let deps = Deps {
@@ -122,6 +124,8 @@ pub struct ServeConfig {
     pub agent_listen: SocketAddr,
     /// How agents find it; those that are stored when empty.
     pub agent_addresses: Vec<String>,
+    /// The folder with what machines are set up with; where an installation puts it when absent.
+    pub programs: Option<PathBuf>,
 }
 
 /// The running server.
@@ -157,8 +161,13 @@ impl Running {
     /// When there is no manager in the folder yet, or a part does not start.
     pub async fn start(config: ServeConfig) -> anyhow::Result<Self> {
         open_db(&config.data_dir).await?.close().await;
-        let server =
-            start_server(&config.data_dir, config.agent_listen, config.agent_addresses).await?;
+        let server = start_server(
+            &config.data_dir,
+            config.agent_listen,
+            config.agent_addresses,
+            config.programs,
+        )
+        .await?;
         let is_findable = !rows::addresses(server.manager().db().read()).await?.is_empty();
         match Self::start_ui(&server, &config.data_dir, &config.ui).await {
             Ok((ui, ca_file)) => {

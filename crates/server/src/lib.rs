@@ -20,6 +20,7 @@ pub mod manager;
 pub mod memory;
 pub mod newcomer;
 pub mod presets;
+pub mod programs;
 pub mod server;
 pub mod session;
 pub mod slots;

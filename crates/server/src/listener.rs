@@ -9,6 +9,7 @@ mod announce;
 mod connect;
 mod enrol;
 mod places;
+mod programs;
 mod rate;
 mod store;
 mod tls;
@@ -107,6 +108,7 @@ fn agent_routes() -> Router<AgentState> {
         .route("/agent/announce", post(announce::announce))
         .route("/agent/announce/{id}/reveal", post(announce::reveal))
         .route("/agent/announce/{id}/confirm", post(announce::confirm))
+        .route("/agent/programs/{system}/{processor}/{program}", post(programs::hand_out))
         .route("/agent/connect", get(connect::connect))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)

@@ -9,6 +9,7 @@ use crate::{
     events::{Events, Topic},
     identity::Identity,
     links::LinksHandle,
+    programs::Programs,
     session::batches::Batches,
     slots,
     store::Store,
@@ -48,6 +49,7 @@ struct Inner {
     trials: Trials,
     announcements: Announcements,
     slots: slots::Shared,
+    programs: Programs,
     store: Store,
     random: Arc<dyn Random>,
     batches: Batches,
@@ -87,6 +89,8 @@ pub struct Parts {
     pub links: LinksHandle,
     /// A folder that can be chosen for the store.
     pub store_folder: PathBuf,
+    /// What is handed out to machines.
+    pub programs: Programs,
 }
 
 impl Manager {
@@ -104,6 +108,7 @@ impl Manager {
         Self(Arc::new(Inner {
             store: Store::new(db, clock, events, parts.store_folder),
             announcements: Announcements::new(parts.events.clone()),
+            programs: parts.programs,
             db: parts.db,
             vault: parts.vault,
             identity: parts.identity,
@@ -189,6 +194,12 @@ impl Manager {
     #[must_use]
     pub fn announcements(&self) -> &Announcements {
         &self.0.announcements
+    }
+
+    /// What is handed out to machines.
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        &self.0.programs
     }
 
     /// The built-in store.

@@ -10,6 +10,7 @@ use crate::{
     listener::AgentListener,
     manager::{Manager, Parts},
     memory,
+    programs::Programs,
     session::socket::Shared,
     store::Refused,
     vault::{KeyStore, Vault, VaultError},
@@ -49,6 +50,8 @@ pub struct Config {
     pub agent_listen: SocketAddr,
     /// How agents find it, `host:port`, best first; those that are stored when empty.
     pub agent_addresses: Vec<String>,
+    /// The folder with what is handed out to machines; where an installation puts it when absent.
+    pub programs: Option<PathBuf>,
     /// What to use when none are told or stored, such as what this machine knows of itself.
     pub found_addresses: Vec<String>,
 }
@@ -89,6 +92,15 @@ pub enum StartError {
     /// There is no identity.
     #[error("failed to load the manager's identity")]
     Identity(#[from] IdentityError),
+    /// The programs for machines cannot be had.
+    #[error("failed to find the programs for machines in {path}")]
+    Programs {
+        /// The folder.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Agents cannot dial in.
     #[error("failed to listen on {address}")]
     Listen {
@@ -150,6 +162,13 @@ impl Server {
         let agent_addr = listener.local_addr().map_err(listen)?;
         let listeners = iter::once(listener).chain(listen_here(agent_addr).await);
 
+        let programs = match &config.programs {
+            Some(folder) => Programs::in_folder(folder).map_err(|source| StartError::Programs {
+                path: folder.display().to_string(),
+                source,
+            })?,
+            None => Programs::installed(),
+        };
         let (links, registry) = LinksHandle::new();
         let (intake, taking_in) = IntakeHandle::new();
         let manager = Manager::new(Parts {
@@ -160,6 +179,7 @@ impl Server {
             events: Events::default(),
             links,
             store_folder: config.data_dir.join("store"),
+            programs,
         });
         tidy_store(&manager).await?;
         let folder = config.data_dir.join("keeper");

@@ -103,6 +103,7 @@ fn config(data_dir: &Path) -> Config {
         data_dir: data_dir.to_owned(),
         agent_listen: "127.0.0.1:0".parse().unwrap(),
         agent_addresses: Vec::new(),
+        programs: None,
         found_addresses: vec!["192.0.2.1:9781".to_owned()],
     }
 }

@@ -13,6 +13,7 @@ use server::{
     intake::{Intake, IntakeHandle},
     links::LinksHandle,
     manager::{Manager, Parts, Random},
+    programs::Programs,
     session::socket::Shared,
     vault::{KEY_LEN, KeyStore, Vault, VaultError},
 };
@@ -133,6 +134,7 @@ impl Office {
             events: Events::default(),
             links,
             store_folder: self.folder.join("store"),
+            programs: Programs::default(),
         };
         let manager = Manager::with_random(parts, Arc::clone(&self.random) as Arc<dyn Random>);
         let stop = CancellationToken::new();

@@ -2,9 +2,10 @@
 //! outside: else the test would prove nothing.
 
 use crate::alone;
+use serde_json::json;
 use testkit::{
     endpoint::{Endpoint, UNIT},
-    namespace::Switch,
+    fleet::Fleet,
     tools::Tools,
 };
 
@@ -125,14 +126,10 @@ fn worked(said: &str) -> Vec<usize> {
 async fn there_is_no_way_out_of_the_sandbox() {
     let own = "endpoint::sandbox::there_is_no_way_out_of_the_sandbox";
     let Some(folder) = alone(own) else { return };
-    let tools = Tools::of_workspace();
-    let mut switch = Switch::new().unwrap();
-    let machine =
-        Endpoint::boot(&tools, "bookworm", &folder.join("machine"), "machine1", &mut switch)
-            .await
-            .unwrap();
-    machine.lay_down(&tools.restic().unwrap()).unwrap();
-    furnish(&machine);
+    let plan = json!({ "name": "Etc", "paths": ["/etc"], "retention": { "keep_last": 7 } });
+    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), "bookworm", &plan).await.unwrap();
+    let machine = &fleet.agent;
+    furnish(machine);
 
     let unit = std::fs::read_to_string(machine.at(&format!("/etc/systemd/system/{UNIT}"))).unwrap();
     let begins = unit.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
@@ -220,13 +217,9 @@ fn furnish(machine: &Endpoint) {
 async fn systemd_finds_the_units_in_order_and_little_exposed() {
     let own = "endpoint::sandbox::systemd_finds_the_units_in_order_and_little_exposed";
     let Some(folder) = alone(own) else { return };
-    let tools = Tools::of_workspace();
-    let mut switch = Switch::new().unwrap();
-    let machine =
-        Endpoint::boot(&tools, "bookworm", &folder.join("machine"), "machine1", &mut switch)
-            .await
-            .unwrap();
-    machine.lay_down(&tools.restic().unwrap()).unwrap();
+    let plan = json!({ "name": "Etc", "paths": ["/etc"], "retention": { "keep_last": 7 } });
+    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), "bookworm", &plan).await.unwrap();
+    let machine = &fleet.agent;
     let units = [
         "restic-manager-agent.service",
         "restic-manager-restore@.service",

@@ -29,6 +29,7 @@ use crate::{
     identity::{Identity, NewIdentity},
     links::LinksHandle,
     manager::{Manager, Parts},
+    programs::Programs,
     vault::{FileKeyStore, Vault},
 };
 use axum::{
@@ -118,6 +119,7 @@ impl Fleet {
             // Without its actor nobody is connected.
             links: LinksHandle::new().0,
             store_folder: dir.path().join("store"),
+            programs: Programs::default(),
         });
         let router = ui_router(manager.clone());
         Self { dir, manager, clock, router }

@@ -94,6 +94,10 @@ struct Serve {
     /// ../share/restic-manager/ui.
     #[arg(long)]
     ui_dir: Option<PathBuf>,
+    /// The folder with the agents and restics that machines are set up with. Without it they are looked for
+    /// beside the program, in ../share/restic-manager/agents.
+    #[arg(long)]
+    programs_dir: Option<PathBuf>,
     /// Where agents dial in.
     #[arg(long, default_value = "0.0.0.0:9781")]
     agent_listen: SocketAddr,
@@ -162,6 +166,7 @@ async fn serve(options: Serve) -> anyhow::Result<()> {
         ui: UiConfig { listen: options.ui_listen, hosts: options.ui_host, pages: options.ui_dir },
         agent_listen: options.agent_listen,
         agent_addresses: options.agent_address,
+        programs: options.programs_dir,
     })
     .await?;
     print(&serde_json::to_string(&running.ready())?)?;

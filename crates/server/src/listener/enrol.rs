@@ -187,18 +187,18 @@ pub(super) fn key_missing() -> Refusal {
     Refusal(StatusCode::UNAUTHORIZED, problem.guidance("Enrol with the agent of this product."))
 }
 
-fn too_many() -> Refusal {
+pub(super) fn too_many() -> Refusal {
     let problem =
         Problem::new(Code::TooManyAttempts, "Too many wrong tokens came from this address.");
     Refusal(StatusCode::TOO_MANY_REQUESTS, problem.guidance("Wait a minute and try again."))
 }
 
-fn token_unknown() -> Problem {
+pub(super) fn token_unknown() -> Problem {
     Problem::new(Code::TokenUnknown, "This token is not known here, or was withdrawn.")
         .guidance("Make a new install line for this machine in the manager.")
 }
 
-fn token_expired() -> Problem {
+pub(super) fn token_expired() -> Problem {
     Problem::new(Code::TokenExpired, "This token is too old.")
         .guidance("Make a new install line for this machine in the manager.")
 }

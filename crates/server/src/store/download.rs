@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 /// Bytes that are read from the disk at once: each time two threads have to be woken.
 const PIECE_BYTES: u64 = 256 * 1024;
 
-/// A file of a repository, open for reading.
+/// A file that does not change, open for reading.
 #[derive(Debug)]
 pub struct Download {
     file: File,
@@ -21,8 +21,11 @@ pub struct Download {
 }
 
 impl Download {
-    /// Opens it.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    /// Opens it. Blocks.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let size = file.metadata()?.len();
         Ok(Self { file, size })
@@ -44,7 +47,7 @@ impl Download {
         Ok(content)
     }
 
-    /// A part of it. Files of a repository never change, so one that ends early is an error.
+    /// A part of it. One that ends early is an error.
     pub fn read(self, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send {
         stream::try_unfold((self.file, range), async |(mut file, range)| {
             if range.is_empty() {

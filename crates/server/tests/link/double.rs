@@ -78,6 +78,7 @@ impl Fleet {
             data_dir: self.dir.clone(),
             agent_listen: "127.0.0.1:0".parse().unwrap(),
             agent_addresses: vec!["manager.example.org:8443".to_owned()],
+            programs: None,
             found_addresses: Vec::new(),
         };
         let key_store = Arc::new(FileKeyStore::new(self.dir.join("vault.key")));

@@ -22,6 +22,7 @@ use crate::{
         repositories::Repository,
     },
     events::Topic,
+    identity::MANAGER_NAME,
     manager::Manager,
 };
 use axum::{Json, extract::State, http::StatusCode};
@@ -77,6 +78,8 @@ pub struct InstallView {
     #[serde(serialize_with = "expose")]
     #[schema(value_type = String)]
     pub unix: Secret<String>,
+    /// Whether it installs the agent too; otherwise the agent has to be there.
+    pub brings_agent: bool,
 }
 
 /// Makes a one-time token that lets one machine in within the hour. What the form describes of a plan
@@ -94,7 +97,13 @@ pub async fn create(
     let mut change = Change::begin(&manager, who).await?;
     host_name_is_free(&mut change, &name, None).await?;
     let addresses = rows::addresses(&mut *change.tx).await?;
-    let unix = unix_block(&addresses, &manager.identity().manager_key(), &token)?;
+    let way = Way {
+        addresses: &addresses,
+        manager_key: &manager.identity().manager_key(),
+        ca_pem: &manager.identity().root_cert_pem(),
+        has_agents: manager.programs().has_agents(),
+    };
+    let unix = unix_block(&way, &token)?;
     let (plan_id, made) = ensure_plan(&manager, &mut change, form.plan_id, form.plan).await?;
     let enrolment = enrolment(&manager, &change, name, plan_id);
     let hash = token::hash(token.expose_secret());
@@ -107,7 +116,7 @@ pub async fn create(
         None => (None, None),
     };
     let Enrolment { id, expires_at, .. } = enrolment;
-    let install = InstallView { unix };
+    let install = InstallView { unix, brings_agent: way.has_agents };
     let created = CreatedEnrolmentView { id, token, expires_at, install, plan, repository };
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -186,47 +195,101 @@ fn enrolment(
     }
 }
 
-/// The block for a shell. A key may begin with a dash, hence the equals signs. The token goes by standard input: it stands in no list of processes and,
-/// in shells that keep no here-documents, in no history.
-fn unix_block(
-    addresses: &[String],
-    manager_key: &str,
-    token: &Secret<String>,
-) -> ApiResult<Secret<String>> {
-    if addresses.is_empty() {
+/// Where the line of a machine leads to, and what proves that.
+struct Way<'a> {
+    addresses: &'a [String],
+    manager_key: &'a str,
+    ca_pem: &'a str,
+    /// Whether the manager has agents to hand out.
+    has_agents: bool,
+}
+
+/// The block for a shell. The token goes by standard input and in a request's body: it stands in no list of
+/// processes and, in shells that keep no here-documents, in no history.
+fn unix_block(way: &Way<'_>, token: &Secret<String>) -> ApiResult<Secret<String>> {
+    if way.addresses.is_empty() {
         return Err(ApiError::from(
             Problem::new(Code::Conflict, "The manager has no address that a machine could dial.")
                 .guidance("Set one first, such as backup.example:9781."),
         ));
     }
-    let dial: String = addresses.iter().map(|address| format!("--address='{address}' ")).collect();
     let token = token.expose_secret();
-    Ok(Secret::new(format!(
-        "restic-manager-agent enroll {dial}--manager-key='{manager_key}' <<'TOKEN'\n\
-         {token}\n\
-         TOKEN\n"
-    )))
+    Ok(Secret::new(if way.has_agents { installing(way, token) } else { enrolling(way, token) }))
+}
+
+/// A key may begin with a dash, hence the equals signs.
+fn dialling(way: &Way<'_>) -> String {
+    let dial: String = way.addresses.iter().map(|it| format!("--address='{it}' ")).collect();
+    format!("{dial}--manager-key='{}'", way.manager_key)
+}
+
+/// For a machine that has the agent.
+fn enrolling(way: &Way<'_>, token: &str) -> String {
+    format!("restic-manager-agent enroll {} <<'TOKEN'\n{token}\nTOKEN\n", dialling(way))
+}
+
+/// For a machine that has nothing but a shell and curl. What it fetches comes from whoever holds the key of
+/// the certificate in it, under the one name that every manager has; an address proves nothing. It works in a
+/// folder of root's own, since temporary folders may be closed to programs. `-q` and `--noproxy` keep out what
+/// the machine's own settings might add.
+fn installing(way: &Way<'_>, token: &str) -> String {
+    let addresses: String = way.addresses.iter().map(|it| format!(" '{it}'")).collect();
+    format!(
+        r#"sh <<'RESTIC_MANAGER'
+set -eu
+[ "$(id -u)" = 0 ] || {{ echo 'Paste this as root, for instance after: sudo -i' >&2; exit 1; }}
+command -v curl >/dev/null || {{ echo 'Install curl first, and paste this again.' >&2; exit 1; }}
+umask 022
+mkdir -p /usr/local/lib
+d=$(mktemp -d /usr/local/lib/restic-manager.XXXXXX)
+trap 'rm -rf "$d"' EXIT
+cat >"$d/ca" <<'CA'
+{ca}CA
+cat >"$d/token" <<'TOKEN'
+{token}
+TOKEN
+for a in{addresses}; do
+  got=$(curl -q -sS --noproxy '*' --connect-timeout 10 --cacert "$d/ca" --connect-to "::$a"     --data-binary "@$d/token" -o "$d/agent" -w '%{{http_code}}'     "https://{name}/agent/programs/$(uname -s)/$(uname -m)/agent") || continue
+  [ "$got" = 200 ] || {{ cat "$d/agent" >&2; echo >&2; exit 1; }}
+  chmod 700 "$d/agent"
+  "$d/agent" install {dialling} <"$d/token"
+  exit
+done
+echo 'The manager was not reached at any of its addresses; nothing was changed.' >&2
+exit 1
+RESTIC_MANAGER
+"#,
+        ca = way.ca_pem,
+        name = MANAGER_NAME,
+        dialling = dialling(way),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const WAY: Way<'static> = Way {
+        addresses: &[],
+        manager_key: "-KEY",
+        ca_pem: "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+        has_agents: false,
+    };
+
     #[test]
     fn the_token_is_on_a_line_of_its_own_and_never_an_argument() {
         let token = Secret::new("t0ken".to_owned());
         let addresses = ["box:9781".to_owned(), "[::1]:9781".to_owned()];
-        let block = unix_block(&addresses, "KEY", &token).unwrap();
-        let lines: Vec<&str> = block.expose_secret().lines().collect();
-        assert_eq!(
-            lines,
-            [
-                "restic-manager-agent enroll --address='box:9781' --address='[::1]:9781' \
-                 --manager-key='KEY' <<'TOKEN'",
-                "t0ken",
-                "TOKEN",
-            ]
-        );
-        assert!(unix_block(&[], "KEY", &token).is_err());
+        for has_agents in [false, true] {
+            let way = Way { addresses: &addresses, has_agents, ..WAY };
+            let block = unix_block(&way, &token).unwrap();
+            let block = block.expose_secret();
+            let lines: Vec<&str> = block.lines().filter(|line| line.contains("t0ken")).collect();
+            assert_eq!(lines, ["t0ken"]);
+            let dialling = "--address='box:9781' --address='[::1]:9781' --manager-key='-KEY'";
+            assert!(block.contains(dialling), "{block}");
+            assert_eq!(block.contains("BEGIN CERTIFICATE"), has_agents);
+        }
+        assert!(unix_block(&WAY, &token).is_err());
     }
 }
