@@ -291,14 +291,7 @@ impl Fleet<StoreFolder, Endpoint> {
     /// # Errors
     /// When a part of it does not start.
     pub async fn booted(root: &Path, tools: &Tools, suite: &str, plan: &Value) -> Result<Self> {
-        let mut switch = Switch::new()?;
-        let machine =
-            Endpoint::boot(tools, suite, &root.join("machine"), MACHINE, &mut switch).await?;
-        let restic = tools.restic()?;
-        let own = vec![(restic::VARIABLE.to_owned(), restic.display().to_string())];
-        let folder = root.join("manager");
-        let manager = Manager::create_with_programs(&folder, own, NEAR, &restic).await?;
-        let api = manager.api().await?;
+        let (machine, manager, api) = bare(root, tools, suite).await?;
         let folder = root.join("store");
         api.put("/api/store", &json!({ "folder": folder })).await?;
         let plan = text(&api.post("/api/plans", plan).await?, "id")?;
@@ -321,6 +314,21 @@ impl Fleet<StoreFolder, Endpoint> {
         fleet.run(&fleet.init()).await?.expect("succeeded")?;
         Ok(fleet)
     }
+}
+
+/// A booted machine with nothing on it, and a manager that could set it up.
+///
+/// # Errors
+/// When one of them does not start.
+pub async fn bare(root: &Path, tools: &Tools, suite: &str) -> Result<(Endpoint, Manager, Api)> {
+    let mut switch = Switch::new()?;
+    let machine = Endpoint::boot(tools, suite, &root.join("machine"), MACHINE, &mut switch).await?;
+    let restic = tools.restic()?;
+    let own = vec![(restic::VARIABLE.to_owned(), restic.display().to_string())];
+    let folder = root.join("manager");
+    let manager = Manager::create_with_programs(&folder, own, NEAR, &restic).await?;
+    let api = manager.api().await?;
+    Ok((machine, manager, api))
 }
 
 impl<Place, Machine> Fleet<Place, Machine> {

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected should stop")]
 
 mod endpoint {
+    mod install;
     mod main_job;
     mod sandbox;
 }
