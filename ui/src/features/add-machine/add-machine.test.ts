@@ -20,7 +20,7 @@ const enrolment = {
   id: 'e1',
   token: 't',
   expires_at: new Date(Date.now() + 3_600_000).toISOString(),
-  install: { unix: 'restic-manager-agent enroll' },
+  install: { unix: 'restic-manager-agent enroll', brings_agent: false },
 };
 const whole = {
   ...enrolment,
@@ -55,6 +55,20 @@ async function fill() {
 const submit = () => userEvent.click(screen.getByRole('button', { name: 'Make the install line' }));
 
 describe('adding a machine', () => {
+  it('asks for nothing but to paste the line where that brings the agent along', async () => {
+    const install = { unix: "sh <<'RESTIC_MANAGER'", brings_agent: true };
+    const transport = taking().on('POST', '/api/enrolments', () => ({
+      status: 201,
+      body: { ...whole, install },
+    }));
+    show(AddMachineView, transport);
+    await fill();
+    await submit();
+    expect(await screen.findByLabelText('install line')).toHaveTextContent('RESTIC_MANAGER');
+    expect(screen.queryByText(/build it from the source/)).toBeNull();
+    expect(screen.queryByText(/Start the agent with/)).toBeNull();
+  });
+
   it('asks for repository, plan and enrolment at once, and shows what was minted', async () => {
     const transport = taking();
     show(AddMachineView, transport);

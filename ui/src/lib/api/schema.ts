@@ -1586,6 +1586,8 @@ export interface components {
         };
         /** @description What to run on the machine, with the token in it. */
         InstallView: {
+            /** @description Whether it installs the agent too; otherwise the agent has to be there. */
+            brings_agent: boolean;
             /** @description For a shell of Linux or macOS, as root. */
             unix: string;
         };
