@@ -10,9 +10,18 @@ use testkit::{
     wait_for,
 };
 
-/// What the hook leaves behind: who ran it, and that it may ask systemd.
-const HOOK: &str =
-    "#!/bin/sh\nid -u >/root/hook\nsystemctl is-active restic-manager-agent >>/root/hook\n";
+/// What the hook leaves behind: who ran it, that it may ask systemd, and that the machine does not fall asleep
+/// meanwhile.
+const HOOK: &str = "#!/bin/sh
+id -u >/root/hook
+systemctl is-active restic-manager-agent >>/root/hook
+until systemd-inhibit --list --no-legend | grep -q 'Restic Manager'; do sleep 0.1; done
+echo awake >>/root/hook
+";
+
+/// Asks a helper something, and prints what it says.
+const ASK: &str = "socket(S, AF_UNIX, SOCK_STREAM, 0); \
+    connect(S, sockaddr_un($ARGV[0])) or exit(3); syswrite(S, \"$ARGV[1]\\n\"); print <S>";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_may_read_is_backed_up_and_comes_back_with_its_owner_and_rights() {
@@ -20,7 +29,7 @@ async fn what_nobody_may_read_is_backed_up_and_comes_back_with_its_owner_and_rig
     let Some(folder) = alone(own) else { return };
     let plan = json!({
         "name": "Everything that matters", "paths": ["/home"], "retention": { "keep_last": 7 },
-        "options": { "hooks": { "before": "note" } },
+        "options": { "hooks": { "before": "note", "timeout_seconds": 60 } },
     });
     let fleet = Fleet::booted(&folder, &Tools::of_workspace(), "bookworm", &plan).await.unwrap();
     let machine = &fleet.agent;
@@ -34,7 +43,7 @@ async fn what_nobody_may_read_is_backed_up_and_comes_back_with_its_owner_and_rig
     let backup = fleet.run(&fleet.backup()).await.unwrap().expect("succeeded").unwrap();
     let snapshot = backup.snapshot().unwrap();
     let noted = std::fs::read_to_string(machine.at("/root/hook")).unwrap();
-    assert_eq!(noted, "0\nactive\n", "the hook ran as root, and may ask the system");
+    assert_eq!(noted, "0\nactive\nawake\n", "the hook ran as root, and may ask the system");
 
     fleet.lists(&snapshot).await.unwrap();
     let restored = fleet.run(&fleet.restore(&snapshot)).await.unwrap().expect("succeeded").unwrap();
@@ -96,4 +105,35 @@ async fn the_agent_is_nobody_who_may_only_read_and_comes_back_when_it_dies() {
     assert!(!said.contains("BAD"), "{said}");
     let strangers = ["find", "/var/lib/restic-manager-agent", "!", "-user", USER];
     assert_eq!(machine.must(&strangers).unwrap(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn helpers_hear_the_agent_alone_and_do_only_what_they_are_there_for() {
+    let own =
+        "endpoint::main_job::helpers_hear_the_agent_alone_and_do_only_what_they_are_there_for";
+    let Some(folder) = alone(own) else { return };
+    let plan = json!({ "name": "Etc", "paths": ["/etc"], "retention": { "keep_last": 7 } });
+    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), "bookworm", &plan).await.unwrap();
+    let machine = &fleet.agent;
+    machine.must(&["useradd", "bob"]).unwrap();
+    let ask = |user: &str, socket: &str, request: &str| {
+        let socket = format!("/run/restic-manager/{socket}");
+        let (id, group) = (format!("--reuid={user}"), format!("--regid={user}"));
+        let perl = ["perl", "-MSocket", "-e", ASK, &socket, request];
+        let line = [&["setpriv", &id, &group, "--clear-groups"], &perl[..]].concat();
+        let (status, said) = machine.run(&line).unwrap();
+        (status.code(), said)
+    };
+    let is_metered = r#"{"request":"is_metered"}"#;
+    assert_eq!(ask(USER, "helper.sock", is_metered), (Some(0), "false\n".to_owned()));
+    for socket in ["helper.sock", "restore.sock"] {
+        assert_eq!(ask("bob", socket, is_metered).0, Some(3), "bob reached {socket}");
+    }
+    // A helper that restores does nothing that takes the other's rights, and damage is no request.
+    let hook = r#"{"request":"hook","with":{"hook":"x","run_id":"00000000-0000-7000-8000-000000000000","moment":"before","plan":null,"repository":"r","so_far":null,"timeout":{"secs":1,"nanos":0}}}"#;
+    let told = ask(USER, "helper.sock", hook);
+    assert!(told.1.contains("hook_unknown"), "this is no request: {told:?}");
+    for request in [is_metered, hook, "{}", "rubbish"] {
+        assert_eq!(ask(USER, "restore.sock", request), (Some(0), String::new()), "{request}");
+    }
 }
