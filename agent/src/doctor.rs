@@ -1,5 +1,7 @@
 //! `doctor`: what is wrong, and what to do about it, one line each.
 
+mod machine;
+
 use crate::{
     connection::dial,
     daemon::addresses,
@@ -24,6 +26,7 @@ use protocol::{Code, Hook, Problem, RepositoryConfig};
 use restic::{CancelToken, Restic, SnapshotFilter, Timing, Version};
 use schedule::Clock;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::{fmt, path::Path, time::Duration};
 
 /// How long a repository may take to answer.
@@ -132,10 +135,13 @@ pub async fn examine(state: &StateDir, config: &Path, clock: &dyn Clock) -> Vec<
         }
     };
     findings.push(running(state));
+    findings.extend(machine::service().await);
+    findings.extend(machine::disk(state));
     findings.push(clock_finding(clock));
     let restic = locate(&settings).await;
     findings.push(restic_finding(&restic));
     findings.extend(hooks(state, &settings));
+    findings.extend(machine::own_name().await);
     findings.extend(manager(state).await);
     findings.extend(repositories(state, restic.ok()).await);
     findings
@@ -190,9 +196,22 @@ fn restic_finding(restic: &Result<Restic, Problem>) -> Finding {
         ),
         Ok(restic) => Finding::well(
             "restic",
-            format!("{} at {}", restic.version(), restic.program().display()),
+            format!(
+                "{} at {}, SHA-256 {}",
+                restic.version(),
+                restic.program().display(),
+                hash_of(restic.program())
+            ),
         ),
     }
+}
+
+/// By which a program is compared with what its makers published.
+fn hash_of(program: &Path) -> String {
+    std::fs::read(program).map_or_else(
+        |error| format!("unknown ({error})"),
+        |content| data_encoding::HEXLOWER.encode(&Sha256::digest(&content)),
+    )
 }
 
 /// The folder of hooks: what in it would run, and what plans name that would not.
@@ -306,6 +325,7 @@ async fn repositories(state: &StateDir, restic: Option<Restic>) -> Vec<Finding> 
     let count = desired.schedules.len();
     let mut findings =
         vec![Finding::well("Plans", format!("{count}, generation {}", desired.generation.n))];
+    findings.extend(machine::rights(&desired));
     let Some(restic) = restic else { return findings };
     let timing = Timing { grace: Duration::from_secs(5), patience: PATIENCE };
     let restic = restic.with_timing(timing);

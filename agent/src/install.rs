@@ -66,6 +66,7 @@ pub async fn install(installing: &Installing) -> Result<()> {
     system::start_services(is_new)?;
     say("The agent runs, and will after every start of this machine.")?;
     meet(&state).await?;
+    examine()?;
     others::report()?;
     Ok(())
 }
@@ -117,7 +118,9 @@ fn enrol(installing: &Installing) -> Result<()> {
     let mut command = Command::new(AGENT);
     command.arg("enroll").arg(format!("--manager-key={}", installing.manager_key));
     command.args(installing.addresses.iter().map(|address| format!("--address={address}")));
-    let mut child = command.stdin(Stdio::piped()).spawn().context("Failed to start the agent")?;
+    // What it would say of the next step is not for here.
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().context("Failed to start the agent")?;
     if let Some(mut input) = child.stdin.take() {
         input
             .write_all(installing.token.expose_secret().as_bytes())
@@ -125,7 +128,8 @@ fn enrol(installing: &Installing) -> Result<()> {
     }
     let ended = child.wait().context("Failed to wait for the enrolment")?;
     ensure!(ended.success(), "This machine is not enrolled; the lines above say why.");
-    Ok(())
+    let host = Enrolment::load(&StateDir::new(STATE))?.host_id;
+    say(&format!("This machine is enrolled as host {host}."))
 }
 
 /// The restic that the manager has for this kind of machine.
@@ -172,6 +176,13 @@ async fn meet(state: &StateDir) -> Result<()> {
             "The agent runs and has not met its manager yet; it goes on trying. See: restic-manager-agent doctor"
         ),
     }
+}
+
+/// Shows how everything stands, as `doctor` would. What it finds is no failure of the installation.
+fn examine() -> Result<()> {
+    say("\nThis is how it stands, now and whenever you ask by: restic-manager-agent doctor")?;
+    Command::new(AGENT).arg("doctor").stdin(Stdio::null()).status().context("Failed to look")?;
+    Ok(())
 }
 
 /// What an `uninstall` leaves.

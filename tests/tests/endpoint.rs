@@ -16,6 +16,13 @@ use testkit::tools::workspace;
 /// Where a test keeps everything, for itself when it was started again.
 const FOLDER: &str = "RESTIC_MANAGER_ENDPOINT_FOLDER";
 
+/// Which Debian the machines are; another than the oldest that is supported where this is set.
+const SUITE: &str = "RESTIC_MANAGER_SUITE";
+
+fn suite() -> String {
+    env::var(SUITE).unwrap_or_else(|_| "bookworm".to_owned())
+}
+
 /// Starts the test of this name again, alone. The one that was started again gets its folder.
 fn alone(test: &str) -> Option<PathBuf> {
     if let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) {

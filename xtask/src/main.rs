@@ -4,7 +4,7 @@
 //! |----------------|--------------------------------------------------------------------------|
 //! | `tools`        | makes a fresh machine ready; instant when it already is                  |
 //! | `check`        | the fast gates: format, lints, docs, dependencies, checked queries, pages |
-//! | `test`         | every test of the workspace, and a short run of each fuzz target         |
+//! | `test`         | every test of the workspace, and a short run of each fuzz target; with `--all` the slow ones too |
 //! | `demo`         | shows the product working on this machine, end to end                    |
 //! | `screenshots`  | pictures of every screen, into `target/screenshots`                      |
 //! | `run`          | the app                                                                  |
@@ -64,7 +64,11 @@ enum Command {
     /// Run the fast gates: format, lints, docs, dependencies, checked queries
     Check,
     /// Run every test, and end with `N passed, N failed, N skipped`
-    Test,
+    Test {
+        /// The slow ones too: whole machines of further systems
+        #[arg(long)]
+        all: bool,
+    },
     /// Show the product working on this machine, end to end
     Demo {
         /// Arguments for the demo itself
@@ -115,7 +119,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Tools => tools::run(&workspace),
         Command::Check => check::run(&workspace),
-        Command::Test => test::run(&workspace),
+        Command::Test { all } => test::run(&workspace, all),
         Command::Demo { args } => demo::run(&workspace, &args),
         Command::Screenshots { args } => screenshots::run(&workspace, &args),
         Command::Run { args } => run::run(&workspace, &args),

@@ -4,7 +4,7 @@
 //! passed is a failure, as is one that could not be compiled.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result};
 
@@ -29,8 +29,8 @@ pub(crate) struct Tally {
 }
 
 /// Runs everything.
-pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
-    let tally = count(workspace).unwrap_or_else(|error| {
+pub(crate) fn run(workspace: &Workspace, all: bool) -> Result<ExitCode> {
+    let tally = count(workspace, all).unwrap_or_else(|error| {
         println!("error: {error:#}");
         Tally { failed: 1, ..Tally::default() }
     });
@@ -39,13 +39,16 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn count(workspace: &Workspace) -> Result<Tally> {
+fn count(workspace: &Workspace, all: bool) -> Result<Tally> {
     tools::for_tests(workspace)?;
     workspace.build_programs()?;
     let mut tally = cargo_test(workspace)?;
     ui::test(workspace, &mut tally)?;
     ui::test_in_browser(workspace, &mut tally)?;
     fuzz::smoke(workspace, FUZZ_RUNS, &mut tally)?;
+    if all {
+        on_other_machines(workspace, &mut tally)?;
+    }
     Ok(tally)
 }
 
@@ -69,9 +72,35 @@ fn cargo_test(workspace: &Workspace) -> Result<Tally> {
     if !left_out.is_empty() {
         cargo.arg("--").args(left_out.iter().flat_map(|name| ["--skip", name]));
     }
+    let mut tally = run_tests(cargo)?;
+    tally.skipped += skipped;
+    Ok(tally)
+}
+
+/// Runs the tests with whole machines on each further system.
+fn on_other_machines(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+    for suite in tools::MORE_SUITES {
+        tools::ensure_root(workspace, suite)?;
+        if !may_boot(workspace) {
+            println!("skipped: {WITH_A_MACHINE}* on {suite}");
+            tally.skipped += count_machines(workspace)?;
+            continue;
+        }
+        println!("whole machines of Debian {suite}");
+        let mut cargo = workspace.cargo();
+        cargo.args(["test", "--locked", "--package", "restic-manager-tests", "--all-features"]);
+        cargo.args(["--no-fail-fast", "--test", "endpoint"]).env("RESTIC_MANAGER_SUITE", suite);
+        cargo.env("RESTIC_MANAGER_TEST_TOOLS", workspace.tools_dir());
+        cargo.stdin(Stdio::null()).stdout(Stdio::piped());
+        tally.add(&run_tests(cargo)?);
+    }
+    Ok(())
+}
+
+/// Runs `cargo test` to its end, and counts.
+fn run_tests(mut cargo: Command) -> Result<Tally> {
     let mut child = cargo.spawn().context("failed to start `cargo test`")?;
     let mut tally = stream(&mut child)?;
-    tally.skipped += skipped;
     let status = child.wait().context("failed to wait for `cargo test`")?;
     if !status.success() && tally.failed == 0 {
         // It did not compile, or a test program died before it could say how many failed.

@@ -21,6 +21,7 @@ use serde_json::json;
 
 pub(crate) use cargo_tools::CargoTool;
 pub(crate) use node::Node;
+pub(crate) use roots::MORE_SUITES;
 
 use crate::report;
 use crate::workspace::Workspace;
@@ -48,6 +49,11 @@ pub(crate) fn for_building() -> Result<()> {
 /// Finds a program, or installs the package that brings it.
 pub(crate) fn ensure_program(name: &str, package: &str, needed_for: &str) -> Result<()> {
     system::ensure_program(name, package, needed_for)
+}
+
+/// Makes the root of a whole machine of this Debian, where one can be booted.
+pub(crate) fn ensure_root(workspace: &Workspace, suite: &str) -> Result<()> {
+    roots::ensure_suite(&workspace.tools_dir(), suite)
 }
 
 /// Finds Chromium for the tests of the pages, or installs the system's.

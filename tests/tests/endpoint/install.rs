@@ -1,6 +1,6 @@
 //! The line that the Add machine screen shows, and what it leaves behind.
 
-use crate::alone;
+use crate::{alone, suite};
 use serde_json::{Value, json};
 use testkit::{
     api::Api,
@@ -46,16 +46,20 @@ fn assert_untouched(machine: &Endpoint, before: &str) {
 async fn the_line_sets_a_machine_up_once_and_uninstalling_leaves_nothing() {
     let own = "endpoint::install::the_line_sets_a_machine_up_once_and_uninstalling_leaves_nothing";
     let Some(folder) = alone(own) else { return };
-    let (machine, _manager, api) = bare(&folder, &Tools::of_workspace(), "bookworm").await.unwrap();
+    let (machine, _manager, api) = bare(&folder, &Tools::of_workspace(), &suite()).await.unwrap();
     machine.write("/etc/cron.d/old-backup", CRON, 0o644).unwrap();
     let before = files(&machine);
     let line = line(&api, "machine1").await;
 
     let (is_done, said) = paste(&machine, &line);
     assert!(is_done, "{said}");
-    for words in
-        ["restic lies in", "enrolled as host", "has met its manager", "/etc/cron.d/old-backup"]
-    {
+    for words in [
+        "restic lies in",
+        "enrolled as host",
+        "has met its manager",
+        "every file of this machine can be read",
+        "/etc/cron.d/old-backup",
+    ] {
         assert!(said.contains(words), "{words} is not in what it said:\n{said}");
     }
     let first = hosts(&api).await;
@@ -107,7 +111,7 @@ async fn a_line_that_does_not_hold_changes_nothing_and_says_why() {
     let own = "endpoint::install::a_line_that_does_not_hold_changes_nothing_and_says_why";
     let Some(folder) = alone(own) else { return };
     let tools = Tools::of_workspace();
-    let (machine, manager, api) = bare(&folder, &tools, "bookworm").await.unwrap();
+    let (machine, manager, api) = bare(&folder, &tools, &suite()).await.unwrap();
     let before = files(&machine);
 
     // Somebody else answers at the manager's address, with a whole manager and its own key.

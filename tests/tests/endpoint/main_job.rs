@@ -1,6 +1,6 @@
 //! A backup, a restore and a hook, with the rights that each of them has.
 
-use crate::alone;
+use crate::{alone, suite};
 use serde_json::json;
 use std::os::unix::fs::MetadataExt as _;
 use testkit::{
@@ -31,7 +31,7 @@ async fn what_nobody_may_read_is_backed_up_and_comes_back_with_its_owner_and_rig
         "name": "Everything that matters", "paths": ["/home"], "retention": { "keep_last": 7 },
         "options": { "hooks": { "before": "note", "timeout_seconds": 60 } },
     });
-    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), "bookworm", &plan).await.unwrap();
+    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), &suite(), &plan).await.unwrap();
     let machine = &fleet.agent;
     machine.must(&["useradd", "--create-home", "bob"]).unwrap();
     machine.write("/home/bob/secret", "nobody's business", 0o644).unwrap();
@@ -73,7 +73,7 @@ async fn the_agent_is_nobody_who_may_only_read_and_comes_back_when_it_dies() {
         "endpoint::main_job::the_agent_is_nobody_who_may_only_read_and_comes_back_when_it_dies";
     let Some(folder) = alone(own) else { return };
     let plan = json!({ "name": "Etc", "paths": ["/etc"], "retention": { "keep_last": 7 } });
-    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), "bookworm", &plan).await.unwrap();
+    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), &suite(), &plan).await.unwrap();
     let machine = &fleet.agent;
     let pid = || machine.must(&["systemctl", "show", "--value", "--property=MainPID", UNIT]);
     let before = pid().unwrap();
@@ -103,6 +103,13 @@ async fn the_agent_is_nobody_who_may_only_read_and_comes_back_when_it_dies() {
     assert!(said.contains("running"), "{said}");
     let (_, said) = machine.run(&["restic-manager-agent", "doctor"]).unwrap();
     assert!(!said.contains("BAD"), "{said}");
+    for words in [
+        "it runs, and starts with the machine",
+        "every file of this machine can be read",
+        "SHA-256",
+    ] {
+        assert!(said.contains(words), "{words} is not in:\n{said}");
+    }
     let strangers = ["find", "/var/lib/restic-manager-agent", "!", "-user", USER];
     assert_eq!(machine.must(&strangers).unwrap(), "");
 }
@@ -113,7 +120,7 @@ async fn helpers_hear_the_agent_alone_and_do_only_what_they_are_there_for() {
         "endpoint::main_job::helpers_hear_the_agent_alone_and_do_only_what_they_are_there_for";
     let Some(folder) = alone(own) else { return };
     let plan = json!({ "name": "Etc", "paths": ["/etc"], "retention": { "keep_last": 7 } });
-    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), "bookworm", &plan).await.unwrap();
+    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), &suite(), &plan).await.unwrap();
     let machine = &fleet.agent;
     machine.must(&["useradd", "bob"]).unwrap();
     let ask = |user: &str, socket: &str, request: &str| {

@@ -1,7 +1,7 @@
 //! What cannot be done from inside the agent's sandbox, each thing with a control that shows that it can be done
 //! outside: else the test would prove nothing.
 
-use crate::alone;
+use crate::{alone, suite};
 use serde_json::json;
 use testkit::{
     endpoint::{Endpoint, UNIT},
@@ -127,7 +127,7 @@ async fn there_is_no_way_out_of_the_sandbox() {
     let own = "endpoint::sandbox::there_is_no_way_out_of_the_sandbox";
     let Some(folder) = alone(own) else { return };
     let plan = json!({ "name": "Etc", "paths": ["/etc"], "retention": { "keep_last": 7 } });
-    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), "bookworm", &plan).await.unwrap();
+    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), &suite(), &plan).await.unwrap();
     let machine = &fleet.agent;
     furnish(machine);
 
@@ -218,7 +218,7 @@ async fn systemd_finds_the_units_in_order_and_little_exposed() {
     let own = "endpoint::sandbox::systemd_finds_the_units_in_order_and_little_exposed";
     let Some(folder) = alone(own) else { return };
     let plan = json!({ "name": "Etc", "paths": ["/etc"], "retention": { "keep_last": 7 } });
-    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), "bookworm", &plan).await.unwrap();
+    let fleet = Fleet::booted(&folder, &Tools::of_workspace(), &suite(), &plan).await.unwrap();
     let machine = &fleet.agent;
     let units = [
         "restic-manager-agent.service",

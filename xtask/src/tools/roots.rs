@@ -13,8 +13,11 @@ use anyhow::{Context as _, Result};
 use super::system;
 use crate::exec;
 
-/// The suites whose roots are kept.
-const SUITES: &[&str] = &["bookworm"];
+/// The suite that the tests boot by themselves.
+const SUITE: &str = "bookworm";
+
+/// Those that all tests boot beside.
+pub(crate) const MORE_SUITES: &[&str] = &["trixie"];
 
 /// What a machine has beside the least that Debian knows: an init, and what an admin would expect.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,curl,iproute2";
@@ -25,6 +28,11 @@ const MIRROR: &str = "http://deb.debian.org/debian";
 /// Makes the roots that are missing, where this computer can have and boot them. Says why where it cannot: only
 /// some of the tests need them.
 pub(super) fn ensure(tools: &Path) -> Result<()> {
+    ensure_suite(tools, SUITE)
+}
+
+/// The same for one suite.
+pub(super) fn ensure_suite(tools: &Path, suite: &str) -> Result<()> {
     let is_root = exec::output(Command::new("id").arg("-u"))?.trim() == "0";
     if !cfg!(target_os = "linux") || !is_root {
         println!("tools: no machine can be booted: that takes Linux and root");
@@ -36,13 +44,8 @@ pub(super) fn ensure(tools: &Path) -> Result<()> {
     }
     system::ensure_program("debootstrap", "debootstrap", "the files of whole machines")?;
     system::ensure_program("systemd-nspawn", "systemd-container", "booting whole machines")?;
-    for suite in SUITES {
-        let root = tools.join("roots").join(suite);
-        if !root.is_dir() {
-            make(suite, &root)?;
-        }
-    }
-    Ok(())
+    let root = tools.join("roots").join(suite);
+    if root.is_dir() { Ok(()) } else { make(suite, &root) }
 }
 
 /// Makes it beside its place and then moves it there, so that no half of one is ever booted.
