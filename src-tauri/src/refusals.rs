@@ -27,6 +27,10 @@ pub fn start_refused(error: &StartError, data_dir: &Path) -> Problem {
             format!("The manager's identity could not be made or read: {error}."),
         )
         .guidance("Nothing was changed. The log has the cause."),
+        StartError::Programs { path, source } => {
+            let message = format!("The programs for machines are not in {path}: {source}.");
+            Problem::new(Code::Internal, message).guidance("Install the app again.")
+        }
         StartError::Listen { address, source } => {
             let message = format!("Agents could not dial in at {address}: {source}.");
             let guidance = if source.kind() == io::ErrorKind::AddrInUse {

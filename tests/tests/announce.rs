@@ -159,6 +159,7 @@ async fn an_announcement_that_nobody_approves_is_over_after_a_quarter_of_an_hour
         data_dir: dir.path().join("manager"),
         agent_listen: "127.0.0.1:0".parse().unwrap(),
         agent_addresses: Vec::new(),
+        programs: None,
         found_addresses: Vec::new(),
     };
     let key_store = Arc::new(FileKeyStore::new(dir.path().join("vault.key")));

@@ -119,6 +119,7 @@ async fn its_machines_connect_and_one_of_them_is_at_work() {
         data_dir: dir.path().to_owned(),
         agent_listen: "127.0.0.1:0".parse().expect("an address"),
         agent_addresses: Vec::new(),
+        programs: None,
         found_addresses: Vec::new(),
     };
     let key_store = Arc::new(FileKeyStore::new(dir.path().join("vault.key")));
