@@ -45,6 +45,7 @@ const MAX_LINE: usize = 4 * 1024 * 1024;
 const GRACE: Duration = Duration::from_secs(90);
 
 /// How long the answer to a question may take.
+#[cfg(unix)]
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a helper may be asked for, by the rights that this takes.
@@ -113,6 +114,10 @@ pub enum Helpers {
 }
 
 impl Helpers {
+    #[cfg_attr(
+        not(unix),
+        expect(clippy::unused_async, reason = "there is nothing to wait for there")
+    )]
     async fn reach(&self, power: Power, state: &StateDir) -> Result<Line> {
         match self {
             Self::Children { executable, config } => {
@@ -152,6 +157,10 @@ impl Helpers {
 
     /// Whether the network is paid for by the byte, as a helper sees it. `None` where this agent can look
     /// itself, or nobody answers.
+    #[cfg_attr(
+        not(unix),
+        expect(clippy::unused_async, reason = "there is nothing to wait for there")
+    )]
     pub async fn is_metered(&self) -> Option<bool> {
         match self {
             Self::Children { .. } => None,

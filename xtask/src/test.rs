@@ -119,20 +119,36 @@ fn may_mount(workspace: &Workspace) -> bool {
     unshare.status().is_ok_and(|status| status.success())
 }
 
-/// Whether whole machines can be booted: by root, where one may mount layers of file systems, from a root
-/// that is there.
+/// Whether whole machines can be booted, found out by starting a program in one as a machine is booted: in groups
+/// of its own, from layers above a root that is there, in a network that is there.
 fn may_boot(workspace: &Workspace) -> bool {
-    const LAYERS: &str = r#"mkdir "$1/a" "$1/b" "$1/c" "$1/d" &&
-        mount -t overlay overlay -o "lowerdir=$1/a,upperdir=$1/b,workdir=$1/c" "$1/d""#;
+    const START: &str = r#"mkdir "$1/a" "$1/b" "$1/c" &&
+        mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/a,workdir=$1/b" "$1/c" || exit
+        for above in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
+            if [ -e "$above/cgroup.procs" ]; then
+                mkdir -p "$above/restic-manager-trial" &&
+                    echo $$ >"$above/restic-manager-trial/cgroup.procs" || exit
+            fi
+        done
+        SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn --quiet --register=no --keep-unit \
+            --machine=trial --resolv-conf=off --timezone=off --link-journal=no \
+            --network-namespace-path=/proc/$$/ns/net -D "$1/c" true"#;
+    const LEFT: &str =
+        r#"find /sys/fs/cgroup -depth -path '*/restic-manager-trial*' -type d -exec rmdir {} +"#;
+    let root = workspace.tools_dir().join("roots/bookworm");
+    if !root.is_dir() || crate::exec::which("systemd-nspawn").is_none() {
+        return false;
+    }
     let folder = workspace.root().join("target").join(format!("layers-{}", std::process::id()));
     let _ = std::fs::create_dir_all(&folder);
     let mut unshare = workspace.command("unshare");
-    unshare.args(["--mount", "--net", "sh", "-c", LAYERS, "sh"]).arg(&folder);
-    let may_mount = unshare.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    unshare.args(["--mount", "--net", "sh", "-c", START, "sh"]).arg(&folder).arg(&root);
+    unshare.stdin(Stdio::null()).stderr(Stdio::null());
+    let started = unshare.status().is_ok_and(|status| status.success());
+    // What cannot be removed is in nobody's way.
+    let _ = workspace.command("sh").args(["-c", LEFT]).stderr(Stdio::null()).status();
     let _ = std::fs::remove_dir_all(&folder);
-    may_mount
-        && workspace.tools_dir().join("roots/bookworm").is_dir()
-        && crate::exec::which("systemd-nspawn").is_some()
+    started
 }
 
 /// How many tests boot whole machines.

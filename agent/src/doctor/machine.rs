@@ -1,6 +1,6 @@
 //! What the machine itself must be like: room on its disk, rights to read, a name for itself, a service.
 
-use super::{Finding, Grade};
+use super::Finding;
 use crate::{
     desired::Desired,
     paths::{RESERVE_BYTES, StateDir, free},
@@ -125,15 +125,12 @@ pub(super) async fn service() -> Vec<Finding> {
             "it runs, and does not start with the machine",
             "systemctl enable restic-manager-agent",
         ),
-        (false, _) => Finding {
-            about: about.to_owned(),
-            grade: Grade::Bad,
-            message: "it does not run".to_owned(),
-            guidance: Some(
-                "systemctl enable --now restic-manager-agent; why it ended: journalctl -u restic-manager-agent"
-                    .to_owned(),
+        (false, _) => Finding::bad(
+            about,
+            Problem::new(Code::Internal, "it does not run").guidance(
+                "systemctl enable --now restic-manager-agent; why it ended: journalctl -u restic-manager-agent",
             ),
-        },
+        ),
     }]
 }
 

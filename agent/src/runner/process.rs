@@ -53,6 +53,7 @@ pub fn is_alive(process: &Process) -> bool {
 }
 
 /// Ends a left-over process and its group: gently, so that restic removes its lock, then for good.
+#[cfg_attr(not(unix), expect(clippy::unused_async, reason = "there is nothing to wait for there"))]
 pub async fn end(process: &Process) {
     #[cfg(unix)]
     {
