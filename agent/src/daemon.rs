@@ -12,7 +12,7 @@ pub(crate) use disk::FULL;
 use crate::{
     connection::{self, Connection, random_bytes},
     core::{Agenda, Brain, Change, Effect, Memory, Next, Now, Redial, RunEvent, redial_after},
-    desired::{self, Desired, Found},
+    desired::{self, Desired, Found, addresses},
     gates,
     helper::Helpers,
     identity::{Enrolment, Identity, Settings},
@@ -615,19 +615,6 @@ impl Daemon {
     fn now(&self) -> Now {
         Now { wall: self.clock.now(), mono: self.started.elapsed() }
     }
-}
-
-/// Where to dial: what the manager says now, then what the enrolment said, so that a list by which
-/// nobody can be reached is not the last one.
-pub(crate) fn addresses(desired: Option<&Desired>, enrolled: &[String]) -> Vec<String> {
-    let told = desired.map_or(&[][..], |desired| &desired.addresses);
-    let mut all = told.to_vec();
-    for address in enrolled {
-        if !all.contains(address) {
-            all.push(address.clone());
-        }
-    }
-    all
 }
 
 /// Opens the journal. One that is not as it was written is kept aside, and a new one begins with a gap.

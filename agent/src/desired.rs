@@ -157,6 +157,19 @@ pub fn save(state: &StateDir, desired: &Desired) -> Result<()> {
     Ok(())
 }
 
+/// Where to dial: what the manager says now, then what the enrolment said, so that a list by which
+/// nobody can be reached is not the last one.
+pub(crate) fn addresses(desired: Option<&Desired>, enrolled: &[String]) -> Vec<String> {
+    let told = desired.map_or(&[][..], |desired| &desired.addresses);
+    let mut all = told.to_vec();
+    for address in enrolled {
+        if !all.contains(address) {
+            all.push(address.clone());
+        }
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,7 @@ mod machine;
 
 use crate::{
     connection::dial,
-    daemon::addresses,
-    desired::{self, Desired},
+    desired::{self, Desired, addresses},
     hooks::{
         self,
         folder::{Listed, list, look_at},

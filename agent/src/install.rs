@@ -17,7 +17,8 @@ use crate::{
 };
 use anyhow::{Context, Result, bail, ensure};
 use place::{
-    AGENT, CONFIG, HELPER_STATE, HOOKS, LINK, POLICY, PROGRAMS, STATE, UNIT_FOLDER, UNITS, USER,
+    AGENT, CONFIG, HELPER_STATE, HOME, HOOKS, LINK, POLICY, PROGRAMS, STATE, UNIT_FOLDER, UNITS,
+    USER,
 };
 use protocol::Secret;
 use std::{
@@ -99,6 +100,7 @@ fn lay_down() -> Result<bool> {
     }
     system::link(LINK, AGENT)?;
     system::folder(CONFIG, 0o755, None)?;
+    system::folder(HOME, 0o755, None)?;
     system::folder(HOOKS, 0o755, None)?;
     let settings = format!("{CONFIG}/agent.json");
     if !Path::new(&settings).exists() {
@@ -225,12 +227,12 @@ pub fn uninstall(leave: Leave) -> Result<()> {
         system::remove_folder(HELPER_STATE)?;
     }
     // Folders go where nothing is in them, and what is in them is somebody's.
-    for folder in [HOOKS, CONFIG, &restores, HELPER_STATE] {
+    for folder in [HOOKS, HOME, CONFIG, &restores, HELPER_STATE] {
         let _ = fs::remove_dir(folder);
     }
     system::remove_user()?;
     say("The agent is gone.")?;
-    for kept in [HOOKS, POLICY, &restores] {
+    for kept in [HOOKS, HOME, POLICY, &restores] {
         if Path::new(kept).exists() {
             say(&format!("{kept} is yours and stays; with --everything it goes too."))?;
         }

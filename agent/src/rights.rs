@@ -1,7 +1,7 @@
 //! Root gives its rights up where the state belongs to the agent's own user.
 //!
-//! What root does by hand then leaves no files behind that the service cannot write, and `doctor` sees what
-//! the service sees.
+//! What root does by hand then leaves no files behind that the service cannot write, and `doctor` reads what
+//! the service may read.
 
 use crate::paths::StateDir;
 use anyhow::Result;
@@ -19,7 +19,7 @@ pub fn become_owner(state: &StateDir) -> Result<()> {
         thread::{
             CapabilitySet, CapabilitySets, capability_is_in_bounding_set,
             configure_capability_in_ambient_set, set_capabilities, set_keep_capabilities,
-            set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+            set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
         },
     };
     use std::os::unix::fs::MetadataExt;
@@ -33,6 +33,8 @@ pub fn become_owner(state: &StateDir) -> Result<()> {
     // The program has one thread here, so what holds for the thread holds for all of it.
     let change = || -> rustix::io::Result<()> {
         let may_read = capability_is_in_bounding_set(reading)?;
+        // No program that this one starts may get back what is given up.
+        set_no_new_privs(true)?;
         set_keep_capabilities(true)?;
         set_thread_groups(&[])?;
         set_thread_res_gid(group, group, group)?;

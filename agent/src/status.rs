@@ -2,8 +2,8 @@
 
 use crate::{
     core::RunState,
-    daemon::{FULL, addresses},
-    desired::{self, Desired},
+    daemon::FULL,
+    desired::{self, Desired, addresses},
     identity::{Enrolment, Settings},
     paths::{StateDir, free, replace_file},
     runner::locate,

@@ -10,6 +10,9 @@ pub(super) const AGENT: &str = "/usr/local/lib/restic-manager-agent/restic-manag
 pub(super) const LINK: &str = "/usr/local/bin/restic-manager-agent";
 /// What the administrator decides.
 pub(super) const CONFIG: &str = "/etc/restic-manager";
+/// The home of the agent's user, where an administrator puts keys of ssh: what is there can make ssh run programs
+/// or let somebody in, so the agent may not write it.
+pub(super) const HOME: &str = "/etc/restic-manager/home";
 /// The administrator's hooks.
 pub(super) const HOOKS: &str = "/etc/restic-manager/hooks.d";
 /// The administrator's policy.

@@ -1,6 +1,6 @@
 //! Files, folders, users and services of the system.
 
-use super::place::{SERVICE, SOCKETS, STATE, USER};
+use super::place::{HOME, SERVICE, SOCKETS, USER};
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs,
@@ -37,7 +37,9 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> Result<()> {
 
 /// The user's numbers, if there is one.
 fn user(name: &str) -> Result<Option<(u32, u32)>> {
-    let users = fs::read_to_string("/etc/passwd").context("Failed to read /etc/passwd")?;
+    let users = fs::read("/etc/passwd").context("Failed to read /etc/passwd")?;
+    // Names of people may be in any encoding.
+    let users = String::from_utf8_lossy(&users);
     Ok(users.lines().find_map(|line| {
         let mut fields = line.split(':');
         (fields.next()? == name).then_some(())?;
@@ -51,7 +53,7 @@ pub(super) fn make_user() -> Result<()> {
     if user(USER)?.is_some() {
         return Ok(());
     }
-    let known = ["--system", "--user-group", "--no-create-home", "--home-dir", STATE, "--shell"];
+    let known = ["--system", "--user-group", "--no-create-home", "--home-dir", HOME, "--shell"];
     let shell = ["/usr/sbin/nologin", "/sbin/nologin", "/bin/false"];
     let shell = shell.into_iter().find(|it| Path::new(it).exists()).unwrap_or("/bin/false");
     let mut arguments = known.to_vec();
@@ -67,8 +69,11 @@ pub(super) fn remove_user() -> Result<()> {
 /// Makes a folder with these rights, for root or for this user.
 pub(super) fn folder(path: &str, mode: u32, owner: Option<&str>) -> Result<()> {
     let make = || -> Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        // What an administrator has closed stays closed.
+        if !Path::new(path).exists() {
+            fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
         if let Some(name) = owner {
             let (user, group) = user(name)?.context("its user is not there")?;
             chown(path, Some(user), Some(group))?;

@@ -16,7 +16,7 @@ const HOOK: &str = "#!/bin/sh
 id -u >/root/hook
 systemctl is-active restic-manager-agent >>/root/hook
 until systemd-inhibit --list --no-legend | grep -q 'Restic Manager'; do sleep 0.1; done
-echo awake >>/root/hook
+echo awake $HOME >>/root/hook
 ";
 
 /// Asks a helper something, and prints what it says.
@@ -43,7 +43,7 @@ async fn what_nobody_may_read_is_backed_up_and_comes_back_with_its_owner_and_rig
     let backup = fleet.run(&fleet.backup()).await.unwrap().expect("succeeded").unwrap();
     let snapshot = backup.snapshot().unwrap();
     let noted = std::fs::read_to_string(machine.at("/root/hook")).unwrap();
-    assert_eq!(noted, "0\nactive\nawake\n", "the hook ran as root, and may ask the system");
+    assert_eq!(noted, "0\nactive\nawake /root\n", "the hook ran as root, and may ask the system");
 
     fleet.lists(&snapshot).await.unwrap();
     let restored = fleet.run(&fleet.restore(&snapshot)).await.unwrap().expect("succeeded").unwrap();
