@@ -101,7 +101,7 @@ impl Run {
         }
         let executable =
             std::env::current_exe().context("Failed to find the agent's executable")?;
-        Ok(Helpers::Children { executable, config: self.state.config() })
+        Ok(Helpers::Children { executable, state: self.state.dir(), config: self.state.config() })
     }
 }
 

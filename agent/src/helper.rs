@@ -90,6 +90,13 @@ enum Request {
 }
 
 impl Request {
+    /// As it is sent.
+    fn line(&self) -> serde_json::Result<Vec<u8>> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        Ok(line)
+    }
+
     fn power(&self) -> Power {
         match self {
             Self::Restore(_) => Power::Restore,
@@ -105,6 +112,8 @@ pub enum Helpers {
     Children {
         /// The agent's executable.
         executable: PathBuf,
+        /// The agent's state, which is the helper's too.
+        state: StateDir,
         /// The folder of its settings.
         config: PathBuf,
     },
@@ -118,9 +127,9 @@ impl Helpers {
         not(unix),
         expect(clippy::unused_async, reason = "there is nothing to wait for there")
     )]
-    async fn reach(&self, power: Power, state: &StateDir) -> Result<Line> {
+    async fn reach(&self, power: Power) -> Result<Line> {
         match self {
-            Self::Children { executable, config } => {
+            Self::Children { executable, state, config } => {
                 let mut child = spawn(executable, config, power, state)?;
                 let input = child.stdin.take().context("it has no input")?;
                 let output = child.stdout.take().context("it has no output")?;
@@ -147,9 +156,7 @@ impl Helpers {
         let ask = || {
             let mut stream =
                 std::os::unix::net::UnixStream::connect(folder.join(Power::System.socket()))?;
-            let mut line = serde_json::to_vec(&Request::StayAwake)?;
-            line.push(b'\n');
-            stream.write_all(&line)?;
+            stream.write_all(&Request::StayAwake.line()?)?;
             Ok(stream)
         };
         Some(ask())
@@ -168,8 +175,7 @@ impl Helpers {
             Self::Services(_) => {
                 let asking = async {
                     let request = Request::IsMetered;
-                    let state = StateDir::new(PathBuf::new());
-                    let mut line = self.reach(request.power(), &state).await.ok()?;
+                    let mut line = self.reach(request.power()).await.ok()?;
                     send_request(&mut line.input, &request).await.ok()?;
                     let codec = LinesCodec::new_with_max_length(MAX_LINE);
                     let answer = FramedRead::new(line.output, codec).next().await?.ok()?;
@@ -232,8 +238,7 @@ async fn converse(
     voice: &mut Voice,
     cancel: &CancellationToken,
 ) -> Result<Outcome> {
-    let Line { mut input, output, mut child } =
-        tools.helpers.reach(request.power(), &tools.state).await?;
+    let Line { mut input, output, mut child } = tools.helpers.reach(request.power()).await?;
     send_request(&mut input, request).await?;
     let mut input = Some(input);
     let mut lines = FramedRead::new(output, LinesCodec::new_with_max_length(MAX_LINE));
@@ -317,9 +322,7 @@ async fn send_request(
     input: &mut (dyn AsyncWrite + Send + Unpin),
     request: &Request,
 ) -> Result<()> {
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    input.write_all(&line).await.context("it does not listen")?;
+    input.write_all(&request.line()?).await.context("it does not listen")?;
     input.flush().await.context("it does not listen")?;
     Ok(())
 }

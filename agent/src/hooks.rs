@@ -291,15 +291,10 @@ impl Round<'_> {
     }
 
     fn call(&self, moment: Moment, hook: &Hook, so_far: Option<JobStatus>) -> Call {
-        let plan = match &self.order.task {
-            Task::Backup { plan, name, .. } => Some((*plan, name.clone())),
-            Task::Init
-            | Task::Forget { .. }
-            | Task::Prune { .. }
-            | Task::Check { .. }
-            | Task::Unlock
-            | Task::Stats
-            | Task::Restore { .. } => None,
+        let plan = if let Task::Backup { plan, name, .. } = &self.order.task {
+            Some((*plan, name.clone()))
+        } else {
+            None
         };
         Call {
             hook: hook.clone(),

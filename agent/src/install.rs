@@ -153,7 +153,7 @@ async fn fetch_restic(installing: &Installing) -> Result<()> {
         let to = format!("{PROGRAMS}/restic");
         let fetched = join::fetch(stream, &path, &installing.token, Path::new(&to)).await;
         fetched.context(
-            "Install restic 0.16 or newer by the system's package manager, and paste the line again",
+            "Install restic 0.17 or newer by the system's package manager, and paste the line again",
         )?;
         system::may_run(&to)?;
         return say(&format!("restic lies in {to}."));

@@ -573,6 +573,7 @@ impl Bench {
             config: self.state.path().to_owned(),
             helpers: Helpers::Children {
                 executable: env!("CARGO_BIN_EXE_restic-manager-agent").into(),
+                state: self.state.clone(),
                 config: self.state.path().to_owned(),
             },
         })
