@@ -1,10 +1,18 @@
-//! Writing the few files that lie beside the database.
+//! The few files that lie beside the database, and the folders that an installation puts beside the program.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
+
+/// A folder that an installation puts beside the program's own, if it is there.
+#[must_use]
+pub fn installed(name: &str) -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?.canonicalize().ok()?;
+    let folder = program.parent()?.parent()?.join("share/restic-manager").join(name);
+    folder.is_dir().then_some(folder)
+}
 
 /// Who may read a file. Only its owner may change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //!                              /restic
 //! ```
 
+use crate::files::installed;
 use protocol::{HostArch, HostOs};
 use std::{
     io,
@@ -51,10 +52,7 @@ impl Programs {
     /// Those that an installation puts beside the program's folder, if it does.
     #[must_use]
     pub fn installed() -> Self {
-        let program = std::env::current_exe().ok().and_then(|path| path.canonicalize().ok());
-        let prefix = program.as_deref().and_then(|program| program.parent()?.parent());
-        let folder = prefix.map(|prefix| prefix.join("share/restic-manager/agents"));
-        folder.and_then(|folder| Self::in_folder(&folder).ok()).unwrap_or_default()
+        installed("agents").and_then(|folder| Self::in_folder(&folder).ok()).unwrap_or_default()
     }
 
     /// Whether there is an agent for any kind of machine.

@@ -4,6 +4,7 @@
 //! ever reaches the file system, so there is nothing to escape from, and pages that are replaced
 //! while the server runs cannot be mixed with those before.
 
+use crate::files::installed;
 use axum::{
     Router,
     body::Bytes,
@@ -107,12 +108,9 @@ impl Pages {
     /// # Errors
     /// When there is one, and it cannot be read or holds something else.
     pub fn installed() -> Result<Self, PagesError> {
-        let program = std::env::current_exe().ok().and_then(|path| path.canonicalize().ok());
-        let prefix = program.as_deref().and_then(|program| program.parent()?.parent());
-        let folder = prefix.map(|prefix| prefix.join("share/restic-manager/ui"));
-        match folder {
-            Some(folder) if folder.is_dir() => Self::read(&folder),
-            Some(_) | None => Ok(Self::default()),
+        match installed("ui") {
+            Some(folder) => Self::read(&folder),
+            None => Ok(Self::default()),
         }
     }
 

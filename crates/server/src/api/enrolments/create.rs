@@ -249,7 +249,9 @@ cat >"$d/token" <<'TOKEN'
 {token}
 TOKEN
 for a in{addresses}; do
-  got=$(curl -q -sS --noproxy '*' --connect-timeout 10 --cacert "$d/ca" --capath "$d/none" --connect-to "::$a"     --data-binary "@$d/token" -o "$d/agent" -w '%{{http_code}}'     "https://{name}/agent/programs/$(uname -s)/$(uname -m)/agent") || continue
+  got=$(curl -q -sS --noproxy '*' --connect-timeout 10 --cacert "$d/ca" --capath "$d/none" --connect-to "::$a" \
+    --data-binary "@$d/token" -o "$d/agent" -w '%{{http_code}}' \
+    "https://{name}/agent/programs/$(uname -s)/$(uname -m)/agent") || continue
   [ "$got" = 200 ] || {{ cat "$d/agent" >&2; echo >&2; exit 1; }}
   chmod 700 "$d/agent"
   "$d/agent" install {dialling} <"$d/token"
