@@ -166,7 +166,11 @@ impl Drop for Endpoint {
     fn drop(&mut self) {
         // With its first process go all others. There is nobody to tell of what does not succeed.
         let _ = kill_process(self.init, Signal::KILL);
-        while self.container.is_running().unwrap_or(false) {
+        // What holds it together tidies up and ends by itself; one that does not is killed with its value.
+        for _ in 0..1000 {
+            if !self.container.is_running().unwrap_or(false) {
+                break;
+            }
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         for group in &self.groups {
